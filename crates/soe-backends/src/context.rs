@@ -1,0 +1,151 @@
+//! The context of an execution: fields that keep their history, and the engine's own counters.
+
+use std::sync::Arc;
+
+use rpds::VectorSync;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{ExecutionId, OrderedMap, SignalLog, Value};
+
+/// Every value that a context field ever had, oldest first. Persistent: cloning is O(1), appending O(log n).
+#[derive(Clone, Debug)]
+pub struct History(VectorSync<Value>);
+
+impl History {
+    /// The number of values.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The current value: the last one written.
+    pub fn last(&self) -> Option<&Value> {
+        self.0.last()
+    }
+
+    /// The value at `position`, counted from the oldest.
+    pub fn get(&self, position: usize) -> Option<&Value> {
+        self.0.get(position)
+    }
+
+    /// All values, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Value> {
+        self.0.iter()
+    }
+
+    /// Appends a value.
+    pub fn push(&mut self, value: Value) {
+        self.0.push_back_mut(value);
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self(VectorSync::new_sync())
+    }
+}
+
+impl PartialEq for History {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl FromIterator<Value> for History {
+    fn from_iter<I: IntoIterator<Item = Value>>(values: I) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
+impl Serialize for History {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for History {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Vec::<Value>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+/// What templates and nodes read: the fields with their histories, `__operational__` and `__parent__`.
+///
+/// Persistent: a clone is a snapshot, costs O(1), and is not touched by later writes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Context {
+    /// The fields in the order in which they were first written. No name begins with `__`.
+    pub fields: OrderedMap<History>,
+    /// `__operational__`: what the engine counts.
+    pub operational: Operational,
+    /// `__parent__`: set in the context of a child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Arc<ParentInfo>>,
+}
+
+impl Context {
+    /// The history of `field`; `None` if it was never written.
+    pub fn history(&self, field: &str) -> Option<&History> {
+        self.fields.get(field)
+    }
+
+    /// The current value of `field`; `None` if it was never written.
+    pub fn value(&self, field: &str) -> Option<&Value> {
+        self.history(field)?.last()
+    }
+
+    /// Appends `value` to the history of `field`.
+    pub fn append(&mut self, field: &Arc<str>, value: Value) {
+        self.fields.entry(field).push(value);
+    }
+}
+
+/// `__operational__`: written by the engine alone, readable in templates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
+pub struct Operational {
+    /// Every signal broadcast in this execution, in order.
+    pub signals: SignalLog,
+    /// Node name to the number of its runs, counted when a run is dispatched.
+    pub nodes: OrderedMap<u64>,
+    /// LLM requests made, retries and agent turns included.
+    pub llm_calls: u64,
+    /// Tool runs, and calls of tools by agents; retries not counted.
+    pub tool_calls: u64,
+    /// Failed attempts of any kind.
+    pub errors: u64,
+    /// The root of the execution tree; `None` only before an execution is created.
+    pub main_execution_id: Option<ExecutionId>,
+    /// Totals of the whole execution tree, as last known.
+    #[serde(default)]
+    pub tree: TreeTotals,
+}
+
+/// Totals over an execution tree, as last known to one of its executions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeTotals {
+    /// LLM requests.
+    pub llm_calls: u64,
+    /// Tool calls.
+    pub tool_calls: u64,
+    /// Tokens, as the endpoints report them.
+    pub tokens: u64,
+    /// Child executions started.
+    pub children: u64,
+}
+
+/// `__parent__`: where a child's signals and results go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParentInfo {
+    /// The execution that started this one.
+    pub parent_execution_id: ExecutionId,
+    /// The root of the execution tree.
+    pub main_execution_id: ExecutionId,
+    /// Signals that are passed on to the parent.
+    pub signals_to_parent: Vec<Arc<str>>,
+    /// Fields whose new values are passed on to the parent.
+    pub context_updates_to_parent: Vec<Arc<str>>,
+}

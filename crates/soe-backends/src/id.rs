@@ -1,0 +1,165 @@
+//! Execution ids: names that cannot escape a directory, a table or a key space.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of an execution: 1 to 128 characters out of `a-z`, `A-Z`, `0-9`, `-`, `_` and `.`, not starting with `.`.
+///
+/// Ids come from outside, so they are checked where they enter; every store can use one as a file name or a key as it is.
+/// Two ids that differ in case only are the same on some file systems: generated ids are lower-case.
+///
+/// ```
+/// use soe_backends::ExecutionId;
+///
+/// assert!(ExecutionId::new("order-4711").is_ok());
+/// assert!(ExecutionId::new("../../etc/passwd").is_err());
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ExecutionId(Arc<str>);
+
+/// The most characters that an execution id may have.
+const MAX_LENGTH: usize = 128;
+
+impl ExecutionId {
+    /// Checks `id`.
+    ///
+    /// # Errors
+    /// [`InvalidExecutionId`] if it is empty, too long, or has a character that an id can't have.
+    pub fn new(id: impl AsRef<str>) -> Result<Self, InvalidExecutionId> {
+        let id = id.as_ref();
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let reason = if id.is_empty() {
+            "it is empty"
+        } else if id.len() > MAX_LENGTH {
+            "it has more than 128 characters"
+        } else if id.starts_with('.') {
+            "it starts with a dot"
+        } else if !id.chars().all(allowed) {
+            "only letters, digits, '-', '_' and '.' are allowed"
+        } else {
+            return Ok(Self(id.into()));
+        };
+        let shown = id.chars().take(MAX_LENGTH).collect();
+        Err(InvalidExecutionId { id: shown, reason })
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id as shared text.
+    pub fn as_shared(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl fmt::Display for ExecutionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ExecutionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl AsRef<str> for ExecutionId {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ExecutionId {
+    type Err = InvalidExecutionId;
+
+    fn from_str(id: &str) -> Result<Self, Self::Err> {
+        Self::new(id)
+    }
+}
+
+impl TryFrom<String> for ExecutionId {
+    type Error = InvalidExecutionId;
+
+    fn try_from(id: String) -> Result<Self, Self::Error> {
+        Self::new(id)
+    }
+}
+
+impl From<ExecutionId> for String {
+    fn from(id: ExecutionId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
+/// A text that can't be an execution id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{id}' can't be an execution id: {reason}")]
+pub struct InvalidExecutionId {
+    id: String,
+    reason: &'static str,
+}
+
+/// The name of a workflow registry: the SHA-256 of its document, in lower-case hexadecimal.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RegistryId(Arc<str>);
+
+impl RegistryId {
+    /// The id of a document with this SHA-256 digest.
+    pub fn from_digest(digest: [u8; 32]) -> Self {
+        use fmt::Write as _;
+        let mut hex = String::with_capacity(64);
+        for byte in digest {
+            let _ = write!(hex, "{byte:02x}");
+        }
+        Self(hex.into())
+    }
+
+    /// The id as text: 64 hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RegistryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RegistryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl TryFrom<String> for RegistryId {
+    type Error = InvalidRegistryId;
+
+    fn try_from(id: String) -> Result<Self, Self::Error> {
+        let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+        if id.len() == 64 && id.bytes().all(hex) {
+            Ok(Self(id.into()))
+        } else {
+            Err(InvalidRegistryId)
+        }
+    }
+}
+
+impl From<RegistryId> for String {
+    fn from(id: RegistryId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
+/// A text that can't be a registry id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a registry id has 64 lower-case hexadecimal digits")]
+pub struct InvalidRegistryId;

@@ -1,0 +1,220 @@
+//! Typed workflows: what the state machine runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use soe_backends::{Map, RegistryId, Value};
+
+use crate::template::Template;
+
+/// The workflows of an execution, compiled. Immutable, shared, and named by its content.
+#[derive(Debug)]
+pub struct Registry {
+    /// The hash of [`Registry::document`].
+    pub id: RegistryId,
+    /// The workflows as they are stored: `workflow name -> node name -> node configuration`.
+    pub document: Value,
+    /// The compiled workflows by name, in the order of the document.
+    pub workflows: IndexMap<Arc<str>, Arc<Workflow>>,
+}
+
+/// One workflow: nodes in the order of the file, which is the order of dispatch.
+#[derive(Debug)]
+pub struct Workflow {
+    /// Its name in the registry.
+    pub name: Arc<str>,
+    /// Its nodes by name.
+    pub nodes: IndexMap<Arc<str>, Arc<Node>>,
+    listeners: HashMap<Arc<str>, Arc<[Arc<Node>]>>,
+}
+
+impl Workflow {
+    /// Builds the index of listeners over `nodes`.
+    pub fn new(name: Arc<str>, nodes: IndexMap<Arc<str>, Arc<Node>>) -> Self {
+        let mut listeners: HashMap<Arc<str>, Vec<Arc<Node>>> = HashMap::new();
+        for node in nodes.values() {
+            for (i, trigger) in node.triggers.iter().enumerate() {
+                if !node.triggers[..i].contains(trigger) {
+                    listeners.entry(trigger.clone()).or_default().push(node.clone());
+                }
+            }
+        }
+        let listeners = listeners
+            .into_iter()
+            .map(|(signal, nodes)| (signal, nodes.into()))
+            .collect();
+        Self { name, nodes, listeners }
+    }
+
+    /// The nodes that run when the batch `signals` is broadcast: each once, in the order of the file.
+    pub fn listeners(&self, signals: &[Arc<str>]) -> Arc<[Arc<Node>]> {
+        match signals {
+            [] => Arc::default(),
+            [signal] => self.listeners.get(signal).cloned().unwrap_or_default(),
+            _ => {
+                let listens = |node: &&Arc<Node>| node.triggers.iter().any(|trigger| signals.contains(trigger));
+                if signals.iter().all(|signal| !self.listeners.contains_key(signal)) {
+                    return Arc::default();
+                }
+                self.nodes.values().filter(listens).cloned().collect()
+            }
+        }
+    }
+}
+
+/// A node: its type, what it listens for, what it emits.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name in the workflow.
+    pub name: Arc<str>,
+    /// The whole configuration as it was written, unknown fields included.
+    pub config: Arc<Map>,
+    /// `event_triggers`.
+    pub triggers: Vec<Arc<str>>,
+    /// `event_emissions`, in order.
+    pub emissions: Vec<Emission>,
+    /// What is particular to its type.
+    pub kind: NodeKind,
+}
+
+/// One entry of `event_emissions`.
+#[derive(Debug, Clone)]
+pub struct Emission {
+    /// `signal_name`.
+    pub signal: Arc<str>,
+    /// `condition`.
+    pub condition: Condition,
+}
+
+/// When an emission is emitted.
+#[derive(Debug, Clone)]
+pub enum Condition {
+    /// No condition, or an empty one: always.
+    Always,
+    /// Text without `{{` and `{%`: always on a router or tool; what an LLM chooses by on an llm or agent node.
+    PlainText(Arc<str>),
+    /// A template: when it passes.
+    Jinja(Template),
+}
+
+/// What is particular to a node's type.
+#[derive(Debug)]
+pub enum NodeKind {
+    /// `router`
+    Router,
+    /// `tool`
+    Tool(ToolNode),
+    /// `llm`
+    Llm(LlmNode),
+    /// `agent`
+    Agent(AgentNode),
+    /// `child`
+    Child(ChildNode),
+    /// A type that the application registers under this name.
+    Custom(Arc<str>),
+}
+
+impl NodeKind {
+    /// `node_type` as it is written.
+    pub fn type_name(&self) -> Arc<str> {
+        match self {
+            NodeKind::Router => "router".into(),
+            NodeKind::Tool(_) => "tool".into(),
+            NodeKind::Llm(_) => "llm".into(),
+            NodeKind::Agent(_) => "agent".into(),
+            NodeKind::Child(_) => "child".into(),
+            NodeKind::Custom(name) => name.clone(),
+        }
+    }
+}
+
+/// A tool node.
+#[derive(Debug)]
+pub struct ToolNode {
+    /// `tool_name`
+    pub tool: Arc<str>,
+    /// `output_field`
+    pub output_field: Option<Arc<str>>,
+    /// Where the arguments come from.
+    pub arguments: Arguments,
+    /// `tools`: what the node may grant to nodes that it injects, or call by name.
+    pub grant: Option<Vec<Arc<str>>>,
+}
+
+/// Where a tool node's arguments come from.
+#[derive(Debug)]
+pub enum Arguments {
+    /// The tool is called without arguments.
+    None,
+    /// `parameters`
+    Parameters(IndexMap<Arc<str>, Parameter>),
+    /// `context_parameter_field`: the current value of this field.
+    ContextField(Arc<str>),
+}
+
+/// A value in `parameters`, templates compiled.
+#[derive(Debug, Clone)]
+pub enum Parameter {
+    /// A value without templates.
+    Literal(Value),
+    /// A string with a template.
+    Template(Template),
+    /// A list with a template somewhere in it.
+    List(Vec<Parameter>),
+    /// A mapping with a template somewhere in it.
+    Map(IndexMap<Arc<str>, Parameter>),
+}
+
+/// An llm node.
+#[derive(Debug)]
+pub struct LlmNode {
+    /// `prompt`
+    pub prompt: Template,
+    /// `output_field`
+    pub output_field: Option<Arc<str>>,
+    /// `identity`
+    pub identity: Option<Template>,
+    /// `retries`: extra attempts when a reply does not validate.
+    pub retries: u32,
+    /// `llm_failure_signal`
+    pub failure_signal: Option<Arc<str>>,
+}
+
+/// An agent node.
+#[derive(Debug)]
+pub struct AgentNode {
+    /// What it shares with an llm node.
+    pub llm: LlmNode,
+    /// `tools`: the names that the agent may call.
+    pub tools: Vec<Arc<str>>,
+}
+
+/// A child node.
+#[derive(Debug)]
+pub struct ChildNode {
+    /// `child_workflow_name`
+    pub workflow: Arc<str>,
+    /// `child_initial_signals`
+    pub initial_signals: Vec<Arc<str>>,
+    /// `input_fields`
+    pub input_fields: Vec<Arc<str>>,
+    /// `signals_to_parent`
+    pub signals_to_parent: Vec<Arc<str>>,
+    /// `context_updates_to_parent`
+    pub context_updates_to_parent: Vec<Arc<str>>,
+    /// `fan_out_field` and `child_input_field`
+    pub fan_out: Option<FanOut>,
+    /// `spawn_interval`
+    pub spawn_interval: Duration,
+}
+
+/// One child for each item of a field.
+#[derive(Debug)]
+pub struct FanOut {
+    /// `fan_out_field`
+    pub field: Arc<str>,
+    /// `child_input_field`
+    pub child_input_field: Arc<str>,
+}

@@ -1,0 +1,6 @@
+//! The SOE workflow engine: YAML becomes a checked [`config::Config`]; a pure state machine turns (state, input) into
+//! (commit, effects); a thin Tokio driver persists the commit, performs the effects as parallel tasks, and feeds their
+//! results back over an mpsc channel.
+
+pub mod config;
+pub mod template;
