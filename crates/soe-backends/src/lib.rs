@@ -1,13 +1,40 @@
 //! What the SOE engine stores, and where.
 //!
-//! * [`Value`], [`History`] and [`Context`]: the data of an execution, persistent (structure-shared), so that a snapshot is O(1).
+//! * [`Value`], [`History`] and [`Context`]: the data of an execution, persistent (structure-shared), so that a snapshot
+//!   is O(1).
+//! * [`ExecutionState`]: all that is needed to go on with an execution. [`Commit`]: what one event changes.
+//!   [`ExecutionState::apply`] is the one fold from commits to state, in the live engine, in every store, at recovery.
+//! * The six storage traits ([`ContextBackend`] and [`WorkflowBackend`] are required), and [`Backends`], the handle on
+//!   those that an engine works with.
+//! * [`MemoryStore`]: all six in memory.
 
+mod backends;
 mod collections;
+mod commit;
 mod context;
+mod error;
+mod event;
 mod id;
+mod limits;
+mod memory;
+mod state;
+mod time;
+mod traits;
 mod value;
 
+pub use backends::{Backends, BackendsBuilder};
 pub use collections::{OrderedMap, SignalLog};
+pub use commit::{ApplyError, Change, Commit, Definitions, Genesis, RegistryDocument};
 pub use context::{Context, History, Operational, ParentInfo, TreeTotals};
+pub use error::{BackendError, BackendErrorKind};
+pub use event::{Event, EventKind, ExecutionEvent};
 pub use id::{ExecutionId, InvalidExecutionId, InvalidRegistryId, RegistryId};
+pub use limits::Limits;
+pub use memory::MemoryStore;
+pub use state::{Batch, ExecutionState, ExecutionSummary, FORMAT, Failure, Frame, Progress, Run, Schedule, Status};
+pub use time::Timestamp;
+pub use traits::{
+    ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, IdentityBackend, ListCursor, ListPage, ListQuery,
+    Sections, TelemetryBackend, Turn, WorkflowBackend,
+};
 pub use value::{Map, Value};

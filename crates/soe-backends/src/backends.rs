@@ -1,0 +1,234 @@
+//! The stores that an engine works with, as one handle.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{
+    BackendError, Change, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, ExecutionId,
+    ExecutionState, IdentityBackend, MemoryStore, Sections, TelemetryBackend, WorkflowBackend,
+};
+
+/// The stores that an engine works with: one that implements all six traits, or several. Cheap to clone.
+///
+/// ```
+/// use soe_backends::Backends;
+///
+/// let backends = Backends::memory();
+/// assert!(backends.telemetry().is_some());
+/// ```
+#[derive(Clone)]
+pub struct Backends(Arc<Parts>);
+
+struct Parts {
+    context: Arc<dyn ContextBackend>,
+    workflows: Arc<dyn WorkflowBackend>,
+    schemas: Option<Arc<dyn ContextSchemaBackend>>,
+    identities: Option<Arc<dyn IdentityBackend>>,
+    conversations: Option<Arc<dyn ConversationHistoryBackend>>,
+    telemetry: Option<Arc<dyn TelemetryBackend>>,
+    /// What the context store takes of a commit by itself.
+    sections: Sections,
+}
+
+/// Puts separate stores together.
+pub struct BackendsBuilder(Parts);
+
+impl Backends {
+    /// Everything in memory: gone with the process.
+    pub fn memory() -> Self {
+        Self::single(Arc::new(MemoryStore::new()))
+    }
+
+    /// One store for everything.
+    pub fn single<S>(store: Arc<S>) -> Self
+    where
+        S: ContextBackend
+            + WorkflowBackend
+            + ContextSchemaBackend
+            + IdentityBackend
+            + ConversationHistoryBackend
+            + TelemetryBackend,
+    {
+        let sections = store.sections();
+        Self(Arc::new(Parts {
+            context: store.clone(),
+            workflows: store.clone(),
+            schemas: Some(store.clone()),
+            identities: Some(store.clone()),
+            conversations: Some(store.clone()),
+            telemetry: Some(store),
+            sections,
+        }))
+    }
+
+    /// Separate stores, beginning with the two that an engine needs. What `context` declares as its own
+    /// [`sections`](ContextBackend::sections) is left to it.
+    pub fn builder(context: Arc<dyn ContextBackend>, workflows: Arc<dyn WorkflowBackend>) -> BackendsBuilder {
+        let sections = context.sections();
+        BackendsBuilder(Parts {
+            context,
+            workflows,
+            schemas: None,
+            identities: None,
+            conversations: None,
+            telemetry: None,
+            sections,
+        })
+    }
+
+    /// The store of states.
+    pub fn context(&self) -> &Arc<dyn ContextBackend> {
+        &self.0.context
+    }
+
+    /// The store of workflow registries.
+    pub fn workflows(&self) -> &Arc<dyn WorkflowBackend> {
+        &self.0.workflows
+    }
+
+    /// The store of context schemas, if there is one.
+    pub fn schemas(&self) -> Option<&Arc<dyn ContextSchemaBackend>> {
+        self.0.schemas.as_ref()
+    }
+
+    /// The store of identities, if there is one.
+    pub fn identities(&self) -> Option<&Arc<dyn IdentityBackend>> {
+        self.0.identities.as_ref()
+    }
+
+    /// The store of conversation histories, if there is one.
+    pub fn conversations(&self) -> Option<&Arc<dyn ConversationHistoryBackend>> {
+        self.0.conversations.as_ref()
+    }
+
+    /// The store of telemetry, if there is one.
+    pub fn telemetry(&self) -> Option<&Arc<dyn TelemetryBackend>> {
+        self.0.telemetry.as_ref()
+    }
+
+    /// Stores consecutive commits of one execution. In one transaction if one store takes all; else registries and
+    /// definitions first, then the changes, then telemetry.
+    ///
+    /// # Errors
+    /// As [`ContextBackend::commit`]. An error of a separate telemetry store comes after the commits are stored.
+    pub async fn commit(&self, mut commits: Vec<Commit>) -> Result<(), BackendError> {
+        if self.0.sections == Sections::ALL {
+            return self.0.context.commit(commits).await;
+        }
+        for commit in &mut commits {
+            self.store_ahead(commit).await?;
+        }
+        let (Some(execution), false) = (commits.first().map(|c| c.execution.clone()), self.0.sections.events) else {
+            return self.0.context.commit(commits).await;
+        };
+        let events: Vec<_> = commits
+            .iter_mut()
+            .flat_map(|commit| std::mem::take(&mut commit.events))
+            .collect();
+        self.0.context.commit(commits).await?;
+        match self.telemetry() {
+            Some(telemetry) if !events.is_empty() => telemetry.append_events(&execution, &events).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores what a commit refers to, so that nothing committed refers to something missing.
+    async fn store_ahead(&self, commit: &mut Commit) -> Result<(), BackendError> {
+        if !self.0.sections.registry
+            && let Some(registry) = commit.registry.take()
+        {
+            self.0.workflows.put_registry(&registry).await?;
+            let created = commit.changes.iter().find_map(|change| match change {
+                Change::Created(genesis) => Some(genesis.workflow.clone()),
+                _ => None,
+            });
+            if let Some(workflow) = created {
+                self.0
+                    .workflows
+                    .set_current(&commit.execution, &registry.id, &workflow)
+                    .await?;
+            }
+        }
+        if !self.0.sections.definitions
+            && let Some(definitions) = commit.definitions.take()
+        {
+            if let (Some(store), false) = (self.identities(), definitions.identities.is_empty()) {
+                store.put_identities(&commit.execution, &definitions.identities).await?;
+            }
+            if let (Some(store), false) = (self.schemas(), definitions.context_schema.is_empty()) {
+                store
+                    .put_schemas(&commit.execution, &definitions.context_schema)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes one execution with all that belongs to it; what its tree shares only if it is the tree's root. Says whether
+    /// there was one.
+    ///
+    /// # Errors
+    /// Some of it can't be deleted. Calling it again goes on.
+    pub async fn delete(&self, state: &ExecutionState) -> Result<bool, BackendError> {
+        let id: &ExecutionId = &state.id;
+        if state.main_execution_id() == id {
+            if let Some(store) = self.schemas() {
+                store.delete_schemas(id).await?;
+            }
+            if let Some(store) = self.identities() {
+                store.delete_identities(id).await?;
+            }
+            if let Some(store) = self.conversations() {
+                store.delete_turns(id).await?;
+            }
+        }
+        if let Some(store) = self.telemetry() {
+            store.delete_events(id).await?;
+        }
+        self.0.workflows.delete_current(id).await?;
+        self.0.context.delete(id).await
+    }
+}
+
+impl fmt::Debug for Backends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backends")
+            .field("sections", &self.0.sections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BackendsBuilder {
+    /// Adds a store of context schemas.
+    #[must_use]
+    pub fn schemas(mut self, store: Arc<dyn ContextSchemaBackend>) -> Self {
+        self.0.schemas = Some(store);
+        self
+    }
+
+    /// Adds a store of identities.
+    #[must_use]
+    pub fn identities(mut self, store: Arc<dyn IdentityBackend>) -> Self {
+        self.0.identities = Some(store);
+        self
+    }
+
+    /// Adds a store of conversation histories.
+    #[must_use]
+    pub fn conversations(mut self, store: Arc<dyn ConversationHistoryBackend>) -> Self {
+        self.0.conversations = Some(store);
+        self
+    }
+
+    /// Adds a store of telemetry.
+    #[must_use]
+    pub fn telemetry(mut self, store: Arc<dyn TelemetryBackend>) -> Self {
+        self.0.telemetry = Some(store);
+        self
+    }
+
+    /// The stores as one handle.
+    pub fn build(self) -> Backends {
+        Backends(Arc::new(self.0))
+    }
+}

@@ -1,0 +1,327 @@
+//! Commits: what one event changes, as data. [`ExecutionState::apply`] is the one fold over them.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::state::{Batch, FORMAT};
+use crate::{
+    Context, Event, ExecutionId, ExecutionState, Failure, Frame, History, Limits, ParentInfo, Progress, RegistryId,
+    Run, Schedule, Status, Timestamp, Value,
+};
+
+/// Everything that one event changes: it is stored as a whole or not at all.
+///
+/// Its sections beside `changes` belong to the other storage traits. A store that implements all of them takes the whole
+/// commit in one transaction; [`Backends`](crate::Backends) splits it for separate stores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// The version that the commit makes. It was computed from the version before.
+    pub version: u64,
+    /// When.
+    pub at: Timestamp,
+    /// The changes to the state, in order.
+    pub changes: Vec<Change>,
+    /// The registry that a change names, if it may be new to the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<Arc<RegistryDocument>>,
+    /// Identities and context schema to be stored for the tree (by main execution id).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definitions: Option<Box<Definitions>>,
+    /// Telemetry, in order; the numbers go on from the state's `next_event`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
+}
+
+/// The workflows of a registry as they are stored, and the name of that content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RegistryDocument {
+    /// The hash of the document.
+    pub id: RegistryId,
+    /// `workflow name -> node name -> node configuration`.
+    pub workflows: Value,
+}
+
+/// Identities and context schema of an execution tree.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Definitions {
+    /// Identity name to system prompt.
+    pub identities: IndexMap<Arc<str>, Arc<str>>,
+    /// Context field to its schema.
+    pub context_schema: IndexMap<Arc<str>, Value>,
+}
+
+/// One change to the state of an execution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Change {
+    /// The execution begins to exist. Always the first change of version 1, and only there.
+    Created(Box<Genesis>),
+    /// Its status is another.
+    Status {
+        /// The new status.
+        status: Status,
+        /// Why, if it failed, was suspended or cancelled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Failure>,
+    },
+    /// A batch was broadcast.
+    Broadcast(Batch),
+    /// A router was evaluated.
+    Routed {
+        /// The router.
+        node: Arc<str>,
+    },
+    /// A run was dispatched.
+    Dispatched(Box<Run>),
+    /// A run made progress that is worth keeping.
+    Progressed {
+        /// The number of the run.
+        run: u64,
+        /// How far it is now.
+        progress: Progress,
+    },
+    /// A run is over.
+    Finished {
+        /// The number of the run.
+        run: u64,
+    },
+    /// An attempt failed.
+    Error,
+    /// A value was appended to a field.
+    Appended {
+        /// The field.
+        field: Arc<str>,
+        /// The value.
+        value: Value,
+        /// The value's size in bytes.
+        size: u64,
+    },
+    /// A batch was accepted that waits for the cascade in progress.
+    Accepted(Batch),
+    /// The oldest accepted batch was taken up.
+    TakenUp,
+    /// The rest of the cascade, innermost batch last.
+    Stack(Vec<Frame>),
+    /// The workflows are others.
+    Registry(RegistryId),
+    /// The limits of its tree are others.
+    Limits(Arc<Limits>),
+}
+
+/// How an execution begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Genesis {
+    /// The workflow that it runs.
+    pub workflow: Arc<str>,
+    /// Its registry.
+    pub registry: RegistryId,
+    /// The root of its tree.
+    pub main_execution_id: ExecutionId,
+    /// Its parent, if it is a child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Arc<ParentInfo>>,
+    /// Its schedule.
+    pub schedule: Schedule,
+    /// What its tree may use.
+    pub limits: Arc<Limits>,
+    /// The fields that it starts with.
+    pub fields: Vec<(Arc<str>, History)>,
+    /// The size of all values in `fields`, in bytes.
+    pub context_bytes: u64,
+}
+
+/// A commit that doesn't fit the state it is applied to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// The commit was computed from another version.
+    #[error("the commit makes version {commit}, but the state is at version {state}")]
+    Version {
+        /// The version that the commit makes.
+        commit: u64,
+        /// The version of the state.
+        state: u64,
+    },
+    /// The commit is of another execution.
+    #[error("the commit is of execution {0}")]
+    Execution(ExecutionId),
+    /// The first commit doesn't begin with [`Change::Created`].
+    #[error("the first commit of an execution must create it")]
+    NotCreated,
+    /// The changes contradict the state.
+    #[error("the commit doesn't fit the state: {0}")]
+    Mismatch(&'static str),
+}
+
+impl ExecutionState {
+    /// The state that the first commit of an execution makes.
+    ///
+    /// # Errors
+    /// [`ApplyError`] if it is not a first commit.
+    pub fn create(commit: &Commit) -> Result<Self, ApplyError> {
+        let Some(Change::Created(genesis)) = commit.changes.first() else {
+            return Err(ApplyError::NotCreated);
+        };
+        let mut state = Self::genesis(commit.execution.clone(), genesis, commit.at);
+        state.apply_changes(commit, &commit.changes[1..])?;
+        Ok(state)
+    }
+
+    /// The state at version 0, before its first commit is complete.
+    pub fn genesis(id: ExecutionId, genesis: &Genesis, at: Timestamp) -> Self {
+        let mut context = Context {
+            parent: genesis.parent.clone(),
+            ..Context::default()
+        };
+        context.operational.main_execution_id = Some(genesis.main_execution_id.clone());
+        context.fields = genesis.fields.iter().cloned().collect();
+        Self {
+            format: FORMAT,
+            id,
+            version: 0,
+            status: Status::Prepared,
+            failure: None,
+            workflow: genesis.workflow.clone(),
+            registry: genesis.registry.clone(),
+            schedule: genesis.schedule,
+            limits: genesis.limits.clone(),
+            created_at: at,
+            updated_at: at,
+            context,
+            context_bytes: genesis.context_bytes,
+            broadcasts: 0,
+            runs_started: 0,
+            runs: Default::default(),
+            next_run: 1,
+            snapshots: Default::default(),
+            stack: Vec::new(),
+            pending: Default::default(),
+            next_event: 0,
+        }
+    }
+
+    /// Applies a commit.
+    ///
+    /// # Errors
+    /// [`ApplyError`] if it was computed from another state; this one must not be used any more if the error is a mismatch.
+    pub fn apply(&mut self, commit: &Commit) -> Result<(), ApplyError> {
+        if commit.execution != self.id {
+            return Err(ApplyError::Execution(commit.execution.clone()));
+        }
+        self.apply_changes(commit, &commit.changes)
+    }
+
+    fn apply_changes(&mut self, commit: &Commit, changes: &[Change]) -> Result<(), ApplyError> {
+        if commit.version != self.version + 1 {
+            return Err(ApplyError::Version {
+                commit: commit.version,
+                state: self.version,
+            });
+        }
+        for change in changes {
+            self.change(change)?;
+        }
+        self.seal(commit.at, commit.events.len());
+        Ok(())
+    }
+
+    /// Applies one change of the commit that is being made. [`ExecutionState::seal`] ends the commit.
+    ///
+    /// # Errors
+    /// [`ApplyError::Mismatch`] if the change contradicts the state.
+    pub fn change(&mut self, change: &Change) -> Result<(), ApplyError> {
+        match change {
+            Change::Created(_) => return Err(ApplyError::Mismatch("it exists already")),
+            Change::Status { status, failure } => {
+                self.status = *status;
+                self.failure = failure.clone();
+            }
+            Change::Broadcast(signals) => {
+                self.broadcasts += 1;
+                for signal in signals.iter() {
+                    self.context.operational.signals.push(signal.clone());
+                }
+            }
+            Change::Routed { node } => self.count_run(node),
+            Change::Dispatched(run) => self.dispatch(run)?,
+            Change::Progressed { run, progress } => match self.runs.get_mut(run) {
+                Some(run) => run.progress = progress.clone(),
+                None => return Err(ApplyError::Mismatch("a run that is not in flight made progress")),
+            },
+            Change::Finished { run } => self.finish(*run)?,
+            Change::Error => self.context.operational.errors += 1,
+            Change::Appended { field, value, size } => {
+                self.context_bytes += size;
+                self.context.append(field, value.clone());
+            }
+            Change::Accepted(batch) => self.pending.push_back(batch.clone()),
+            Change::TakenUp => {
+                self.pending.pop_front();
+            }
+            Change::Stack(frames) => self.stack.clone_from(frames),
+            Change::Registry(registry) => self.registry = registry.clone(),
+            Change::Limits(limits) => self.limits = limits.clone(),
+        }
+        Ok(())
+    }
+
+    /// Ends a commit: counts it, and keeps the context for the runs that it dispatched.
+    pub fn seal(&mut self, at: Timestamp, events: usize) {
+        self.version += 1;
+        self.updated_at = at;
+        self.next_event += events as u64;
+        let dispatched_now = self
+            .runs
+            .last_key_value()
+            .is_some_and(|(_, run)| run.snapshot == self.version);
+        if dispatched_now {
+            self.snapshots.insert(self.version, self.context.clone());
+        }
+    }
+
+    fn count_run(&mut self, node: &Arc<str>) {
+        self.runs_started += 1;
+        *self.context.operational.nodes.entry(node) += 1;
+    }
+
+    fn dispatch(&mut self, run: &Run) -> Result<(), ApplyError> {
+        if run.number != self.next_run {
+            return Err(ApplyError::Mismatch(
+                "a run was dispatched under a number that is not the next",
+            ));
+        }
+        if run.snapshot != self.version + 1 {
+            return Err(ApplyError::Mismatch("a run was dispatched on another commit's context"));
+        }
+        self.next_run += 1;
+        self.count_run(&run.node);
+        if matches!(run.progress, Progress::Tool { .. }) {
+            self.context.operational.tool_calls += 1;
+        }
+        self.runs.insert(run.number, run.clone());
+        Ok(())
+    }
+
+    fn finish(&mut self, number: u64) -> Result<(), ApplyError> {
+        let run = self
+            .runs
+            .remove(&number)
+            .ok_or(ApplyError::Mismatch("a run finished that is not in flight"))?;
+        // Runs of one commit have consecutive numbers: a neighbour tells whether the snapshot is still needed.
+        let before = self.runs.range(..number).next_back();
+        let after = self.runs.range(number..).next();
+        let needed = [before, after]
+            .into_iter()
+            .flatten()
+            .any(|(_, other)| other.snapshot == run.snapshot);
+        if !needed {
+            self.snapshots.remove(&run.snapshot);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! Telemetry: what happened, step by step.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::state::{Batch, Status};
+use crate::{ExecutionId, Timestamp};
+
+/// One thing that happened in an execution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place among the events of its execution, from 0 without gaps.
+    pub seq: u64,
+    /// When.
+    pub time: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// An event and the execution that it happened in: what subscribers get.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionEvent {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// The event.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened. Written as `{"event": "node_execution", "data": {...}}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", content = "data", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// An execution was created.
+    OrchestrationStart {
+        /// The workflow that it runs.
+        workflow_name: Arc<str>,
+    },
+    /// A batch of signals was taken up.
+    SignalsBroadcast {
+        /// The batch.
+        signals: Batch,
+    },
+    /// A node runs: a router was evaluated, or a run was dispatched.
+    NodeExecution {
+        /// The node.
+        node_name: Arc<str>,
+        /// Its type.
+        node_type: Arc<str>,
+        /// The run's number; a router has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<u64>,
+    },
+    /// A tool is called.
+    ToolCall {
+        /// The node.
+        node_name: Arc<str>,
+        /// The tool.
+        tool_name: Arc<str>,
+        /// The run's number.
+        run: u64,
+    },
+    /// An attempt failed.
+    NodeError {
+        /// The node.
+        node_name: Arc<str>,
+        /// The run's number.
+        run: u64,
+        /// What went wrong.
+        error: Arc<str>,
+        /// The attempt that comes next, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_attempt: Option<u32>,
+    },
+    /// A run is over.
+    NodeFinished {
+        /// The node.
+        node_name: Arc<str>,
+        /// The run's number.
+        run: u64,
+        /// From dispatch to completion, in microseconds.
+        duration_us: u64,
+    },
+    /// A value was appended to a field.
+    ContextUpdated {
+        /// The field.
+        field: Arc<str>,
+        /// The number of values in its history now.
+        length: u64,
+    },
+    /// A template of a node couldn't be evaluated, or something else that the author should look at.
+    ContextWarning {
+        /// The node.
+        node_name: Arc<str>,
+        /// What is wrong, and where.
+        message: Arc<str>,
+    },
+    /// A completion came for an execution that takes none any more, or for a run that is over.
+    CompletionDiscarded {
+        /// The run's number.
+        run: u64,
+        /// The execution's status.
+        status: Status,
+    },
+    /// Nothing is in flight any more.
+    ExecutionRested {},
+    /// The execution failed.
+    ExecutionFailed {
+        /// Why.
+        error: Arc<str>,
+    },
+    /// The execution was cancelled.
+    ExecutionCancelled {
+        /// The number of runs that were in flight.
+        aborted_runs: u64,
+    },
+}
+
+impl EventKind {
+    /// The event's name as it is stored, `node_execution` for example.
+    pub fn name(&self) -> &'static str {
+        match self {
+            EventKind::OrchestrationStart { .. } => "orchestration_start",
+            EventKind::SignalsBroadcast { .. } => "signals_broadcast",
+            EventKind::NodeExecution { .. } => "node_execution",
+            EventKind::ToolCall { .. } => "tool_call",
+            EventKind::NodeError { .. } => "node_error",
+            EventKind::NodeFinished { .. } => "node_finished",
+            EventKind::ContextUpdated { .. } => "context_updated",
+            EventKind::ContextWarning { .. } => "context_warning",
+            EventKind::CompletionDiscarded { .. } => "completion_discarded",
+            EventKind::ExecutionRested {} => "execution_rested",
+            EventKind::ExecutionFailed { .. } => "execution_failed",
+            EventKind::ExecutionCancelled { .. } => "execution_cancelled",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_small_and_named_as_it_is_written() {
+        assert!(
+            size_of::<Event>() <= 80,
+            "telemetry in memory counts: {} bytes",
+            size_of::<Event>()
+        );
+        let event = Event {
+            seq: 3,
+            time: Timestamp::from_micros(0),
+            kind: EventKind::ExecutionRested {},
+        };
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["event"], event.kind.name());
+        assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
+    }
+}

@@ -1,0 +1,282 @@
+//! The six storage traits. A store is dumb: it keeps what it is given, atomically, and gives it back.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BackendError, Commit, Event, ExecutionId, ExecutionState, ExecutionSummary, RegistryDocument, RegistryId, Status,
+    Timestamp, Value,
+};
+
+/// The state of each execution. The one trait that decides what has happened: a commit that it took, has.
+#[async_trait]
+pub trait ContextBackend: Send + Sync + 'static {
+    /// Stores `commits`: at least one, of one execution, their versions consecutive. All of them or, on an error, none.
+    ///
+    /// It takes of each commit what it declares in [`ContextBackend::sections`]. Dropping the future must leave the
+    /// commits stored as a whole or not at all.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::BackendErrorKind::Conflict) if the first commit was not computed from the stored version (or
+    /// creates an execution that exists); any other kind if they can't be stored.
+    async fn commit(&self, commits: Vec<Commit>) -> Result<(), BackendError>;
+
+    /// The state of an execution, with the contexts that its runs in flight refer to; `None` if there is none.
+    ///
+    /// # Errors
+    /// It can't be read.
+    async fn load(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, BackendError>;
+
+    /// A page of the executions, newest first.
+    ///
+    /// # Errors
+    /// They can't be read.
+    async fn list(&self, query: &ListQuery) -> Result<ListPage, BackendError>;
+
+    /// Deletes the state of an execution. Says whether there was one.
+    ///
+    /// # Errors
+    /// It can't be deleted.
+    async fn delete(&self, execution: &ExecutionId) -> Result<bool, BackendError>;
+
+    /// Which sections of a commit [`ContextBackend::commit`] takes besides the changes. Only a store that implements the
+    /// other traits on the same data may declare them.
+    fn sections(&self) -> Sections {
+        Sections::default()
+    }
+}
+
+/// The sections of a commit that a store takes in the same transaction as the changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sections {
+    /// [`Commit::registry`].
+    pub registry: bool,
+    /// [`Commit::definitions`].
+    pub definitions: bool,
+    /// [`Commit::events`].
+    pub events: bool,
+}
+
+impl Sections {
+    /// All sections.
+    pub const ALL: Sections = Sections {
+        registry: true,
+        definitions: true,
+        events: true,
+    };
+}
+
+/// Which executions are wanted, and how many of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListQuery {
+    /// Only those of this status.
+    pub status: Option<Status>,
+    /// Only those of this tree, by its root.
+    pub main_execution_id: Option<ExecutionId>,
+    /// At most so many; 0 means the store's own page size.
+    pub limit: usize,
+    /// Those after this place: [`ListPage::next`] of the page before.
+    pub after: Option<ListCursor>,
+}
+
+/// A place in a list of executions.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ListCursor {
+    /// The creation time of the last execution seen.
+    pub created_at: Timestamp,
+    /// Its id.
+    pub id: ExecutionId,
+}
+
+/// A page of executions, newest first; of those created at the same time the greatest id first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ListPage {
+    /// The executions.
+    pub executions: Vec<ExecutionSummary>,
+    /// Where the next page starts; `None` if this is the last.
+    pub next: Option<ListCursor>,
+}
+
+impl ListPage {
+    /// The page size of stores for a query that names none.
+    pub const DEFAULT_LIMIT: usize = 100;
+
+    /// The page that `query` asks for, out of all executions in any order. For stores without an index of their own.
+    pub fn select(executions: impl IntoIterator<Item = ExecutionSummary>, query: &ListQuery) -> Self {
+        let limit = if query.limit == 0 {
+            Self::DEFAULT_LIMIT
+        } else {
+            query.limit
+        };
+        let cursor = |e: &ExecutionSummary| ListCursor {
+            created_at: e.created_at,
+            id: e.id.clone(),
+        };
+        let mut found: Vec<_> = executions
+            .into_iter()
+            .filter(|e| query.status.is_none_or(|status| status == e.status))
+            .filter(|e| {
+                query
+                    .main_execution_id
+                    .as_ref()
+                    .is_none_or(|main| *main == e.main_execution_id)
+            })
+            .filter(|e| query.after.as_ref().is_none_or(|after| cursor(e) < *after))
+            .collect();
+        found.sort_unstable_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = if more { found.last().map(cursor) } else { None };
+        Self {
+            executions: found,
+            next,
+        }
+    }
+}
+
+/// Workflow registries, each stored once under the hash of its content and shared by all executions that use it.
+#[async_trait]
+pub trait WorkflowBackend: Send + Sync + 'static {
+    /// Stores a registry, unless it is there already.
+    ///
+    /// # Errors
+    /// It can't be stored.
+    async fn put_registry(&self, registry: &RegistryDocument) -> Result<(), BackendError>;
+
+    /// The registry of that id; `None` if there is none.
+    ///
+    /// # Errors
+    /// It can't be read.
+    async fn registry(&self, id: &RegistryId) -> Result<Option<Arc<RegistryDocument>>, BackendError>;
+
+    /// Says which registry and workflow an execution uses now, for stores that show it to people.
+    ///
+    /// # Errors
+    /// It can't be stored.
+    async fn set_current(
+        &self,
+        execution: &ExecutionId,
+        registry: &RegistryId,
+        workflow: &str,
+    ) -> Result<(), BackendError>;
+
+    /// Deletes what [`WorkflowBackend::set_current`] stored for an execution.
+    ///
+    /// # Errors
+    /// It can't be deleted.
+    async fn delete_current(&self, execution: &ExecutionId) -> Result<(), BackendError>;
+}
+
+/// Context schemas, by main execution id.
+#[async_trait]
+pub trait ContextSchemaBackend: Send + Sync + 'static {
+    /// The schemas of a tree by field; empty if there are none.
+    ///
+    /// # Errors
+    /// They can't be read.
+    async fn schemas(&self, main: &ExecutionId) -> Result<IndexMap<Arc<str>, Value>, BackendError>;
+
+    /// Replaces the schemas of a tree.
+    ///
+    /// # Errors
+    /// They can't be stored.
+    async fn put_schemas(&self, main: &ExecutionId, schemas: &IndexMap<Arc<str>, Value>) -> Result<(), BackendError>;
+
+    /// Deletes the schemas of a tree.
+    ///
+    /// # Errors
+    /// They can't be deleted.
+    async fn delete_schemas(&self, main: &ExecutionId) -> Result<(), BackendError>;
+}
+
+/// Identities (system prompts), by main execution id.
+#[async_trait]
+pub trait IdentityBackend: Send + Sync + 'static {
+    /// The identities of a tree: name to system prompt; empty if there are none.
+    ///
+    /// # Errors
+    /// They can't be read.
+    async fn identities(&self, main: &ExecutionId) -> Result<IndexMap<Arc<str>, Arc<str>>, BackendError>;
+
+    /// Replaces the identities of a tree.
+    ///
+    /// # Errors
+    /// They can't be stored.
+    async fn put_identities(
+        &self,
+        main: &ExecutionId,
+        identities: &IndexMap<Arc<str>, Arc<str>>,
+    ) -> Result<(), BackendError>;
+
+    /// Deletes the identities of a tree.
+    ///
+    /// # Errors
+    /// They can't be deleted.
+    async fn delete_identities(&self, main: &ExecutionId) -> Result<(), BackendError>;
+}
+
+/// One entry of a conversation history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// `system`, `user`, `assistant`, `tool`, `tool_error` or `system_error`.
+    pub role: Arc<str>,
+    /// The text.
+    pub content: Arc<str>,
+    /// What makes an append idempotent: the run (and the index within it) that wrote the turn. A turn whose key is stored
+    /// already is not appended again. `None` for turns that an application wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Arc<str>>,
+}
+
+/// Conversation histories, by main execution id.
+#[async_trait]
+pub trait ConversationHistoryBackend: Send + Sync + 'static {
+    /// The history of a tree, oldest first; empty if there is none.
+    ///
+    /// # Errors
+    /// It can't be read.
+    async fn turns(&self, main: &ExecutionId) -> Result<Vec<Turn>, BackendError>;
+
+    /// Appends `turns` together, leaving out those whose key is stored already. Concurrent appends lose nothing.
+    ///
+    /// # Errors
+    /// They can't be stored.
+    async fn append_turns(&self, main: &ExecutionId, turns: &[Turn]) -> Result<(), BackendError>;
+
+    /// Replaces the history.
+    ///
+    /// # Errors
+    /// It can't be stored.
+    async fn replace_turns(&self, main: &ExecutionId, turns: &[Turn]) -> Result<(), BackendError>;
+
+    /// Deletes the history.
+    ///
+    /// # Errors
+    /// It can't be deleted.
+    async fn delete_turns(&self, main: &ExecutionId) -> Result<(), BackendError>;
+}
+
+/// Telemetry events, by execution.
+#[async_trait]
+pub trait TelemetryBackend: Send + Sync + 'static {
+    /// Appends events in their order, leaving out those whose number is stored already.
+    ///
+    /// # Errors
+    /// They can't be stored.
+    async fn append_events(&self, execution: &ExecutionId, events: &[Event]) -> Result<(), BackendError>;
+
+    /// At most `limit` events from number `from` on.
+    ///
+    /// # Errors
+    /// They can't be read.
+    async fn events(&self, execution: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError>;
+
+    /// Deletes the events of an execution.
+    ///
+    /// # Errors
+    /// They can't be deleted.
+    async fn delete_events(&self, execution: &ExecutionId) -> Result<(), BackendError>;
+}
