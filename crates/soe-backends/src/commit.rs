@@ -65,6 +65,8 @@ pub enum Change {
     Status {
         /// The new status.
         status: Status,
+        /// When: the time in which an execution runs is counted.
+        at: Timestamp,
         /// Why, if it failed, was suspended or cancelled.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
@@ -185,6 +187,8 @@ impl ExecutionState {
             id,
             version: 0,
             status: Status::Prepared,
+            status_since: None,
+            active_us: 0,
             failure: None,
             workflow: genesis.workflow.clone(),
             registry: genesis.registry.clone(),
@@ -237,8 +241,12 @@ impl ExecutionState {
     pub fn change(&mut self, change: &Change) -> Result<(), ApplyError> {
         match change {
             Change::Created(_) => return Err(ApplyError::Mismatch("it exists already")),
-            Change::Status { status, failure } => {
+            Change::Status { status, at, failure } => {
+                if self.status == Status::Running {
+                    self.active_us += self.status_since.map_or(0, |since| micros(at.since(since)));
+                }
                 self.status = *status;
+                self.status_since = Some(*at);
                 self.failure = failure.clone();
             }
             Change::Broadcast(signals) => {
@@ -324,4 +332,8 @@ impl ExecutionState {
         }
         Ok(())
     }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -26,6 +26,12 @@ pub struct ExecutionState {
     pub version: u64,
     /// Where it stands.
     pub status: Status,
+    /// Since when; `None` if it was only prepared yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_since: Option<Timestamp>,
+    /// The time for which it has run, the current stretch not counted, in microseconds.
+    #[serde(default)]
+    pub active_us: u64,
     /// Why it failed, was suspended or cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,

@@ -69,6 +69,8 @@ impl Workflow {
 pub struct Node {
     /// Its name in the workflow.
     pub name: Arc<str>,
+    /// `node_type` as it is written.
+    pub type_name: Arc<str>,
     /// The whole configuration as it was written, unknown fields included.
     pub config: Arc<Map>,
     /// `event_triggers`.
@@ -114,20 +116,6 @@ pub enum NodeKind {
     Child(ChildNode),
     /// A type that the application registers under this name.
     Custom(Arc<str>),
-}
-
-impl NodeKind {
-    /// `node_type` as it is written.
-    pub fn type_name(&self) -> Arc<str> {
-        match self {
-            NodeKind::Router => "router".into(),
-            NodeKind::Tool(_) => "tool".into(),
-            NodeKind::Llm(_) => "llm".into(),
-            NodeKind::Agent(_) => "agent".into(),
-            NodeKind::Child(_) => "child".into(),
-            NodeKind::Custom(name) => name.clone(),
-        }
-    }
 }
 
 /// A tool node.

@@ -1,0 +1,141 @@
+//! Broadcasts, and the cascade of routers that follows: depth-first, on an explicit stack.
+
+use std::sync::Arc;
+
+use soe_backends::{Batch, Change, EventKind, Progress, RegistryId, Schedule};
+
+use super::transaction::{Applied, Transaction};
+use super::{Effect, nodes};
+use crate::config::{Condition, Node, NodeKind};
+use crate::template::Scope;
+
+/// After so many routers the driver gets its turn, so that a loop without a guard can be cancelled.
+const PURE_STEPS: usize = 1_000;
+
+/// A batch whose listeners are being worked off.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    pub(super) signals: Batch,
+    pub(super) registry: RegistryId,
+    pub(super) listeners: Arc<[Arc<Node>]>,
+    pub(super) next: usize,
+}
+
+impl Transaction<'_> {
+    /// Whether a batch from outside can be taken up now: nothing of what came before is left to do.
+    pub(super) fn can_take_up(&self) -> bool {
+        self.machine.stack.is_empty()
+            && (self.state().schedule == Schedule::Concurrent || self.state().runs.is_empty())
+    }
+
+    /// Records a batch and puts its listeners on the stack.
+    pub(super) fn take_up(&mut self, signals: Batch) -> Applied {
+        let limit = self.state().limits.broadcasts;
+        if self.state().broadcasts >= limit {
+            let message = format!("{limit} broadcasts were made, the next is of {signals:?}");
+            self.change(Change::Accepted(signals))?;
+            return self.fail_for_limit("broadcasts", message);
+        }
+        self.change(Change::Broadcast(signals.clone()))?;
+        self.event(EventKind::SignalsBroadcast { signals: signals.clone() });
+        // A listener's batch that was its last leaves the stack first: a loop doesn't make it grow.
+        while self.machine.stack.pop_if(|cursor| cursor.next >= cursor.listeners.len()).is_some() {}
+        let state = &self.machine.state;
+        let Some(registry) = self.machine.registries.first() else { return Ok(()) };
+        let Some(workflow) = registry.workflows.get(&state.workflow) else { return Ok(()) };
+        let listeners = workflow.listeners(&signals);
+        if !listeners.is_empty() {
+            let registry = registry.id.clone();
+            self.machine.stack.push(Cursor { signals, registry, listeners, next: 0 });
+        }
+        Ok(())
+    }
+
+    /// Works the stack off, as far as the schedule and the driver's turn allow; then what was accepted meanwhile.
+    pub(super) fn cascade(&mut self) -> Applied {
+        while self.is_running() {
+            let Some(cursor) = self.machine.stack.last_mut() else {
+                if self.state().pending.is_empty() || !self.can_take_up() {
+                    return Ok(());
+                }
+                let signals = self.state().pending[0].clone();
+                self.change(Change::TakenUp)?;
+                self.take_up(signals)?;
+                continue;
+            };
+            let Some(node) = cursor.listeners.get(cursor.next).cloned() else {
+                self.machine.stack.pop();
+                continue;
+            };
+            if self.pure_steps >= PURE_STEPS {
+                self.effects.push(Effect::Continue);
+                return Ok(());
+            }
+            if self.state().runs_started >= self.state().limits.runs {
+                let message = format!("{} runs were started, the next is of node '{}'", self.state().runs_started, node.name);
+                return self.fail_for_limit("runs", message);
+            }
+            cursor.next += 1;
+            self.pure_steps += 1;
+            self.visit(&node)?;
+            if self.state().schedule == Schedule::DepthFirst && !self.state().runs.is_empty() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn visit(&mut self, node: &Arc<Node>) -> Applied {
+        match &node.kind {
+            NodeKind::Router => self.route(node),
+            NodeKind::Tool(_) => self.dispatch(node, Progress::Tool { attempt: 1 }),
+            NodeKind::Custom(_) => self.dispatch(node, Progress::Custom),
+            NodeKind::Llm(_) | NodeKind::Agent(_) | NodeKind::Child(_) => self.fail(nodes::unsupported(node)),
+        }
+    }
+
+    fn route(&mut self, node: &Arc<Node>) -> Applied {
+        self.change(Change::Routed { node: node.name.clone() })?;
+        self.event(EventKind::NodeExecution {
+            node_name: node.name.clone(),
+            node_type: node.type_name.clone(),
+            run: None,
+        });
+        let signals = self.emissions(node, None);
+        self.emit(signals)
+    }
+
+    /// Broadcasts what a node emits, if it emits anything. The caller goes on with the cascade.
+    pub(super) fn emit(&mut self, signals: Batch) -> Applied {
+        if signals.is_empty() || !self.is_running() { Ok(()) } else { self.take_up(signals) }
+    }
+
+    /// The signals whose conditions pass on the live state, in order. `result` is what a tool returned.
+    pub(super) fn emissions(&mut self, node: &Node, result: Option<&soe_backends::Value>) -> Batch {
+        let mut scope = None;
+        let mut passed = Vec::with_capacity(node.emissions.len());
+        for emission in &node.emissions {
+            let passes = match &emission.condition {
+                Condition::Always | Condition::PlainText(_) => true,
+                Condition::Jinja(template) => {
+                    let scope = scope.get_or_insert_with(|| {
+                        let scope = Scope::new(&self.machine.state.context);
+                        match result {
+                            Some(result) => scope.with_result(result.clone()),
+                            None => scope,
+                        }
+                    });
+                    template.passes(scope).unwrap_or_else(|error| {
+                        let signal = &emission.signal;
+                        self.warn(&node.name, format!("the condition of signal '{signal}' counts as false: {error}"));
+                        false
+                    })
+                }
+            };
+            if passes {
+                passed.push(emission.signal.clone());
+            }
+        }
+        passed.into()
+    }
+}

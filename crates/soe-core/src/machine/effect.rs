@@ -1,0 +1,62 @@
+//! What is to be done for an execution.
+
+use std::sync::Arc;
+
+use soe_backends::Context;
+
+use super::Outcome;
+use crate::config::Node;
+
+/// One thing to be done, after the commit that implies it is stored.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Effect {
+    /// Call a tool, and answer with [`Input::Completed`](super::Input::Completed).
+    CallTool(ToolCall),
+    /// Run a custom node, and answer with [`Input::Completed`](super::Input::Completed).
+    RunNode(NodeRun),
+    /// Answer with this: the outcome is known already.
+    Complete {
+        /// The run's number.
+        run: u64,
+        /// The attempt.
+        attempt: u32,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Look for a cancellation, a shutdown or a failure, then give [`Input::Continue`](super::Input::Continue).
+    Continue,
+    /// Stop performing this run: nobody wants its outcome any more.
+    Abort {
+        /// The run's number.
+        run: u64,
+    },
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug)]
+pub struct ToolCall {
+    /// The run's number.
+    pub run: u64,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The node, as it was when the run was dispatched.
+    pub node: Arc<Node>,
+    /// The tool's name.
+    pub tool: Arc<str>,
+    /// The arguments: an object, or the list that a tool with `process_accumulated` takes. Checked against the schema.
+    pub arguments: serde_json::Value,
+}
+
+/// A run of a custom node.
+#[derive(Clone, Debug)]
+pub struct NodeRun {
+    /// The run's number.
+    pub run: u64,
+    /// The node, as it was when the run was dispatched.
+    pub node: Arc<Node>,
+    /// The name that its type is registered under.
+    pub node_type: Arc<str>,
+    /// The context that the run reads.
+    pub context: Context,
+}

@@ -1,0 +1,274 @@
+//! The heart: a pure, synchronous state machine. It takes the state of an execution and one [`Input`], and gives the
+//! changes to that state (a [`Commit`]) and the [`Effect`]s to carry out. It does no I/O, reads no clock, draws no random
+//! number: times and ids come in.
+//!
+//! Everything that happens to an execution happens here in one total order, each event completely before the next:
+//!
+//! * A completion is one event: what the node wrote, its counters, its emission conditions, the broadcast of what it emits,
+//!   and the whole cascade of routers that follows.
+//! * Routers are evaluated on the live state, depth-first, in the order of the file.
+//! * Runs are dispatched on the context as of the end of the event; their effects are performed by the driver, in parallel.
+//!
+//! So a join condition over a count becomes true in exactly one evaluation, whatever the timing.
+
+mod cascade;
+mod effect;
+mod input;
+mod nodes;
+mod transaction;
+
+use std::sync::Arc;
+
+use soe_backends::{
+    ApplyError, Batch, Commit, Definitions, EventKind, ExecutionId, ExecutionState, Frame, Genesis, History, Limits,
+    ParentInfo, RegistryDocument, RegistryId, Schedule, Status, Timestamp, Value,
+};
+
+use crate::config::{Node, Registry};
+use crate::tools::ToolSpecs;
+use cascade::Cursor;
+use transaction::Transaction;
+
+pub use effect::{Effect, NodeRun, ToolCall};
+pub use input::{Input, Outcome, ToolFailure};
+
+/// An execution, ready to take inputs.
+///
+/// Its state is that of the last commit it returned: when a commit can't be stored, the machine is of no use any more.
+#[derive(Debug)]
+pub struct Machine {
+    state: ExecutionState,
+    /// The current registry first, then those that runs in flight or frames are pinned to.
+    registries: Vec<Arc<Registry>>,
+    tools: ToolSpecs,
+    /// The cascade in progress: `state.stack` with its listeners looked up.
+    stack: Vec<Cursor>,
+}
+
+/// What one input leads to.
+#[derive(Debug)]
+#[must_use = "effects are performed after the commit is stored"]
+pub struct Step {
+    /// What changes; `None` if nothing does.
+    pub commit: Option<Commit>,
+    /// What is to be done once the commit is stored, in order.
+    pub effects: Vec<Effect>,
+}
+
+/// How an execution begins.
+#[derive(Debug)]
+pub struct Start {
+    /// Its id.
+    pub id: ExecutionId,
+    /// The root of its tree; `None` if it is the root itself.
+    pub main_execution_id: Option<ExecutionId>,
+    /// Its parent, if it is a child.
+    pub parent: Option<Arc<ParentInfo>>,
+    /// Its workflows.
+    pub registry: Arc<Registry>,
+    /// The name of the workflow that it runs.
+    pub workflow: Arc<str>,
+    /// The histories that it starts with. Names that begin with `__` are refused.
+    pub fields: Vec<(Arc<str>, History)>,
+    /// Identities and context schema, stored for its tree.
+    pub definitions: Definitions,
+    /// The order in which it runs its nodes.
+    pub schedule: Schedule,
+    /// What its tree may use.
+    pub limits: Arc<Limits>,
+    /// The first signals; none to prepare an execution without starting it.
+    pub signals: Vec<Arc<str>>,
+}
+
+/// Why the machine didn't take an input. The state is as before, unless it says otherwise.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MachineError {
+    /// The workflow isn't in the registry.
+    #[error("workflow '{workflow}' not found in config; there {}", available(.available))]
+    UnknownWorkflow {
+        /// The workflow that was asked for.
+        workflow: Arc<str>,
+        /// Those that there are.
+        available: Vec<Arc<str>>,
+    },
+    /// A field of the initial context has a reserved name.
+    #[error("context field '{0}' is reserved: names that begin with '__' belong to the engine")]
+    ReservedField(Arc<str>),
+    /// The initial context exceeds a limit.
+    #[error("the initial context exceeds the limit {limit} of {allowed} bytes: {what} has {size}")]
+    TooLarge {
+        /// The limit's name in [`Limits`].
+        limit: &'static str,
+        /// The limit, in bytes.
+        allowed: u64,
+        /// What is too large.
+        what: String,
+        /// Its size, in bytes.
+        size: u64,
+    },
+    /// The batch is empty, or has an empty name in it.
+    #[error("there must be at least one signal, and none with an empty name")]
+    NoSignals,
+    /// The execution takes no signals any more.
+    #[error("the execution is {0} and takes no signals")]
+    NotAccepting(Status),
+    /// A registry that the state refers to was not given.
+    #[error("registry {0} is needed to go on with the execution")]
+    MissingRegistry(RegistryId),
+    /// The machine contradicted itself: a defect of the engine. The execution must be loaded again.
+    #[error("the engine contradicted itself; load the execution again")]
+    Broken(#[from] ApplyError),
+}
+
+fn available(workflows: &[Arc<str>]) -> String {
+    match workflows {
+        [] => "are no workflows".to_owned(),
+        [only] => format!("is only '{only}'"),
+        many => format!("are '{}'", many.join("', '")),
+    }
+}
+
+impl Machine {
+    /// Creates an execution, and starts it if it has first signals. The step's commit is its first.
+    ///
+    /// # Errors
+    /// The workflow doesn't exist, or the initial context is refused.
+    pub fn start(at: Timestamp, start: Start, tools: ToolSpecs) -> Result<(Self, Step), MachineError> {
+        if !start.registry.workflows.contains_key(&start.workflow) {
+            let available = start.registry.workflows.keys().cloned().collect();
+            return Err(MachineError::UnknownWorkflow { workflow: start.workflow, available });
+        }
+        let context_bytes = check_fields(&start.fields, &start.limits)?;
+        let signals = if start.signals.is_empty() { None } else { Some(check_signals(start.signals)?) };
+        let genesis = Genesis {
+            workflow: start.workflow.clone(),
+            registry: start.registry.id.clone(),
+            main_execution_id: start.main_execution_id.unwrap_or_else(|| start.id.clone()),
+            parent: start.parent,
+            schedule: start.schedule,
+            limits: start.limits,
+            fields: start.fields,
+            context_bytes,
+        };
+        let document = RegistryDocument { id: start.registry.id.clone(), workflows: start.registry.document.clone() };
+        let state = ExecutionState::genesis(start.id, &genesis, at);
+        let mut machine = Self { state, registries: vec![start.registry], tools, stack: Vec::new() };
+
+        let mut transaction = Transaction::begin(&mut machine, at);
+        transaction.created(genesis);
+        transaction.event(EventKind::OrchestrationStart { workflow_name: start.workflow });
+        if let Some(signals) = signals {
+            transaction.broadcast(signals)?;
+        }
+        let mut step = transaction.end()?;
+        if let Some(commit) = &mut step.commit {
+            commit.registry = Some(Arc::new(document));
+            let defined = start.definitions != Definitions::default();
+            commit.definitions = defined.then(|| Box::new(start.definitions));
+        }
+        Ok((machine, step))
+    }
+
+    /// Takes up a stored execution. `registries` are the current one and those that its runs and its stack refer to:
+    /// [`Machine::needed_registries`].
+    ///
+    /// # Errors
+    /// [`MachineError::MissingRegistry`] if one was not given.
+    pub fn load(
+        state: ExecutionState,
+        registries: Vec<Arc<Registry>>,
+        tools: ToolSpecs,
+    ) -> Result<Self, MachineError> {
+        let mut machine = Self { state, registries, tools, stack: Vec::new() };
+        for id in Self::needed_registries(&machine.state) {
+            machine.registry(&id).ok_or(MachineError::MissingRegistry(id))?;
+        }
+        machine.stack = machine.state.stack.iter().filter_map(|frame| machine.cursor(frame)).collect();
+        Ok(machine)
+    }
+
+    /// The registries that are needed to go on with an execution, the current one first.
+    pub fn needed_registries(state: &ExecutionState) -> Vec<RegistryId> {
+        let mut needed = vec![state.registry.clone()];
+        let pinned = state.runs.values().map(|run| &run.registry).chain(state.stack.iter().map(|frame| &frame.registry));
+        for id in pinned {
+            if !needed.contains(id) {
+                needed.push(id.clone());
+            }
+        }
+        needed
+    }
+
+    /// The state as of the last commit.
+    pub fn state(&self) -> &ExecutionState {
+        &self.state
+    }
+
+    /// Takes one input, completely.
+    ///
+    /// # Errors
+    /// The input is refused: the state is as before. [`MachineError::Broken`] is a defect: the machine is of no use any more.
+    pub fn step(&mut self, at: Timestamp, input: Input) -> Result<Step, MachineError> {
+        let mut transaction = Transaction::begin(self, at);
+        match input {
+            Input::Broadcast(signals) => {
+                let signals = check_signals(signals)?;
+                if !transaction.state().status.accepts_signals() {
+                    return Err(MachineError::NotAccepting(transaction.state().status));
+                }
+                transaction.accept(signals)?;
+            }
+            Input::Completed { run, attempt, outcome } => transaction.complete(run, attempt, outcome)?,
+            Input::Continue => transaction.cascade()?,
+            Input::Recover => transaction.recover()?,
+            Input::LimitExceeded { limit, message } => transaction.fail_for_limit(limit, message)?,
+            Input::Cancel => transaction.cancel()?,
+        }
+        Ok(transaction.end()?)
+    }
+
+    fn registry(&self, id: &RegistryId) -> Option<&Arc<Registry>> {
+        self.registries.iter().find(|registry| registry.id == *id)
+    }
+
+    /// The node that a run is pinned to.
+    fn node(&self, registry: &RegistryId, workflow: &str, node: &str) -> Option<Arc<Node>> {
+        self.registry(registry)?.workflows.get(workflow)?.nodes.get(node).cloned()
+    }
+
+    fn cursor(&self, frame: &Frame) -> Option<Cursor> {
+        let workflow = self.registry(&frame.registry)?.workflows.get(&self.state.workflow)?;
+        let listeners = workflow.listeners(&frame.signals);
+        Some(Cursor { signals: frame.signals.clone(), registry: frame.registry.clone(), listeners, next: frame.next })
+    }
+}
+
+fn check_signals(signals: Vec<Arc<str>>) -> Result<Batch, MachineError> {
+    if signals.is_empty() || signals.iter().any(|signal| signal.is_empty()) {
+        return Err(MachineError::NoSignals);
+    }
+    Ok(signals.into())
+}
+
+/// Checks an initial context; gives its size.
+fn check_fields(fields: &[(Arc<str>, History)], limits: &Limits) -> Result<u64, MachineError> {
+    let mut total = 0_u64;
+    for (name, history) in fields {
+        if name.starts_with("__") {
+            return Err(MachineError::ReservedField(name.clone()));
+        }
+        for size in history.iter().map(Value::size) {
+            if size > limits.value_bytes {
+                let what = format!("a value of field '{name}'");
+                return Err(MachineError::TooLarge { limit: "value_bytes", allowed: limits.value_bytes, what, size });
+            }
+            total += size;
+        }
+    }
+    if total > limits.context_bytes {
+        let (allowed, what) = (limits.context_bytes, "the whole context".to_owned());
+        return Err(MachineError::TooLarge { limit: "context_bytes", allowed, what, size: total });
+    }
+    Ok(total)
+}

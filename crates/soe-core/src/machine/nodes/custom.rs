@@ -1,0 +1,68 @@
+//! Nodes of types that the application registers.
+
+use std::sync::Arc;
+
+use soe_backends::{Change, Context, EventKind, Failure, Run};
+
+use super::super::transaction::{Applied, Transaction};
+use super::super::{Effect, NodeRun, Outcome};
+use crate::config::Node;
+use crate::nodes::{NodeOutput, Signals};
+
+pub(super) fn effect(run: u64, node: &Arc<Node>, context: &Context) -> Effect {
+    Effect::RunNode(NodeRun { run, node: node.clone(), node_type: node.type_name.clone(), context: context.clone() })
+}
+
+impl Transaction<'_> {
+    pub(super) fn custom_completed(
+        &mut self,
+        run: &Run,
+        node: &Arc<Node>,
+        result: Result<NodeOutput, Arc<str>>,
+    ) -> Applied {
+        let output = match result.and_then(check) {
+            Ok(output) => output,
+            Err(error) => return self.custom_failed(run, node, error),
+        };
+        if !self.finish_with(run, node, output.writes)? {
+            return Ok(());
+        }
+        let signals = match output.signals {
+            Signals::Explicit(signals) => signals.into(),
+            Signals::Configured => self.emissions(node, None),
+        };
+        self.emit(signals)
+    }
+
+    /// Emits the node's `failure_signal`, if its configuration has one; else the execution fails.
+    fn custom_failed(&mut self, run: &Run, node: &Arc<Node>, error: Arc<str>) -> Applied {
+        self.change(Change::Error)?;
+        self.event(EventKind::NodeError {
+            node_name: node.name.clone(),
+            run: run.number,
+            error: error.clone(),
+            retry_attempt: None,
+        });
+        match node.config.get("failure_signal") {
+            Some(soe_backends::Value::Text(signal)) if !signal.is_empty() => {
+                self.finish_with(run, node, Vec::new())?;
+                self.emit([signal.clone()].into())
+            }
+            // The run stays in flight, so that resuming the execution runs it again.
+            _ => self.fail(Failure { message: error.to_string(), node: Some(node.name.clone()), limit: None }),
+        }
+    }
+}
+
+/// What a custom node may not do.
+fn check(output: NodeOutput) -> Result<NodeOutput, Arc<str>> {
+    if let Some((field, _)) = output.writes.iter().find(|(field, _)| field.starts_with("__")) {
+        return Err(format!("it wrote field '{field}': names that begin with '__' belong to the engine").into());
+    }
+    match &output.signals {
+        Signals::Explicit(signals) if signals.iter().any(|signal| signal.is_empty()) => {
+            Err("it emitted a signal with an empty name".into())
+        }
+        _ => Ok(output),
+    }
+}

@@ -1,0 +1,230 @@
+//! One event, while it is being worked off: changes are applied as they are made, and collected for the commit.
+
+use std::sync::Arc;
+
+use soe_backends::{
+    ApplyError, Batch, Change, Commit, Event, EventKind, ExecutionState, Failure, Frame, Genesis, Run, Status, Timestamp,
+    Value,
+};
+
+use super::{Effect, Machine, Step};
+use crate::config::Node;
+
+pub(super) struct Transaction<'m> {
+    pub(super) machine: &'m mut Machine,
+    pub(super) at: Timestamp,
+    changes: Vec<Change>,
+    events: Vec<Event>,
+    pub(super) effects: Vec<Effect>,
+    /// The runs that this event dispatches, with their nodes; their inputs are the context at the event's end.
+    pub(super) dispatched: Vec<(u64, Arc<Node>)>,
+    /// Routers and batches since the last time that the driver had its turn.
+    pub(super) pure_steps: usize,
+}
+
+pub(super) type Applied = Result<(), ApplyError>;
+
+impl<'m> Transaction<'m> {
+    pub(super) fn begin(machine: &'m mut Machine, at: Timestamp) -> Self {
+        Self {
+            machine,
+            at,
+            changes: Vec::new(),
+            events: Vec::new(),
+            effects: Vec::new(),
+            dispatched: Vec::new(),
+            pure_steps: 0,
+        }
+    }
+
+    pub(super) fn state(&self) -> &ExecutionState {
+        &self.machine.state
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.state().status == Status::Running
+    }
+
+    /// Records the creation; the machine's state has it already.
+    pub(super) fn created(&mut self, genesis: Genesis) {
+        self.changes.push(Change::Created(Box::new(genesis)));
+    }
+
+    pub(super) fn change(&mut self, change: Change) -> Applied {
+        self.machine.state.change(&change)?;
+        self.changes.push(change);
+        Ok(())
+    }
+
+    pub(super) fn event(&mut self, kind: EventKind) {
+        let seq = self.state().next_event + self.events.len() as u64;
+        self.events.push(Event { seq, time: self.at, kind });
+    }
+
+    pub(super) fn warn(&mut self, node: &Arc<str>, message: impl Into<Arc<str>>) {
+        self.event(EventKind::ContextWarning { node_name: node.clone(), message: message.into() });
+    }
+
+    /// Ends a run with what it wrote. If that exceeds a limit, the execution fails instead, with the run still in flight, so
+    /// that it can be resumed under other limits; then this is false.
+    pub(super) fn finish_with(
+        &mut self,
+        run: &Run,
+        node: &Node,
+        writes: Vec<(Arc<str>, Value)>,
+    ) -> Result<bool, ApplyError> {
+        let limits = self.state().limits.clone();
+        let mut total = self.state().context_bytes;
+        let mut sized = Vec::with_capacity(writes.len());
+        for (field, value) in writes.into_iter().filter(|(_, value)| !value.is_null()) {
+            let size = value.size();
+            total += size;
+            if size > limits.value_bytes {
+                let message = format!("a value for field '{field}' has {size} bytes, {} are allowed", limits.value_bytes);
+                return self.fail_for_limit("value_bytes", message).map(|()| false);
+            }
+            if total > limits.context_bytes {
+                let allowed = limits.context_bytes;
+                let message = format!("with field '{field}' the context has {total} bytes, {allowed} are allowed");
+                return self.fail_for_limit("context_bytes", message).map(|()| false);
+            }
+            sized.push((field, value, size));
+        }
+        let duration_us = u64::try_from(self.at.since(run.started_at).as_micros()).unwrap_or(u64::MAX);
+        self.change(Change::Finished { run: run.number })?;
+        self.event(EventKind::NodeFinished { node_name: node.name.clone(), run: run.number, duration_us });
+        for (field, value, size) in sized {
+            self.change(Change::Appended { field: field.clone(), value, size })?;
+            let length = self.state().context.history(&field).map_or(0, |history| history.len() as u64);
+            self.event(EventKind::ContextUpdated { field, length });
+        }
+        Ok(true)
+    }
+
+    /// Dispatches a run of `node`: it gets the context as of the end of this event.
+    pub(super) fn dispatch(&mut self, node: &Arc<Node>, progress: soe_backends::Progress) -> Applied {
+        let state = self.state();
+        let run = Run {
+            number: state.next_run,
+            node: node.name.clone(),
+            workflow: state.workflow.clone(),
+            registry: state.registry.clone(),
+            snapshot: state.version + 1,
+            started_at: self.at,
+            progress,
+        };
+        let number = run.number;
+        self.change(Change::Dispatched(Box::new(run)))?;
+        self.event(EventKind::NodeExecution {
+            node_name: node.name.clone(),
+            node_type: node.type_name.clone(),
+            run: Some(number),
+        });
+        self.dispatched.push((number, node.clone()));
+        Ok(())
+    }
+
+    /// Takes signals from outside: at once, or when the cascade in progress is over.
+    pub(super) fn accept(&mut self, signals: Batch) -> Applied {
+        if self.can_take_up() || !self.is_running() {
+            self.broadcast(signals)
+        } else {
+            self.change(Change::Accepted(signals))
+        }
+    }
+
+    /// Wakes the execution and works a batch off.
+    pub(super) fn broadcast(&mut self, signals: Batch) -> Applied {
+        if !self.is_running() {
+            self.change(Change::Status { status: Status::Running, at: self.at, failure: None })?;
+        }
+        self.take_up(signals)?;
+        self.cascade()
+    }
+
+    pub(super) fn fail_for_limit(&mut self, limit: &'static str, message: String) -> Applied {
+        let message = format!("limit {limit} exceeded: {message}");
+        self.fail(Failure { message, node: None, limit: Some(limit.into()) })
+    }
+
+    /// Fails the execution. Its runs in flight are kept, to be run again when it is resumed.
+    pub(super) fn fail(&mut self, failure: Failure) -> Applied {
+        if !self.state().status.accepts_signals() {
+            return Ok(());
+        }
+        self.event(EventKind::ExecutionFailed { error: failure.to_string().into() });
+        self.change(Change::Status { status: Status::Failed, at: self.at, failure: Some(failure) })?;
+        self.abort_all();
+        Ok(())
+    }
+
+    /// Cancels the execution for good.
+    pub(super) fn cancel(&mut self) -> Applied {
+        if self.state().status == Status::Cancelled {
+            return Ok(());
+        }
+        let runs: Vec<u64> = self.state().runs.keys().copied().collect();
+        self.event(EventKind::ExecutionCancelled { aborted_runs: runs.len() as u64 });
+        self.change(Change::Status { status: Status::Cancelled, at: self.at, failure: None })?;
+        self.abort_all();
+        for run in runs {
+            self.change(Change::Finished { run })?;
+        }
+        for _ in 0..self.state().pending.len() {
+            self.change(Change::TakenUp)?;
+        }
+        self.machine.stack.clear();
+        Ok(())
+    }
+
+    fn abort_all(&mut self) {
+        self.dispatched.clear();
+        self.effects.clear();
+        self.effects.extend(self.machine.state.runs.keys().map(|run| Effect::Abort { run: *run }));
+    }
+
+    /// Ends the event: inputs of the runs that it dispatched, the rest of its cascade, rest, the commit.
+    pub(super) fn end(mut self) -> Result<Step, ApplyError> {
+        for (run, node) in std::mem::take(&mut self.dispatched) {
+            let context = self.state().context.clone();
+            let effect = self.effect_of(run, 1, &node, &context);
+            self.effects.push(effect);
+        }
+        self.keep_stack()?;
+        let state = self.state();
+        let at_rest = state.runs.is_empty() && state.stack.is_empty() && state.pending.is_empty();
+        if at_rest && self.is_running() {
+            self.change(Change::Status { status: Status::Rested, at: self.at, failure: None })?;
+            self.event(EventKind::ExecutionRested {});
+        }
+        if self.changes.is_empty() && self.events.is_empty() {
+            return Ok(Step { commit: None, effects: self.effects });
+        }
+        self.machine.state.seal(self.at, self.events.len());
+        let commit = Commit {
+            execution: self.machine.state.id.clone(),
+            version: self.machine.state.version,
+            at: self.at,
+            changes: self.changes,
+            registry: None,
+            definitions: None,
+            events: self.events,
+        };
+        Ok(Step { commit: Some(commit), effects: self.effects })
+    }
+
+    /// Puts what is left of the cascade into the state, where it changed.
+    fn keep_stack(&mut self) -> Applied {
+        self.machine.stack.retain(|cursor| cursor.next < cursor.listeners.len());
+        if self.machine.stack.is_empty() && self.state().stack.is_empty() {
+            return Ok(());
+        }
+        let frame = |cursor: &super::Cursor| Frame {
+            signals: cursor.signals.clone(),
+            registry: cursor.registry.clone(),
+            next: cursor.next,
+        };
+        let frames = self.machine.stack.iter().map(frame).collect();
+        self.change(Change::Stack(frames))
+    }
+}
