@@ -1,0 +1,131 @@
+//! How an engine is put together.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use soe_backends::{Backends, Limits, Timestamp};
+
+use super::Engine;
+use super::shared::{Clock, Settings, Shared};
+use crate::nodes::{CustomNode, NodeTypes, RegisterNodeError};
+use crate::tools::{RegisterToolError, ToolDefinition, ToolRegistry};
+
+/// Builds an [`Engine`]: stores, tools, node types, limits. Everything has a default.
+///
+/// ```
+/// use soe_core::runtime::Engine;
+///
+/// let engine = Engine::builder().max_tasks(64).build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "build() makes the engine"]
+pub struct EngineBuilder {
+    backends: Option<Backends>,
+    tools: ToolRegistry,
+    nodes: NodeTypes,
+    limits: Limits,
+    max_tasks: Option<usize>,
+    clock: Clock,
+    error: Option<BuildError>,
+}
+
+/// An engine that can't be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A tool was refused.
+    #[error(transparent)]
+    Tool(#[from] RegisterToolError),
+    /// A node type was refused.
+    #[error(transparent)]
+    NodeType(#[from] RegisterNodeError),
+    /// With no task allowed, nothing would ever run.
+    #[error("max_tasks must be at least 1")]
+    NoTasks,
+}
+
+impl Default for EngineBuilder {
+    fn default() -> Self {
+        Self {
+            backends: None,
+            tools: ToolRegistry::new(),
+            nodes: NodeTypes::new(),
+            limits: Limits::default(),
+            max_tasks: None,
+            clock: Arc::new(|| Timestamp::from(SystemTime::now())),
+            error: None,
+        }
+    }
+}
+
+impl EngineBuilder {
+    /// Where executions are stored; in memory by default.
+    pub fn backends(mut self, backends: Backends) -> Self {
+        self.backends = Some(backends);
+        self
+    }
+
+    /// Adds a tool. A refused one is the error of [`EngineBuilder::build`].
+    pub fn tool(mut self, tool: ToolDefinition) -> Self {
+        if let Err(error) = self.tools.register(tool) {
+            self.error.get_or_insert(error.into());
+        }
+        self
+    }
+
+    /// Uses these tools; those added before are forgotten.
+    pub fn tools(mut self, tools: ToolRegistry) -> Self {
+        self.tools = tools;
+        self
+    }
+
+    /// Adds a node type under the name that workflows give as `node_type`. A refused one is the error of
+    /// [`EngineBuilder::build`].
+    pub fn node_type(mut self, name: impl Into<Arc<str>>, node: impl CustomNode) -> Self {
+        if let Err(error) = self.nodes.register(name, node) {
+            self.error.get_or_insert(error.into());
+        }
+        self
+    }
+
+    /// What an execution tree may use that brings no limits of its own.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// At most so many tool calls and custom nodes at a time, over all executions. The others wait; none is dropped.
+    /// Unlimited by default.
+    pub fn max_tasks(mut self, tasks: usize) -> Self {
+        self.max_tasks = Some(tasks);
+        self
+    }
+
+    /// Where times come from; the system's clock by default. For tests.
+    pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The engine.
+    ///
+    /// # Errors
+    /// A tool or a node type was refused, or a limit is zero.
+    pub fn build(self) -> Result<Engine, BuildError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        if self.max_tasks == Some(0) {
+            return Err(BuildError::NoTasks);
+        }
+        let settings = Settings {
+            backends: self.backends.unwrap_or_else(Backends::memory),
+            tools: self.tools,
+            nodes: self.nodes,
+            limits: Arc::new(self.limits),
+            max_tasks: self.max_tasks,
+            clock: self.clock,
+        };
+        Ok(Engine::new(Shared::new(settings)))
+    }
+}

@@ -1,0 +1,152 @@
+//! Errors of the engine's own calls.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use soe_backends::{BackendError, ExecutionId, Failure, InvalidExecutionId, Status};
+
+use crate::config::ConfigError;
+use crate::machine::MachineError;
+
+/// Why the engine couldn't do what it was asked, or how an execution ended that was waited for.
+#[derive(Clone)]
+pub struct EngineError(Arc<Inner>);
+
+struct Inner {
+    kind: EngineErrorKind,
+    execution: Option<ExecutionId>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What kind of error it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EngineErrorKind {
+    /// The configuration, the initial context or the signals are refused. Nothing was started.
+    Refused,
+    /// There is no such execution.
+    NotFound,
+    /// The execution takes no signals: it has failed, is suspended or cancelled.
+    NotAccepting(Status),
+    /// The execution was waited for and has failed.
+    Failed(Failure),
+    /// The execution was waited for and is cancelled or suspended.
+    Ended(Status),
+    /// The execution was waited for, but nobody in this process runs it: another process does, or it was interrupted.
+    NotActive,
+    /// The execution can't be deleted while it runs. Cancel it first.
+    Active,
+    /// The store refused or failed. What was acknowledged before stays; the execution can be gone on with when the store
+    /// works again, by sending it a signal.
+    Backend,
+    /// The engine is shut down, or is being.
+    ShutDown,
+    /// The engine contradicted itself: a defect. The execution is as it was stored last.
+    Internal,
+}
+
+impl EngineError {
+    pub(super) fn new(kind: EngineErrorKind) -> Self {
+        Self(Arc::new(Inner { kind, execution: None, source: None }))
+    }
+
+    pub(super) fn because(kind: EngineErrorKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self(Arc::new(Inner { kind, execution: None, source: Some(source.into()) }))
+    }
+
+    /// Says which execution it is about. For errors that nobody else holds yet.
+    pub(super) fn of(mut self, execution: &ExecutionId) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.execution.get_or_insert_with(|| execution.clone());
+        }
+        self
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> &EngineErrorKind {
+        &self.0.kind
+    }
+
+    /// The execution that it is about. Known from the start: an execution that failed can be looked at by this id.
+    pub fn execution(&self) -> Option<&ExecutionId> {
+        self.0.execution.as_ref()
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(execution) = &self.0.execution {
+            write!(f, "execution {execution}: ")?;
+        }
+        match &self.0.kind {
+            EngineErrorKind::Refused => f.write_str("refused"),
+            EngineErrorKind::NotFound => f.write_str("there is no such execution"),
+            EngineErrorKind::NotAccepting(status) => write!(f, "it is {status} and takes no signals"),
+            EngineErrorKind::Failed(failure) => write!(f, "failed: {failure}"),
+            EngineErrorKind::Ended(status) => write!(f, "it is {status}"),
+            EngineErrorKind::NotActive => f.write_str(
+                "it was left running, but not by this process: another process runs it, or it was interrupted (a signal takes it up)",
+            ),
+            EngineErrorKind::Active => f.write_str("it is running; cancel it first"),
+            EngineErrorKind::Backend => f.write_str("the store failed"),
+            EngineErrorKind::ShutDown => f.write_str("the engine is shut down"),
+            EngineErrorKind::Internal => f.write_str("the engine contradicted itself"),
+        }?;
+        match &self.0.source {
+            Some(source) if !matches!(self.0.kind, EngineErrorKind::Failed(_)) => write!(f, ": {source}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineError")
+            .field("kind", &self.0.kind)
+            .field("execution", &self.0.execution)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for EngineError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<BackendError> for EngineError {
+    fn from(error: BackendError) -> Self {
+        let execution = error.about().cloned();
+        let made = Self::because(EngineErrorKind::Backend, error);
+        match execution {
+            Some(execution) => made.of(&execution),
+            None => made,
+        }
+    }
+}
+
+impl From<MachineError> for EngineError {
+    fn from(error: MachineError) -> Self {
+        match error {
+            MachineError::NotAccepting(status) => Self::new(EngineErrorKind::NotAccepting(status)),
+            MachineError::Broken(_) | MachineError::MissingRegistry(_) => {
+                Self::because(EngineErrorKind::Internal, error)
+            }
+            error => Self::because(EngineErrorKind::Refused, error),
+        }
+    }
+}
+
+impl From<ConfigError> for EngineError {
+    fn from(error: ConfigError) -> Self {
+        Self::because(EngineErrorKind::Refused, error)
+    }
+}
+
+impl From<InvalidExecutionId> for EngineError {
+    fn from(error: InvalidExecutionId) -> Self {
+        Self::because(EngineErrorKind::Refused, error)
+    }
+}

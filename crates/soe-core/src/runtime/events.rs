@@ -1,0 +1,242 @@
+//! Following what happens: bounded streams that never block the engine.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as TaskContext, Poll};
+
+use futures::Stream;
+use soe_backends::{Event, ExecutionEvent, ExecutionId, TelemetryBackend};
+use tokio::sync::broadcast;
+
+/// What a subscriber may be behind. One that falls further back reads on from the telemetry store, or is told what it missed
+/// where there is none.
+const CAPACITY: usize = 256;
+
+/// Events of stored telemetry are read in pages of this size.
+const PAGE: usize = 256;
+
+/// What a stream of events gives.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum StreamItem {
+    /// An event.
+    Event(ExecutionEvent),
+    /// The reader was too slow: so many events are left out here.
+    Missed(u64),
+}
+
+/// A stream of events. Reading slowly never holds the engine up; dropping it is safe.
+pub struct EventStream {
+    items: Pin<Box<dyn Stream<Item = StreamItem> + Send>>,
+}
+
+impl Stream for EventStream {
+    type Item = StreamItem;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<StreamItem>> {
+        self.items.as_mut().poll_next(cx)
+    }
+}
+
+impl std::fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventStream").finish_non_exhaustive()
+    }
+}
+
+/// Who follows what.
+#[derive(Default)]
+pub(super) struct Subscribers {
+    /// So that publishing costs nothing while nobody listens.
+    count: AtomicUsize,
+    channels: Mutex<Channels>,
+}
+
+#[derive(Default)]
+struct Channels {
+    closed: bool,
+    all: Option<broadcast::Sender<ExecutionEvent>>,
+    executions: HashMap<ExecutionId, broadcast::Sender<ExecutionEvent>>,
+}
+
+impl Subscribers {
+    fn channels(&self) -> MutexGuard<'_, Channels> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether anybody listens to anything.
+    pub(super) fn any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
+    /// Passes events on to those who listen.
+    pub(super) fn publish(&self, execution: &ExecutionId, events: impl IntoIterator<Item = Event>) {
+        let channels = self.channels();
+        let one = channels.executions.get(execution);
+        for event in events {
+            let event = ExecutionEvent { execution: execution.clone(), event };
+            if let Some(all) = &channels.all {
+                // No receiver is no error: they come and go.
+                let _ = all.send(event.clone());
+            }
+            if let Some(one) = one {
+                let _ = one.send(event);
+            }
+        }
+    }
+
+    /// Ends all streams.
+    pub(super) fn close(&self) {
+        let mut channels = self.channels();
+        channels.closed = true;
+        channels.all = None;
+        channels.executions.clear();
+    }
+
+    fn subscribe(&self, execution: Option<&ExecutionId>) -> broadcast::Receiver<ExecutionEvent> {
+        let mut channels = self.channels();
+        if channels.closed {
+            return broadcast::channel(1).1;
+        }
+        self.count.fetch_add(1, Ordering::AcqRel);
+        let new = || broadcast::channel(CAPACITY).0;
+        match execution {
+            Some(execution) => channels.executions.entry(execution.clone()).or_insert_with(new).subscribe(),
+            None => channels.all.get_or_insert_with(new).subscribe(),
+        }
+    }
+
+    fn unsubscribe(&self, execution: Option<&ExecutionId>) {
+        let mut channels = self.channels();
+        if channels.closed {
+            return;
+        }
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        let Some(execution) = execution else { return };
+        if channels.executions.get(execution).is_some_and(|sender| sender.receiver_count() == 0) {
+            channels.executions.remove(execution);
+        }
+    }
+}
+
+/// A place among the subscribers, given back when it is dropped.
+struct Subscription {
+    shared: Arc<super::shared::Shared>,
+    execution: Option<ExecutionId>,
+    receiver: Option<broadcast::Receiver<ExecutionEvent>>,
+}
+
+impl Subscription {
+    fn new(shared: Arc<super::shared::Shared>, execution: Option<ExecutionId>) -> Self {
+        let receiver = Some(shared.subscribers.subscribe(execution.as_ref()));
+        Self { shared, execution, receiver }
+    }
+
+    /// The next event as it happens; `None` at the end, `Err` with the number of those that were overwritten.
+    async fn next(&mut self) -> Option<Result<ExecutionEvent, u64>> {
+        match self.receiver.as_mut()?.recv().await {
+            Ok(event) => Some(Ok(event)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Err(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.receiver = None;
+        self.shared.subscribers.unsubscribe(self.execution.as_ref());
+    }
+}
+
+impl EventStream {
+    /// What happens from now on, in all executions.
+    pub(super) fn all(shared: Arc<super::shared::Shared>) -> Self {
+        let subscription = Subscription::new(shared, None);
+        let items = futures::stream::unfold(subscription, |mut subscription| async move {
+            let item = match subscription.next().await? {
+                Ok(event) => StreamItem::Event(event),
+                Err(missed) => StreamItem::Missed(missed),
+            };
+            Some((item, subscription))
+        });
+        Self { items: Box::pin(items) }
+    }
+
+    /// What has happened in an execution and what happens in it, without gaps where telemetry is stored.
+    pub(super) fn one(shared: Arc<super::shared::Shared>, execution: ExecutionId, from: u64) -> Self {
+        let telemetry = shared.backends.telemetry().cloned();
+        let follower = Follower {
+            subscription: Subscription::new(shared, Some(execution.clone())),
+            catching_up: telemetry.is_some(),
+            next: telemetry.as_ref().map(|_| from),
+            telemetry,
+            execution,
+            ready: VecDeque::new(),
+        };
+        let items = futures::stream::unfold(follower, |mut follower| async move {
+            let item = follower.next().await?;
+            Some((item, follower))
+        });
+        Self { items: Box::pin(items) }
+    }
+}
+
+struct Follower {
+    subscription: Subscription,
+    telemetry: Option<Arc<dyn TelemetryBackend>>,
+    execution: ExecutionId,
+    /// The number of the event that comes next, once it is known.
+    next: Option<u64>,
+    /// Whether stored events are to be read before live ones.
+    catching_up: bool,
+    ready: VecDeque<StreamItem>,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<StreamItem> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Some(item);
+            }
+            if self.catching_up {
+                self.catch_up().await;
+                continue;
+            }
+            match self.subscription.next().await? {
+                Err(_) => self.catching_up = self.telemetry.is_some(),
+                Ok(event) => self.take(event),
+            }
+        }
+    }
+
+    /// Reads a page of stored events; the last page ends the catching up.
+    async fn catch_up(&mut self) {
+        let from = self.next.unwrap_or(0);
+        let Some(telemetry) = &self.telemetry else { return };
+        let page = telemetry.events(&self.execution, from, PAGE).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, execution = %self.execution, "stored events can't be read; a subscriber misses some");
+            Vec::new()
+        });
+        self.catching_up = page.len() == PAGE;
+        for event in page {
+            self.take(ExecutionEvent { execution: self.execution.clone(), event });
+        }
+    }
+
+    /// Queues an event unless the reader had it, with the number of those that are missing before it.
+    fn take(&mut self, event: ExecutionEvent) {
+        let seq = event.event.seq;
+        let next = self.next.unwrap_or(seq);
+        if seq < next {
+            return;
+        }
+        if seq > next {
+            self.ready.push_back(StreamItem::Missed(seq - next));
+        }
+        self.next = Some(seq + 1);
+        self.ready.push_back(StreamItem::Event(event));
+    }
+}

@@ -1,0 +1,22 @@
+//! The driver: takes inputs to the state machine, commits what it says through the backends, performs its effects as
+//! parallel Tokio tasks, and feeds their outcomes back over an mpsc channel. It decides nothing about routing.
+
+mod builder;
+mod coordinator;
+mod engine;
+mod error;
+mod events;
+mod orchestration;
+mod perform;
+mod registries;
+mod shared;
+mod shutdown;
+mod signals;
+
+pub use builder::{BuildError, EngineBuilder};
+pub use engine::{Engine, Execution};
+pub use error::{EngineError, EngineErrorKind};
+pub use events::{EventStream, StreamItem};
+pub use orchestration::{ContextExport, Orchestration};
+pub use shared::Finished;
+pub use shutdown::ShutdownReport;

@@ -1,0 +1,163 @@
+//! What all parts of an engine share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status, Timestamp};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::events::Subscribers;
+use super::registries::Registries;
+use super::{EngineError, EngineErrorKind};
+use crate::machine::Outcome;
+use crate::nodes::NodeTypes;
+use crate::tools::{ToolRegistry, ToolSpecs};
+
+pub(super) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What an engine was built with.
+pub(super) struct Settings {
+    pub(super) backends: Backends,
+    pub(super) tools: ToolRegistry,
+    pub(super) nodes: NodeTypes,
+    pub(super) limits: Arc<Limits>,
+    pub(super) max_tasks: Option<usize>,
+    pub(super) clock: Clock,
+}
+
+pub(super) struct Shared {
+    pub(super) backends: Backends,
+    pub(super) tools: ToolRegistry,
+    pub(super) specs: ToolSpecs,
+    pub(super) nodes: NodeTypes,
+    pub(super) limits: Arc<Limits>,
+    pub(super) clock: Clock,
+    pub(super) permits: Permits,
+    /// How many batches of signals sent by nodes may still be on their way.
+    pub(super) signals: Arc<Semaphore>,
+    pub(super) registries: Registries,
+    pub(super) subscribers: Subscribers,
+    /// The executions that have a coordinator. The lock is held for a look-up, never across an await.
+    active: Mutex<HashMap<ExecutionId, Active>>,
+    /// Says how many coordinators there are, for those who wait for the last to end.
+    pub(super) active_count: watch::Sender<usize>,
+    pub(super) closing: AtomicBool,
+    /// Cancelled when the engine stops what didn't end by itself.
+    pub(super) stop: CancellationToken,
+}
+
+/// Permits belong to single calls, never to executions: a limit delays, and can't block what holds another.
+pub(super) struct Permits {
+    pub(super) tasks: Option<Arc<Semaphore>>,
+    pub(super) tools: HashMap<Arc<str>, Arc<Semaphore>>,
+}
+
+/// How others reach the coordinator of an execution.
+#[derive(Clone)]
+pub(super) struct Active {
+    pub(super) mailbox: mpsc::Sender<Message>,
+    pub(super) control: mpsc::Sender<Control>,
+    pub(super) progress: watch::Receiver<Progress>,
+}
+
+/// What comes to a coordinator in the order of arrival.
+pub(super) enum Message {
+    Broadcast { signals: Vec<Arc<str>>, reply: oneshot::Sender<Result<(), EngineError>> },
+    Completed { run: u64, attempt: u32, outcome: Outcome, cause: Option<Cause> },
+}
+
+/// What comes to a coordinator in between.
+pub(super) enum Control {
+    Cancel { reply: oneshot::Sender<Result<(), EngineError>> },
+}
+
+/// The application's own error behind a failure.
+pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where an execution stands, for those who wait for it.
+#[derive(Clone, Debug)]
+pub(super) enum Progress {
+    Running,
+    Ended(Result<Finished, EngineError>),
+}
+
+/// An execution that has come to rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finished {
+    /// Its id.
+    pub execution: ExecutionId,
+    /// [`Status::Rested`], or [`Status::Prepared`] for one that was never started.
+    pub status: Status,
+}
+
+impl Shared {
+    pub(super) fn new(settings: Settings) -> Arc<Self> {
+        let specs = settings.tools.specs();
+        let limited = |spec: &Arc<crate::tools::ToolSpec>| {
+            let limit = spec.max_concurrency?;
+            Some((spec.name.clone(), Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)))))
+        };
+        let tools = specs.iter().filter_map(limited).collect();
+        let tasks = settings.max_tasks.map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))));
+        Arc::new(Self {
+            permits: Permits { tasks, tools },
+            backends: settings.backends,
+            tools: settings.tools,
+            specs,
+            nodes: settings.nodes,
+            limits: settings.limits,
+            clock: settings.clock,
+            signals: Arc::new(Semaphore::new(super::signals::IN_FLIGHT)),
+            registries: Registries::default(),
+            subscribers: Subscribers::default(),
+            active: Mutex::default(),
+            active_count: watch::Sender::new(0),
+            closing: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    pub(super) fn active(&self) -> MutexGuard<'_, HashMap<ExecutionId, Active>> {
+        // Nothing panics while it is held: entries are only inserted, read and removed.
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Errors
+    /// The engine is being shut down.
+    pub(super) fn check_open(&self) -> Result<(), EngineError> {
+        match self.closing.load(Ordering::Acquire) {
+            true => Err(EngineError::new(EngineErrorKind::ShutDown)),
+            false => Ok(()),
+        }
+    }
+
+    /// The stored state of an execution.
+    pub(super) async fn load(&self, execution: &ExecutionId) -> Result<ExecutionState, EngineError> {
+        let state = self.backends.context().load(execution).await?;
+        state.ok_or_else(|| EngineError::new(EngineErrorKind::NotFound).of(execution))
+    }
+}
+
+/// What waiting for an execution in this state gives, `cause` being the application's error behind a failure.
+pub(super) fn ended(state: &ExecutionState, cause: Option<Cause>) -> Result<Finished, EngineError> {
+    let kind = match (state.status, &state.failure) {
+        (status @ (Status::Rested | Status::Prepared), _) => {
+            return Ok(Finished { execution: state.id.clone(), status });
+        }
+        (Status::Running, _) => EngineErrorKind::NotActive,
+        (Status::Failed, Some(failure)) => EngineErrorKind::Failed(failure.clone()),
+        (status, _) => EngineErrorKind::Ended(status),
+    };
+    let error = match cause {
+        Some(cause) => EngineError::because(kind, cause),
+        None => EngineError::new(kind),
+    };
+    Err(error.of(&state.id))
+}

@@ -1,0 +1,38 @@
+//! Ending an engine.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use soe_backends::ExecutionId;
+
+use super::Engine;
+
+/// How a shutdown went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// The executions that were still running and were stopped where they stood. They stay `running` in the store, and can
+    /// be gone on with by another engine.
+    pub stopped: Vec<ExecutionId>,
+}
+
+impl Engine {
+    /// Takes no new executions and signals any more, waits up to `grace` for those that run to come to rest, then stops the
+    /// others. When this returns, the engine does nothing any more; event streams have ended.
+    pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
+        let shared = &self.shared;
+        shared.closing.store(true, Ordering::Release);
+        let mut count = shared.active_count.subscribe();
+        let drained = tokio::time::timeout(grace, count.wait_for(|count| *count == 0)).await.is_ok();
+        let mut report = ShutdownReport::default();
+        if !drained {
+            report.stopped = shared.active().keys().cloned().collect();
+            report.stopped.sort();
+            shared.stop.cancel();
+            // Fails only if the sender is gone, and it is part of what `self` holds.
+            let _ = count.wait_for(|count| *count == 0).await;
+        }
+        shared.subscribers.close();
+        report
+    }
+}
