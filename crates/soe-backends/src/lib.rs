@@ -9,5 +9,5 @@ mod value;
 
 pub use collections::{OrderedMap, SignalLog};
 pub use context::{Context, History, Operational, ParentInfo, TreeTotals};
-pub use id::{ExecutionId, InvalidExecutionId, InvalidRegistryId, RegistryId};
+pub use id::{ExecutionId, InvalidExecutionId, InvalidRegistryId, InvalidRunId, RegistryId, RunId};
 pub use value::{Map, Value};
