@@ -3,4 +3,7 @@
 //! results back over an mpsc channel.
 
 pub mod config;
+#[cfg(feature = "runtime")]
+mod failure;
 pub mod template;
+pub mod tools;
