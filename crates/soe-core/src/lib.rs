@@ -5,5 +5,6 @@
 pub mod config;
 #[cfg(feature = "runtime")]
 mod failure;
+pub mod nodes;
 pub mod template;
 pub mod tools;

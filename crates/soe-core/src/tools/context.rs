@@ -118,14 +118,37 @@ impl ToolContext {
         self.signals.send(&self.call.run, execution, signals)
     }
 
-    /// The context of one call among several of the same run, with a cancellation of its own under that of the run.
-    pub(crate) fn for_call(&self, index: u32, attempt: u32) -> Self {
+    /// The first attempt of one call among several of the same run.
+    pub(crate) fn for_call(&self, index: u32) -> Self {
         let call = CallInfo {
             index: Some(index),
+            attempt: 1,
+            ..self.call.as_ref().clone()
+        };
+        Self {
+            call: Arc::new(call),
+            ..self.clone()
+        }
+    }
+
+    /// Another attempt of the same call.
+    pub(crate) fn for_attempt(&self, attempt: u32) -> Self {
+        let call = CallInfo {
             attempt,
             ..self.call.as_ref().clone()
         };
-        Self::new(call, self.cancellation.child_token(), self.signals.clone())
+        Self {
+            call: Arc::new(call),
+            ..self.clone()
+        }
+    }
+
+    /// The same call with a cancellation of its own, under the one it had.
+    pub(super) fn with_own_cancellation(self) -> Self {
+        Self {
+            cancellation: self.cancellation.child_token(),
+            ..self
+        }
     }
 
     pub(crate) fn shared_node_config(&self) -> &Arc<Map> {
@@ -286,7 +309,7 @@ mod tests {
         assert_eq!(test.clone().attempt(3).build().idempotency_key(), "x:17");
         let call = test.call_index(3).build();
         assert_eq!(call.idempotency_key(), "x:17.3");
-        assert_eq!(call.for_call(4, 2).idempotency_key(), "x:17.4");
+        assert_eq!(call.for_call(4).idempotency_key(), "x:17.4");
     }
 
     #[test]
@@ -302,7 +325,7 @@ mod tests {
     #[test]
     fn cancelling_a_run_cancels_its_calls_but_not_the_other_way_round() {
         let run = ToolContext::for_tests().build();
-        let (first, second) = (run.for_call(0, 1), run.for_call(1, 1));
+        let [first, second] = [0, 1].map(|index| run.for_call(index).with_own_cancellation());
         first.cancellation().cancel();
         assert!(!run.cancellation().is_cancelled() && !second.cancellation().is_cancelled());
         run.cancellation().cancel();

@@ -112,21 +112,27 @@ impl RegisteredTool {
 
     /// Makes one attempt, within the tool's timeout. Arguments are not checked, retries and limits are up to the caller.
     ///
+    /// The tool sees a cancellation of its own, under that of `context`: it is cancelled when the time is up, and when the
+    /// future is dropped.
+    ///
     /// # Errors
     /// What the tool returns, or [`ToolTimeout`].
     ///
     /// # Panics
     /// If the tool has a timeout and this is not called within a Tokio runtime that has a clock.
     pub async fn call(&self, arguments: Value, context: ToolContext) -> Result<Value, ToolError> {
-        let Some(limit) = self.spec.timeout else {
-            return self.tool.call(arguments, context).await;
-        };
-        let cancellation = context.cancellation().clone();
+        let context = context.with_own_cancellation();
+        let abandoned = context.cancellation().clone().drop_guard();
         let call = self.tool.call(arguments, context);
-        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-            cancellation.cancel();
-            Err(ToolTimeout { limit }.into())
-        })
+        let result = match self.spec.timeout {
+            None => call.await,
+            Some(limit) => match tokio::time::timeout(limit, call).await {
+                Ok(result) => result,
+                Err(_) => return Err(ToolTimeout { limit }.into()),
+            },
+        };
+        abandoned.disarm();
+        result
     }
 }
 
@@ -172,12 +178,13 @@ fn is_portable(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
     use std::time::Duration;
 
     use serde_json::json;
 
     use super::*;
-    use crate::tools::raw_tool;
+    use crate::tools::{CancellationToken, raw_tool};
 
     fn tool(name: &str) -> ToolDefinition {
         raw_tool(name, "", |arguments: Value, _: ToolContext| async { Ok(arguments) })
@@ -225,22 +232,55 @@ mod tests {
         assert!(before.get("b").is_none() && registry.get("b").is_some());
     }
 
+    /// A tool that never answers, in a registry, and the place where it leaves its cancellation.
+    fn stuck(limit: Option<Duration>) -> (RegisteredTool, Arc<OnceLock<CancellationToken>>) {
+        let seen = Arc::new(OnceLock::new());
+        let seen_by_tool = seen.clone();
+        let tool = raw_tool("stuck", "", move |_: Value, context: ToolContext| {
+            seen_by_tool.get_or_init(|| context.cancellation().clone());
+            std::future::pending::<Result<(), _>>()
+        });
+        let tool = limit.into_iter().fold(tool, ToolDefinition::timeout);
+        let registry = ToolRegistry::from_tools([tool]).unwrap();
+        (registry.get("stuck").unwrap().clone(), seen)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_attempt_ends_when_its_time_is_up() {
         let limit = Duration::from_secs(5);
-        let slow = raw_tool("slow", "", |_: Value, _: ToolContext| {
-            std::future::pending::<Result<(), _>>()
-        });
-        let registry = ToolRegistry::from_tools([slow.timeout(limit)]).unwrap();
+        let (tool, seen) = stuck(Some(limit));
         let context = ToolContext::for_tests().build();
-        let error = registry
-            .get("slow")
-            .unwrap()
-            .call(json!({}), context.clone())
-            .await
-            .unwrap_err();
+        let error = tool.call(json!({}), context.clone()).await.unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&ToolTimeout { limit }));
         assert!(error.is_retryable());
-        assert!(context.cancellation().is_cancelled());
+        assert!(seen.get().unwrap().is_cancelled());
+        assert!(
+            !context.cancellation().is_cancelled(),
+            "the next attempt may still use it"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_dropped_call_is_cancelled() {
+        let (tool, seen) = stuck(None);
+        let mut call = Box::pin(tool.call(json!({}), ToolContext::for_tests().build()));
+        assert!(futures::poll!(call.as_mut()).is_pending());
+        assert!(!seen.get().unwrap().is_cancelled());
+        drop(call);
+        assert!(seen.get().unwrap().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn what_a_finished_call_has_started_may_go_on() {
+        let seen = Arc::new(OnceLock::new());
+        let seen_by_tool = seen.clone();
+        let tool = raw_tool("t", "", move |_: Value, context: ToolContext| {
+            seen_by_tool.get_or_init(|| context.cancellation().clone());
+            async { Ok(()) }
+        });
+        let registry = ToolRegistry::from_tools([tool]).unwrap();
+        let tool = registry.get("t").unwrap();
+        tool.call(json!({}), ToolContext::for_tests().build()).await.unwrap();
+        assert!(!seen.get().unwrap().is_cancelled());
     }
 }
