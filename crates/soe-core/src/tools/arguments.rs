@@ -217,14 +217,14 @@ fn describe_alternatives(
     }
     let described: Vec<String> = alternatives.iter().map(|errors| describe_alternative(errors)).collect();
     let message = format!("{} fits none of: {}", shown(error.instance()), list(&described, ", "));
-    problems.push(invalid(error, message));
+    problems.push(invalid(error, clipped(&message, 10 * MAX_SHOWN)));
 }
 
 fn describe_alternative(errors: &[ValidationError<'static>]) -> String {
     let mut problems = Vec::new();
     errors.iter().for_each(|error| describe(error, &mut problems));
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    format!("({})", list(&problems, " and "))
+    format!("({})", clipped(&list(&problems, " and "), 4 * MAX_SHOWN))
 }
 
 /// The constant that an alternative asks for, if that is all it asks for.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::tool::result_to_json;
-use super::{InvalidSchema, Tool, ToolContext, ToolError, ToolSpec};
+use super::{ArgumentProblem, ArgumentsError, InvalidSchema, Tool, ToolContext, ToolError, ToolSpec};
 
 /// A tool with typed arguments: their schema is derived from `A`, and they are deserialised before `call` sees them.
 ///
@@ -48,7 +48,9 @@ where
     F: Fn(A, ToolContext) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<R, ToolError>> + Send + 'static,
 {
+    let name = name.into();
     let tool = TypedTool {
+        name: name.clone(),
         call,
         arguments: PhantomData,
     };
@@ -176,6 +178,7 @@ impl fmt::Debug for ToolDefinition {
 }
 
 struct TypedTool<A, F> {
+    name: Arc<str>,
     call: F,
     // `fn(A)` and not `A`: the tool holds none, so it is `Sync` whatever `A` is.
     arguments: PhantomData<fn(A)>,
@@ -190,20 +193,28 @@ where
     Fut: Future<Output = Result<R, ToolError>> + Send,
 {
     async fn call(&self, arguments: Value, context: ToolContext) -> Result<Value, ToolError> {
-        // Dropped within the statement: the result's type need not be `Send`.
-        let call = {
-            let arguments = A::deserialize(arguments).map_err(|error| ToolError::new(DoNotFit(error)).no_retry())?;
-            (self.call)(arguments, context)
-        };
-        let result = call.await?;
+        let arguments = deserialize(&self.name, arguments)?;
+        let result = (self.call)(arguments, context).await?;
         result_to_json(&result)
     }
 }
 
-/// Arguments that satisfy the schema, and yet don't deserialise: a type may ask for more than its schema says.
-#[derive(Debug, thiserror::Error)]
-#[error("the arguments don't fit: {0}")]
-struct DoNotFit(#[source] serde_json::Error);
+/// Arguments that satisfy the schema may yet not deserialise: a type can ask for more than its schema says.
+fn deserialize<A: DeserializeOwned>(tool: &Arc<str>, arguments: Value) -> Result<A, ToolError> {
+    serde_path_to_error::deserialize(arguments).map_err(|error| {
+        let path = error.path().to_string();
+        let problem = ArgumentProblem::Invalid {
+            parameter: if path == "." { String::new() } else { path },
+            message: error.into_inner().to_string(),
+        };
+        let error = ArgumentsError {
+            tool: tool.clone(),
+            problems: vec![problem],
+            more: 0,
+        };
+        ToolError::from(error).no_retry()
+    })
+}
 
 #[cfg(test)]
 mod tests {
@@ -254,7 +265,12 @@ mod tests {
         // A float without a fraction is an integer to JSON Schema, and none to serde.
         let error = call(sum(), json!({"numbers": [1.0]})).await.unwrap_err();
         assert!(!error.is_retryable());
-        assert!(error.to_string().starts_with("the arguments don't fit: "), "{error}");
+        assert!(error.is::<ArgumentsError>());
+        let text = error.to_string();
+        assert!(
+            text.starts_with("Tool 'sum': parameter 'numbers[0]': invalid type"),
+            "{text}"
+        );
     }
 
     #[tokio::test]
