@@ -1,4 +1,4 @@
-//! Execution ids: names that cannot escape a directory, a table or a key space.
+//! The names of executions, of their runs and of registries: texts that cannot escape a directory, a table or a key space.
 
 use std::fmt;
 use std::str::FromStr;
@@ -106,6 +106,85 @@ pub struct InvalidExecutionId {
     reason: &'static str,
 }
 
+/// The name of one run of a node: the execution and a number that counts its runs, as text `order-4711:17`.
+///
+/// It stays the same over retries, crashes and resumption, so it serves as an idempotency key.
+///
+/// ```
+/// use soe_backends::RunId;
+///
+/// let run: RunId = "order-4711:17".parse().unwrap();
+/// assert_eq!((run.execution.as_str(), run.number), ("order-4711", 17));
+/// assert_eq!(run.to_string(), "order-4711:17");
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId {
+    /// The execution to which the run belongs.
+    pub execution: ExecutionId,
+    /// Which of its runs it is.
+    pub number: u64,
+}
+
+impl RunId {
+    /// The id of run `number` of `execution`.
+    pub fn new(execution: ExecutionId, number: u64) -> Self {
+        Self { execution, number }
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.execution, self.number)
+    }
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = InvalidRunId;
+
+    fn from_str(id: &str) -> Result<Self, Self::Err> {
+        let (execution, digits) = id.split_once(':').ok_or(InvalidRunId::NoNumber)?;
+        let execution = ExecutionId::new(execution)?;
+        // One spelling for each number, so that equal ids are equal texts.
+        let canonical = digits.bytes().all(|c| c.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+        match digits.parse() {
+            Ok(number) if canonical => Ok(Self { execution, number }),
+            _ => Err(InvalidRunId::NoNumber),
+        }
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = InvalidRunId;
+
+    fn try_from(id: String) -> Result<Self, Self::Error> {
+        id.parse()
+    }
+}
+
+impl From<RunId> for String {
+    fn from(id: RunId) -> Self {
+        id.to_string()
+    }
+}
+
+/// A text that can't be a run id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRunId {
+    /// What is before the colon is no execution id.
+    #[error("a run id begins with an execution id")]
+    Execution(#[from] InvalidExecutionId),
+    /// There is no colon with a number after it.
+    #[error("a run id ends with a colon and a number, written without sign and leading zeros")]
+    NoNumber,
+}
+
 /// The name of a workflow registry: the SHA-256 of its document, in lower-case hexadecimal.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -163,3 +242,43 @@ impl From<RegistryId> for String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a registry id has 64 lower-case hexadecimal digits")]
 pub struct InvalidRegistryId;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_id_survives_its_text() {
+        let id = RunId::new(ExecutionId::new("a.b-c_1").unwrap(), u64::MAX);
+        assert_eq!(id.to_string().parse(), Ok(id.clone()));
+        let json = serde_json::to_string(&id).unwrap();
+        assert_eq!(json, r#""a.b-c_1:18446744073709551615""#);
+        assert_eq!(serde_json::from_str::<RunId>(&json).unwrap(), id);
+    }
+
+    #[test]
+    fn run_ids_are_ordered_by_number_within_an_execution() {
+        let ids = ["a:2", "a:10", "b:1"].map(|id| id.parse::<RunId>().unwrap());
+        assert!(ids.is_sorted());
+    }
+
+    #[test]
+    fn other_texts_are_no_run_ids() {
+        for text in [
+            "",
+            "a",
+            "a:",
+            ":1",
+            "a:-1",
+            "a:+1",
+            "a:01",
+            "a:1:2",
+            "a:1 ",
+            "a:18446744073709551616",
+            "../a:1",
+        ] {
+            assert!(text.parse::<RunId>().is_err(), "{text}");
+        }
+        assert!("a:0".parse::<RunId>().is_ok());
+    }
+}

@@ -28,7 +28,7 @@ pub use commit::{ApplyError, Change, Commit, Definitions, Genesis, RegistryDocum
 pub use context::{Context, History, Operational, ParentInfo, TreeTotals};
 pub use error::{BackendError, BackendErrorKind};
 pub use event::{Event, EventKind, ExecutionEvent};
-pub use id::{ExecutionId, InvalidExecutionId, InvalidRegistryId, RegistryId};
+pub use id::{ExecutionId, InvalidExecutionId, InvalidRegistryId, InvalidRunId, RegistryId, RunId};
 pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use state::{Batch, ExecutionState, ExecutionSummary, FORMAT, Failure, Frame, Progress, Run, Schedule, Status};

@@ -3,4 +3,8 @@
 //! results back over an mpsc channel.
 
 pub mod config;
+#[cfg(feature = "runtime")]
+mod failure;
+pub mod nodes;
 pub mod template;
+pub mod tools;

@@ -1,0 +1,342 @@
+//! What a tool gets besides its arguments.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use soe_backends::{ExecutionId, Map, RunId};
+use tokio_util::sync::CancellationToken;
+
+/// What a tool's call knows about the run that it belongs to, and what it can do besides returning. Cheap to clone.
+///
+/// ```
+/// use soe_core::tools::ToolContext;
+///
+/// let context = ToolContext::for_tests().run("order-4711", 17).attempt(2).build();
+/// assert_eq!(context.execution_id().as_str(), "order-4711");
+/// assert_eq!(context.idempotency_key(), "order-4711:17");
+/// assert_eq!(context.attempt(), 2);
+/// ```
+#[derive(Clone)]
+pub struct ToolContext {
+    call: Arc<CallInfo>,
+    cancellation: CancellationToken,
+    signals: Arc<dyn SignalSink>,
+}
+
+/// Which call it is: what stays the same over all clones of a context.
+#[derive(Clone, Debug)]
+pub(crate) struct CallInfo {
+    /// The node's run.
+    pub(crate) run: RunId,
+    /// Which call of the run it is, where a run makes several.
+    pub(crate) index: Option<u32>,
+    /// Counted from 1.
+    pub(crate) attempt: u32,
+    pub(crate) node_name: Arc<str>,
+    pub(crate) node_config: Arc<Map>,
+}
+
+/// Takes the signals that tools send, without waiting. The engine has one with a bounded queue behind it.
+pub(crate) trait SignalSink: Send + Sync {
+    /// Passes the batch on, on behalf of `from`; an answer of `Ok` means that it is queued, not that it has arrived.
+    fn send(&self, from: &RunId, execution: &ExecutionId, signals: Vec<Arc<str>>) -> Result<(), SignalError>;
+}
+
+impl ToolContext {
+    pub(crate) fn new(call: CallInfo, cancellation: CancellationToken, signals: Arc<dyn SignalSink>) -> Self {
+        Self {
+            call: Arc::new(call),
+            cancellation,
+            signals,
+        }
+    }
+
+    /// A context for testing a tool on its own; see [`TestContext`].
+    pub fn for_tests() -> TestContext {
+        TestContext::default()
+    }
+
+    /// The execution on whose behalf the tool is called.
+    pub fn execution_id(&self) -> &ExecutionId {
+        &self.call.run.execution
+    }
+
+    /// The node's run. It is the same in every attempt, and after a crash.
+    pub fn run_id(&self) -> &RunId {
+        &self.call.run
+    }
+
+    /// What identifies this call to the outside: the run id, and the call's index in it where there are several
+    /// (`EXECUTION:17`, `EXECUTION:17.3`).
+    ///
+    /// A call may happen more than once: an attempt failed, or the process ended before the result was stored. Hand this
+    /// key to a service that can tell repetitions by it, and the effect happens once.
+    pub fn idempotency_key(&self) -> String {
+        match self.call.index {
+            None => self.call.run.to_string(),
+            Some(index) => format!("{}.{index}", self.call.run),
+        }
+    }
+
+    /// Which attempt this is, counted from 1.
+    pub fn attempt(&self) -> u32 {
+        self.call.attempt
+    }
+
+    /// The node that calls the tool.
+    pub fn node_name(&self) -> &str {
+        &self.call.node_name
+    }
+
+    /// The node's whole configuration, fields that the engine doesn't know included.
+    pub fn node_config(&self) -> &Map {
+        &self.call.node_config
+    }
+
+    /// Is cancelled when nobody waits for the result any more: the execution has failed or is cancelled, the attempt's
+    /// time is up, or the engine shuts down. The engine drops the call's future then. Pass it on to tasks and threads that
+    /// the tool has started, which would go on otherwise.
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.cancellation
+    }
+
+    /// Sends `signals` as one batch to `execution`, this one or another, without waiting for what comes of it.
+    ///
+    /// The engine's policy decides which executions a tool may reach.
+    ///
+    /// # Errors
+    /// The batch is not queued: see [`SignalError`].
+    pub fn signal<S: Into<Arc<str>>>(
+        &self,
+        execution: &ExecutionId,
+        signals: impl IntoIterator<Item = S>,
+    ) -> Result<(), SignalError> {
+        let signals: Vec<Arc<str>> = signals.into_iter().map(Into::into).collect();
+        if signals.is_empty() {
+            return Err(SignalError::Empty);
+        }
+        self.signals.send(&self.call.run, execution, signals)
+    }
+
+    /// The first attempt of one call among several of the same run.
+    pub(crate) fn for_call(&self, index: u32) -> Self {
+        let call = CallInfo {
+            index: Some(index),
+            attempt: 1,
+            ..self.call.as_ref().clone()
+        };
+        Self {
+            call: Arc::new(call),
+            ..self.clone()
+        }
+    }
+
+    /// Another attempt of the same call.
+    pub(crate) fn for_attempt(&self, attempt: u32) -> Self {
+        let call = CallInfo {
+            attempt,
+            ..self.call.as_ref().clone()
+        };
+        Self {
+            call: Arc::new(call),
+            ..self.clone()
+        }
+    }
+
+    /// The same call with a cancellation of its own, under the one it had.
+    pub(super) fn with_own_cancellation(self) -> Self {
+        Self {
+            cancellation: self.cancellation.child_token(),
+            ..self
+        }
+    }
+
+    pub(crate) fn shared_node_config(&self) -> &Arc<Map> {
+        &self.call.node_config
+    }
+}
+
+impl fmt::Debug for ToolContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToolContext")
+            .field("call", &self.call)
+            .field("cancelled", &self.cancellation.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Signals that were not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignalError {
+    /// There was no signal in the batch.
+    #[error("no signal was given")]
+    Empty,
+    /// The engine has more signals queued than it takes. Later it may take this batch.
+    #[error("the engine's queue of signals is full")]
+    Full,
+    /// The engine has shut down.
+    #[error("the engine takes no more signals")]
+    Closed,
+    /// The engine's policy doesn't let this run send signals to that execution.
+    #[error("signals to execution '{execution}' are refused: {reason}")]
+    Refused {
+        /// The execution that was to get them.
+        execution: ExecutionId,
+        /// The rule that says so.
+        reason: String,
+    },
+}
+
+/// Builds a [`ToolContext`] for testing a tool without an engine, and keeps the signals that the tool sends.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use serde_json::{Value, json};
+/// use soe_backends::ExecutionId;
+/// use soe_core::tools::{Tool, ToolContext, ToolError};
+///
+/// async fn approve(_: Value, context: ToolContext) -> Result<Value, ToolError> {
+///     context.signal(context.execution_id(), ["APPROVED"])?;
+///     Ok(json!("done"))
+/// }
+///
+/// let test = ToolContext::for_tests().run("order-4711", 1);
+/// assert_eq!(approve.call(json!({}), test.build()).await.unwrap(), "done");
+///
+/// let (execution, signals) = &test.sent()[0];
+/// assert_eq!((execution.as_str(), signals[0].as_ref()), ("order-4711", "APPROVED"));
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TestContext {
+    call: CallInfo,
+    cancellation: CancellationToken,
+    sink: Arc<RecordingSink>,
+}
+
+impl Default for TestContext {
+    /// The first attempt of run `test:1`, of a node `test` without configuration.
+    fn default() -> Self {
+        let execution = ExecutionId::new("test").expect("the word has letters only");
+        Self {
+            call: CallInfo {
+                run: RunId::new(execution, 1),
+                index: None,
+                attempt: 1,
+                node_name: "test".into(),
+                node_config: Arc::default(),
+            },
+            cancellation: CancellationToken::new(),
+            sink: Arc::default(),
+        }
+    }
+}
+
+impl TestContext {
+    /// The run that the call belongs to: number `number` of `execution`.
+    ///
+    /// # Panics
+    /// If `execution` can't be an execution id.
+    #[must_use]
+    pub fn run(mut self, execution: &str, number: u64) -> Self {
+        let execution = ExecutionId::new(execution).expect("a test gives an id that is valid");
+        self.call.run = RunId::new(execution, number);
+        self
+    }
+
+    /// The call's index in its run, as for a call by an agent.
+    #[must_use]
+    pub fn call_index(mut self, index: u32) -> Self {
+        self.call.index = Some(index);
+        self
+    }
+
+    /// Which attempt it is, counted from 1.
+    #[must_use]
+    pub fn attempt(mut self, attempt: u32) -> Self {
+        self.call.attempt = attempt;
+        self
+    }
+
+    /// The calling node's name and configuration.
+    #[must_use]
+    pub fn node(mut self, name: &str, config: impl IntoIterator<Item = (Arc<str>, soe_backends::Value)>) -> Self {
+        self.call.node_name = name.into();
+        self.call.node_config = Arc::new(config.into_iter().collect());
+        self
+    }
+
+    /// The token to cancel the call with.
+    #[must_use]
+    pub fn cancellation(mut self, token: CancellationToken) -> Self {
+        self.cancellation = token;
+        self
+    }
+
+    /// The context.
+    pub fn build(&self) -> ToolContext {
+        ToolContext::new(self.call.clone(), self.cancellation.clone(), self.sink.clone())
+    }
+
+    /// The batches sent through contexts that this builder has made, oldest first.
+    pub fn sent(&self) -> Vec<(ExecutionId, Vec<Arc<str>>)> {
+        // A panic elsewhere doesn't tear a list that is only pushed to.
+        self.sink.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[derive(Default)]
+struct RecordingSink(Mutex<Vec<(ExecutionId, Vec<Arc<str>>)>>);
+
+impl SignalSink for RecordingSink {
+    fn send(&self, _from: &RunId, execution: &ExecutionId, signals: Vec<Arc<str>>) -> Result<(), SignalError> {
+        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.push((execution.clone(), signals));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_idempotency_key_names_run_and_call_but_not_the_attempt() {
+        let test = ToolContext::for_tests().run("x", 17);
+        assert_eq!(test.build().idempotency_key(), "x:17");
+        assert_eq!(test.clone().attempt(3).build().idempotency_key(), "x:17");
+        let call = test.call_index(3).build();
+        assert_eq!(call.idempotency_key(), "x:17.3");
+        assert_eq!(call.for_call(4).idempotency_key(), "x:17.4");
+    }
+
+    #[test]
+    fn signals_are_one_batch_and_an_empty_one_is_an_error() {
+        let test = ToolContext::for_tests();
+        let context = test.build();
+        let other = ExecutionId::new("other").unwrap();
+        context.signal(&other, ["A", "B"]).unwrap();
+        assert_eq!(context.signal(&other, [""; 0]), Err(SignalError::Empty));
+        assert_eq!(test.sent(), [(other, vec!["A".into(), "B".into()])]);
+    }
+
+    #[test]
+    fn cancelling_a_run_cancels_its_calls_but_not_the_other_way_round() {
+        let run = ToolContext::for_tests().build();
+        let [first, second] = [0, 1].map(|index| run.for_call(index).with_own_cancellation());
+        first.cancellation().cancel();
+        assert!(!run.cancellation().is_cancelled() && !second.cancellation().is_cancelled());
+        run.cancellation().cancel();
+        assert!(second.cancellation().is_cancelled());
+    }
+
+    #[test]
+    fn the_node_is_at_hand() {
+        let config = [("tool_name".into(), "t".into())];
+        let context = ToolContext::for_tests().node("n", config).build();
+        assert_eq!(context.node_name(), "n");
+        assert_eq!(context.node_config()["tool_name"].as_str(), Some("t"));
+    }
+}
