@@ -1,0 +1,183 @@
+//! Registries: stored ones, and those that come of changing one at run time.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use sha2::{Digest, Sha256};
+use soe_backends::{RegistryId, Value};
+
+use super::diagnostic::{ConfigError, Diagnostic, Problems};
+use super::document::document_of;
+use super::read::{self, Known};
+use super::yaml::{Entry, Mapping};
+use super::{Registry, ValidateOptions, Workflow, graph};
+use crate::config::codes::INVALID_CONFIG;
+
+/// A registry that came of a change, and what looks wrong with what was changed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Changed {
+    /// The new registry. Nodes that were not touched are shared with the old one.
+    pub registry: Registry,
+    /// Warnings about what was injected.
+    pub warnings: Arc<[Diagnostic]>,
+}
+
+type Workflows = IndexMap<Arc<str>, Arc<Workflow>>;
+
+impl Registry {
+    /// Compiles a stored document: [`Registry::document`] of a registry that was accepted before.
+    ///
+    /// Since nodes and workflows can be removed at run time, a workflow may be empty here, and a child node may name a
+    /// workflow that no longer exists.
+    ///
+    /// # Errors
+    /// All problems, if one of them is an error.
+    pub fn from_document(document: Value) -> Result<Self, ConfigError> {
+        let tree = read::tree_of_value(&document)?;
+        let Some(map) = tree.as_map() else {
+            let message = format!(
+                "a registry must be an object of workflows by name, not {}",
+                tree.type_name()
+            );
+            return Err(Diagnostic::new(INVALID_CONFIG, message).into());
+        };
+        let options = ValidateOptions::default();
+        let known = Known {
+            options: &options,
+            workflows: None,
+            empty_workflows: true,
+        };
+        let mut problems = Problems::default();
+        let mut workflows = Workflows::with_capacity(map.len());
+        for (name, entry) in map.iter() {
+            if let Some(workflow) = read::read_workflow(name, &entry.value, None, known, &mut problems) {
+                workflows.insert(name.clone(), Arc::new(workflow));
+            }
+        }
+        problems.into_result()?;
+        Ok(Self::of_workflows(workflows))
+    }
+
+    /// Adds the workflow `name`, or replaces it at its place. `nodes` is `node name -> configuration`.
+    ///
+    /// # Errors
+    /// All problems of the workflow, if one of them is an error. The registry is as it was.
+    pub fn with_workflow(&self, name: &str, nodes: &Value, options: &ValidateOptions) -> Result<Changed, ConfigError> {
+        let name: Arc<str> = name.into();
+        let entry = Entry::from(read::tree_of_value(nodes)?);
+        let names = self.names_with(&name);
+        let known = Known {
+            options,
+            workflows: Some(&names),
+            empty_workflows: false,
+        };
+        let mut problems = Problems::default();
+        let workflow = read::read_workflow(&name, &entry.value, None, known, &mut problems);
+        let mut workflows = self.workflows.clone();
+        if let Some(workflow) = workflow {
+            workflows.insert(name.clone(), Arc::new(workflow));
+            let checked = Mapping::from_iter([(name, entry)]);
+            graph::check(&workflows, &checked, true, options, &mut problems);
+        }
+        changed(workflows, problems)
+    }
+
+    /// Adds the node `name` to `workflow`, or replaces it at its place.
+    ///
+    /// # Errors
+    /// There is no such workflow; or all problems of the node, if one of them is an error. The registry is as it was.
+    pub fn with_node(
+        &self,
+        workflow: &str,
+        name: &str,
+        config: &Value,
+        options: &ValidateOptions,
+    ) -> Result<Changed, ConfigError> {
+        let old = self.workflow(workflow)?;
+        let name: Arc<str> = name.into();
+        let entry = Entry::from(read::tree_of_value(config)?);
+        let names = self.names_with(&old.name);
+        let known = Known {
+            options,
+            workflows: Some(&names),
+            empty_workflows: false,
+        };
+        let mut problems = Problems::default();
+        let node = read::read_node(workflow, &name, &entry, known, &mut problems);
+        let mut workflows = self.workflows.clone();
+        if let Some(node) = node {
+            let mut nodes = old.nodes.clone();
+            nodes.insert(name, Arc::new(node));
+            workflows.insert(old.name.clone(), Arc::new(Workflow::new(old.name.clone(), nodes)));
+        }
+        changed(workflows, problems)
+    }
+
+    /// Removes the workflow `name`. Child nodes that name it stay, and fail when they run.
+    ///
+    /// # Errors
+    /// There is no such workflow.
+    pub fn without_workflow(&self, name: &str) -> Result<Registry, ConfigError> {
+        self.workflow(name)?;
+        let mut workflows = self.workflows.clone();
+        workflows.shift_remove(name);
+        Ok(Self::of_workflows(workflows))
+    }
+
+    /// Removes the node `name` of `workflow`; `None` if the workflow has no such node.
+    ///
+    /// # Errors
+    /// There is no such workflow.
+    pub fn without_node(&self, workflow: &str, name: &str) -> Result<Option<Registry>, ConfigError> {
+        let old = self.workflow(workflow)?;
+        let mut nodes = old.nodes.clone();
+        if nodes.shift_remove(name).is_none() {
+            return Ok(None);
+        }
+        let mut workflows = self.workflows.clone();
+        workflows.insert(old.name.clone(), Arc::new(Workflow::new(old.name.clone(), nodes)));
+        Ok(Some(Self::of_workflows(workflows)))
+    }
+
+    pub(super) fn of_workflows(workflows: Workflows) -> Self {
+        let document = document_of(&workflows);
+        Self {
+            id: id_of(&document),
+            document,
+            workflows,
+        }
+    }
+
+    fn names_with(&self, name: &Arc<str>) -> HashSet<Arc<str>> {
+        self.workflows.keys().chain([name]).cloned().collect()
+    }
+}
+
+fn changed(workflows: Workflows, problems: Problems) -> Result<Changed, ConfigError> {
+    let warnings = problems.into_result()?;
+    Ok(Changed {
+        registry: Registry::of_workflows(workflows),
+        warnings,
+    })
+}
+
+/// SHA-256 of the compact JSON text, keys in the order of the document, since order is meaning here.
+fn id_of(document: &Value) -> RegistryId {
+    struct Hasher(Sha256);
+    impl io::Write for Hasher {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut hasher = Hasher(Sha256::new());
+    serde_json::to_writer(&mut hasher, document).expect("values have text keys, and hashing can't fail");
+    RegistryId::from_digest(hasher.0.finalize().into())
+}
