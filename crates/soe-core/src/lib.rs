@@ -5,6 +5,9 @@
 pub mod config;
 #[cfg(feature = "runtime")]
 mod failure;
+pub mod machine;
 pub mod nodes;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod template;
 pub mod tools;

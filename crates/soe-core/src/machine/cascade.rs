@@ -24,8 +24,7 @@ pub(super) struct Cursor {
 impl Transaction<'_> {
     /// Whether a batch from outside can be taken up now: nothing of what came before is left to do.
     pub(super) fn can_take_up(&self) -> bool {
-        self.machine.stack.is_empty()
-            && (self.state().schedule == Schedule::Concurrent || self.state().runs.is_empty())
+        self.machine.stack.is_empty() && (self.state().schedule == Schedule::Concurrent || self.state().runs.is_empty())
     }
 
     /// Records a batch and puts its listeners on the stack.
@@ -37,16 +36,32 @@ impl Transaction<'_> {
             return self.fail_for_limit("broadcasts", message);
         }
         self.change(Change::Broadcast(signals.clone()))?;
-        self.event(EventKind::SignalsBroadcast { signals: signals.clone() });
+        self.event(EventKind::SignalsBroadcast {
+            signals: signals.clone(),
+        });
         // A listener's batch that was its last leaves the stack first: a loop doesn't make it grow.
-        while self.machine.stack.pop_if(|cursor| cursor.next >= cursor.listeners.len()).is_some() {}
+        while self
+            .machine
+            .stack
+            .pop_if(|cursor| cursor.next >= cursor.listeners.len())
+            .is_some()
+        {}
         let state = &self.machine.state;
-        let Some(registry) = self.machine.registries.first() else { return Ok(()) };
-        let Some(workflow) = registry.workflows.get(&state.workflow) else { return Ok(()) };
+        let Some(registry) = self.machine.registries.first() else {
+            return Ok(());
+        };
+        let Some(workflow) = registry.workflows.get(&state.workflow) else {
+            return Ok(());
+        };
         let listeners = workflow.listeners(&signals);
         if !listeners.is_empty() {
             let registry = registry.id.clone();
-            self.machine.stack.push(Cursor { signals, registry, listeners, next: 0 });
+            self.machine.stack.push(Cursor {
+                signals,
+                registry,
+                listeners,
+                next: 0,
+            });
         }
         Ok(())
     }
@@ -54,7 +69,7 @@ impl Transaction<'_> {
     /// Works the stack off, as far as the schedule and the driver's turn allow; then what was accepted meanwhile.
     pub(super) fn cascade(&mut self) -> Applied {
         while self.is_running() {
-            let Some(cursor) = self.machine.stack.last_mut() else {
+            let Some(cursor) = self.machine.stack.last() else {
                 if self.state().pending.is_empty() || !self.can_take_up() {
                     return Ok(());
                 }
@@ -72,10 +87,16 @@ impl Transaction<'_> {
                 return Ok(());
             }
             if self.state().runs_started >= self.state().limits.runs {
-                let message = format!("{} runs were started, the next is of node '{}'", self.state().runs_started, node.name);
+                let message = format!(
+                    "{} runs were started, the next is of node '{}'",
+                    self.state().runs_started,
+                    node.name
+                );
                 return self.fail_for_limit("runs", message);
             }
-            cursor.next += 1;
+            if let Some(cursor) = self.machine.stack.last_mut() {
+                cursor.next += 1;
+            }
             self.pure_steps += 1;
             self.visit(&node)?;
             if self.state().schedule == Schedule::DepthFirst && !self.state().runs.is_empty() {
@@ -95,7 +116,9 @@ impl Transaction<'_> {
     }
 
     fn route(&mut self, node: &Arc<Node>) -> Applied {
-        self.change(Change::Routed { node: node.name.clone() })?;
+        self.change(Change::Routed {
+            node: node.name.clone(),
+        })?;
         self.event(EventKind::NodeExecution {
             node_name: node.name.clone(),
             node_type: node.type_name.clone(),
@@ -107,7 +130,11 @@ impl Transaction<'_> {
 
     /// Broadcasts what a node emits, if it emits anything. The caller goes on with the cascade.
     pub(super) fn emit(&mut self, signals: Batch) -> Applied {
-        if signals.is_empty() || !self.is_running() { Ok(()) } else { self.take_up(signals) }
+        if signals.is_empty() || !self.is_running() {
+            Ok(())
+        } else {
+            self.take_up(signals)
+        }
     }
 
     /// The signals whose conditions pass on the live state, in order. `result` is what a tool returned.
@@ -127,7 +154,10 @@ impl Transaction<'_> {
                     });
                     template.passes(scope).unwrap_or_else(|error| {
                         let signal = &emission.signal;
-                        self.warn(&node.name, format!("the condition of signal '{signal}' counts as false: {error}"));
+                        self.warn(
+                            &node.name,
+                            format!("the condition of signal '{signal}' counts as false: {error}"),
+                        );
                         false
                     })
                 }

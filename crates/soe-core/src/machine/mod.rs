@@ -85,7 +85,7 @@ pub struct Start {
 #[non_exhaustive]
 pub enum MachineError {
     /// The workflow isn't in the registry.
-    #[error("workflow '{workflow}' not found in config; there {}", available(.available))]
+    #[error("workflow '{workflow}' not found in config; there {}", listed(.available))]
     UnknownWorkflow {
         /// The workflow that was asked for.
         workflow: Arc<str>,
@@ -121,7 +121,7 @@ pub enum MachineError {
     Broken(#[from] ApplyError),
 }
 
-fn available(workflows: &[Arc<str>]) -> String {
+fn listed(workflows: &[Arc<str>]) -> String {
     match workflows {
         [] => "are no workflows".to_owned(),
         [only] => format!("is only '{only}'"),
@@ -137,10 +137,17 @@ impl Machine {
     pub fn start(at: Timestamp, start: Start, tools: ToolSpecs) -> Result<(Self, Step), MachineError> {
         if !start.registry.workflows.contains_key(&start.workflow) {
             let available = start.registry.workflows.keys().cloned().collect();
-            return Err(MachineError::UnknownWorkflow { workflow: start.workflow, available });
+            return Err(MachineError::UnknownWorkflow {
+                workflow: start.workflow,
+                available,
+            });
         }
         let context_bytes = check_fields(&start.fields, &start.limits)?;
-        let signals = if start.signals.is_empty() { None } else { Some(check_signals(start.signals)?) };
+        let signals = if start.signals.is_empty() {
+            None
+        } else {
+            Some(check_signals(start.signals)?)
+        };
         let genesis = Genesis {
             workflow: start.workflow.clone(),
             registry: start.registry.id.clone(),
@@ -151,13 +158,23 @@ impl Machine {
             fields: start.fields,
             context_bytes,
         };
-        let document = RegistryDocument { id: start.registry.id.clone(), workflows: start.registry.document.clone() };
+        let document = RegistryDocument {
+            id: start.registry.id.clone(),
+            workflows: start.registry.document.clone(),
+        };
         let state = ExecutionState::genesis(start.id, &genesis, at);
-        let mut machine = Self { state, registries: vec![start.registry], tools, stack: Vec::new() };
+        let mut machine = Self {
+            state,
+            registries: vec![start.registry],
+            tools,
+            stack: Vec::new(),
+        };
 
         let mut transaction = Transaction::begin(&mut machine, at);
         transaction.created(genesis);
-        transaction.event(EventKind::OrchestrationStart { workflow_name: start.workflow });
+        transaction.event(EventKind::OrchestrationStart {
+            workflow_name: start.workflow,
+        });
         if let Some(signals) = signals {
             transaction.broadcast(signals)?;
         }
@@ -175,23 +192,33 @@ impl Machine {
     ///
     /// # Errors
     /// [`MachineError::MissingRegistry`] if one was not given.
-    pub fn load(
-        state: ExecutionState,
-        registries: Vec<Arc<Registry>>,
-        tools: ToolSpecs,
-    ) -> Result<Self, MachineError> {
-        let mut machine = Self { state, registries, tools, stack: Vec::new() };
+    pub fn load(state: ExecutionState, registries: Vec<Arc<Registry>>, tools: ToolSpecs) -> Result<Self, MachineError> {
+        let mut machine = Self {
+            state,
+            registries,
+            tools,
+            stack: Vec::new(),
+        };
         for id in Self::needed_registries(&machine.state) {
             machine.registry(&id).ok_or(MachineError::MissingRegistry(id))?;
         }
-        machine.stack = machine.state.stack.iter().filter_map(|frame| machine.cursor(frame)).collect();
+        machine.stack = machine
+            .state
+            .stack
+            .iter()
+            .filter_map(|frame| machine.cursor(frame))
+            .collect();
         Ok(machine)
     }
 
     /// The registries that are needed to go on with an execution, the current one first.
     pub fn needed_registries(state: &ExecutionState) -> Vec<RegistryId> {
         let mut needed = vec![state.registry.clone()];
-        let pinned = state.runs.values().map(|run| &run.registry).chain(state.stack.iter().map(|frame| &frame.registry));
+        let pinned = state
+            .runs
+            .values()
+            .map(|run| &run.registry)
+            .chain(state.stack.iter().map(|frame| &frame.registry));
         for id in pinned {
             if !needed.contains(id) {
                 needed.push(id.clone());
@@ -234,13 +261,23 @@ impl Machine {
 
     /// The node that a run is pinned to.
     fn node(&self, registry: &RegistryId, workflow: &str, node: &str) -> Option<Arc<Node>> {
-        self.registry(registry)?.workflows.get(workflow)?.nodes.get(node).cloned()
+        self.registry(registry)?
+            .workflows
+            .get(workflow)?
+            .nodes
+            .get(node)
+            .cloned()
     }
 
     fn cursor(&self, frame: &Frame) -> Option<Cursor> {
         let workflow = self.registry(&frame.registry)?.workflows.get(&self.state.workflow)?;
         let listeners = workflow.listeners(&frame.signals);
-        Some(Cursor { signals: frame.signals.clone(), registry: frame.registry.clone(), listeners, next: frame.next })
+        Some(Cursor {
+            signals: frame.signals.clone(),
+            registry: frame.registry.clone(),
+            listeners,
+            next: frame.next,
+        })
     }
 }
 
@@ -261,14 +298,24 @@ fn check_fields(fields: &[(Arc<str>, History)], limits: &Limits) -> Result<u64, 
         for size in history.iter().map(Value::size) {
             if size > limits.value_bytes {
                 let what = format!("a value of field '{name}'");
-                return Err(MachineError::TooLarge { limit: "value_bytes", allowed: limits.value_bytes, what, size });
+                return Err(MachineError::TooLarge {
+                    limit: "value_bytes",
+                    allowed: limits.value_bytes,
+                    what,
+                    size,
+                });
             }
             total += size;
         }
     }
     if total > limits.context_bytes {
         let (allowed, what) = (limits.context_bytes, "the whole context".to_owned());
-        return Err(MachineError::TooLarge { limit: "context_bytes", allowed, what, size: total });
+        return Err(MachineError::TooLarge {
+            limit: "context_bytes",
+            allowed,
+            what,
+            size: total,
+        });
     }
     Ok(total)
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Batch, Change, Commit, Event, EventKind, ExecutionState, Failure, Frame, Genesis, Run, Status, Timestamp,
-    Value,
+    ApplyError, Batch, Change, Commit, Event, EventKind, ExecutionState, Failure, Frame, Genesis, Run, Status,
+    Timestamp, Value,
 };
 
 use super::{Effect, Machine, Step};
@@ -58,11 +58,18 @@ impl<'m> Transaction<'m> {
 
     pub(super) fn event(&mut self, kind: EventKind) {
         let seq = self.state().next_event + self.events.len() as u64;
-        self.events.push(Event { seq, time: self.at, kind });
+        self.events.push(Event {
+            seq,
+            time: self.at,
+            kind,
+        });
     }
 
     pub(super) fn warn(&mut self, node: &Arc<str>, message: impl Into<Arc<str>>) {
-        self.event(EventKind::ContextWarning { node_name: node.clone(), message: message.into() });
+        self.event(EventKind::ContextWarning {
+            node_name: node.clone(),
+            message: message.into(),
+        });
     }
 
     /// Ends a run with what it wrote. If that exceeds a limit, the execution fails instead, with the run still in flight, so
@@ -80,7 +87,10 @@ impl<'m> Transaction<'m> {
             let size = value.size();
             total += size;
             if size > limits.value_bytes {
-                let message = format!("a value for field '{field}' has {size} bytes, {} are allowed", limits.value_bytes);
+                let message = format!(
+                    "a value for field '{field}' has {size} bytes, {} are allowed",
+                    limits.value_bytes
+                );
                 return self.fail_for_limit("value_bytes", message).map(|()| false);
             }
             if total > limits.context_bytes {
@@ -92,10 +102,22 @@ impl<'m> Transaction<'m> {
         }
         let duration_us = u64::try_from(self.at.since(run.started_at).as_micros()).unwrap_or(u64::MAX);
         self.change(Change::Finished { run: run.number })?;
-        self.event(EventKind::NodeFinished { node_name: node.name.clone(), run: run.number, duration_us });
+        self.event(EventKind::NodeFinished {
+            node_name: node.name.clone(),
+            run: run.number,
+            duration_us,
+        });
         for (field, value, size) in sized {
-            self.change(Change::Appended { field: field.clone(), value, size })?;
-            let length = self.state().context.history(&field).map_or(0, |history| history.len() as u64);
+            self.change(Change::Appended {
+                field: field.clone(),
+                value,
+                size,
+            })?;
+            let length = self
+                .state()
+                .context
+                .history(&field)
+                .map_or(0, |history| history.len() as u64);
             self.event(EventKind::ContextUpdated { field, length });
         }
         Ok(true)
@@ -136,7 +158,11 @@ impl<'m> Transaction<'m> {
     /// Wakes the execution and works a batch off.
     pub(super) fn broadcast(&mut self, signals: Batch) -> Applied {
         if !self.is_running() {
-            self.change(Change::Status { status: Status::Running, at: self.at, failure: None })?;
+            self.change(Change::Status {
+                status: Status::Running,
+                at: self.at,
+                failure: None,
+            })?;
         }
         self.take_up(signals)?;
         self.cascade()
@@ -144,7 +170,11 @@ impl<'m> Transaction<'m> {
 
     pub(super) fn fail_for_limit(&mut self, limit: &'static str, message: String) -> Applied {
         let message = format!("limit {limit} exceeded: {message}");
-        self.fail(Failure { message, node: None, limit: Some(limit.into()) })
+        self.fail(Failure {
+            message,
+            node: None,
+            limit: Some(limit.into()),
+        })
     }
 
     /// Fails the execution. Its runs in flight are kept, to be run again when it is resumed.
@@ -152,8 +182,14 @@ impl<'m> Transaction<'m> {
         if !self.state().status.accepts_signals() {
             return Ok(());
         }
-        self.event(EventKind::ExecutionFailed { error: failure.to_string().into() });
-        self.change(Change::Status { status: Status::Failed, at: self.at, failure: Some(failure) })?;
+        self.event(EventKind::ExecutionFailed {
+            error: failure.to_string().into(),
+        });
+        self.change(Change::Status {
+            status: Status::Failed,
+            at: self.at,
+            failure: Some(failure),
+        })?;
         self.abort_all();
         Ok(())
     }
@@ -164,8 +200,14 @@ impl<'m> Transaction<'m> {
             return Ok(());
         }
         let runs: Vec<u64> = self.state().runs.keys().copied().collect();
-        self.event(EventKind::ExecutionCancelled { aborted_runs: runs.len() as u64 });
-        self.change(Change::Status { status: Status::Cancelled, at: self.at, failure: None })?;
+        self.event(EventKind::ExecutionCancelled {
+            aborted_runs: runs.len() as u64,
+        });
+        self.change(Change::Status {
+            status: Status::Cancelled,
+            at: self.at,
+            failure: None,
+        })?;
         self.abort_all();
         for run in runs {
             self.change(Change::Finished { run })?;
@@ -180,7 +222,8 @@ impl<'m> Transaction<'m> {
     fn abort_all(&mut self) {
         self.dispatched.clear();
         self.effects.clear();
-        self.effects.extend(self.machine.state.runs.keys().map(|run| Effect::Abort { run: *run }));
+        self.effects
+            .extend(self.machine.state.runs.keys().map(|run| Effect::Abort { run: *run }));
     }
 
     /// Ends the event: inputs of the runs that it dispatched, the rest of its cascade, rest, the commit.
@@ -194,11 +237,18 @@ impl<'m> Transaction<'m> {
         let state = self.state();
         let at_rest = state.runs.is_empty() && state.stack.is_empty() && state.pending.is_empty();
         if at_rest && self.is_running() {
-            self.change(Change::Status { status: Status::Rested, at: self.at, failure: None })?;
+            self.change(Change::Status {
+                status: Status::Rested,
+                at: self.at,
+                failure: None,
+            })?;
             self.event(EventKind::ExecutionRested {});
         }
         if self.changes.is_empty() && self.events.is_empty() {
-            return Ok(Step { commit: None, effects: self.effects });
+            return Ok(Step {
+                commit: None,
+                effects: self.effects,
+            });
         }
         self.machine.state.seal(self.at, self.events.len());
         let commit = Commit {
@@ -210,7 +260,10 @@ impl<'m> Transaction<'m> {
             definitions: None,
             events: self.events,
         };
-        Ok(Step { commit: Some(commit), effects: self.effects })
+        Ok(Step {
+            commit: Some(commit),
+            effects: self.effects,
+        })
     }
 
     /// Puts what is left of the cascade into the state, where it changed.

@@ -45,7 +45,11 @@ impl Claim {
         let (mailbox_sender, mailbox) = mpsc::channel(MAILBOX);
         let (control_sender, control) = mpsc::channel(CONTROL);
         let (progress, progress_receiver) = watch::channel(Progress::Running);
-        let entry = Active { mailbox: mailbox_sender, control: control_sender, progress: progress_receiver };
+        let entry = Active {
+            mailbox: mailbox_sender,
+            control: control_sender,
+            progress: progress_receiver,
+        };
         active.insert(execution.clone(), entry.clone());
         shared.active_count.send_modify(|count| *count += 1);
         drop(active);
@@ -70,7 +74,8 @@ impl Claim {
             return true;
         }
         let mut active = self.shared.active();
-        if !force && !(self.mailbox.is_empty() && self.control.is_empty()) {
+        let waited_for = !self.mailbox.is_empty() || !self.control.is_empty();
+        if waited_for && !force {
             return false;
         }
         self.released = true;
@@ -165,7 +170,14 @@ impl Coordinator {
             cancellation: CancellationToken::new(),
             signals: Arc::new(EngineSignals::new(claim.shared.clone(), main)),
         };
-        Self { claim, machine, performer, queue: VecDeque::new(), more: false, cause: None }
+        Self {
+            claim,
+            machine,
+            performer,
+            queue: VecDeque::new(),
+            more: false,
+            cause: None,
+        }
     }
 
     fn span(&self) -> tracing::Span {
@@ -214,7 +226,12 @@ impl Coordinator {
             let now = self.claim.shared.now();
             let (input, reply) = match message {
                 Message::Broadcast { signals, reply } => (Input::Broadcast(signals), Some(reply)),
-                Message::Completed { run, attempt, outcome, cause } => {
+                Message::Completed {
+                    run,
+                    attempt,
+                    outcome,
+                    cause,
+                } => {
                     self.cause = cause.or(self.cause.take());
                     (Input::Completed { run, attempt, outcome }, None)
                 }
@@ -243,7 +260,10 @@ impl Coordinator {
 
     async fn control(&mut self, control: Control) -> Result<(), EngineError> {
         let Control::Cancel { reply } = control;
-        let mut taken = Taken { replies: vec![reply], ..Taken::default() };
+        let mut taken = Taken {
+            replies: vec![reply],
+            ..Taken::default()
+        };
         let step = self.machine.step(self.claim.shared.now(), Input::Cancel)?;
         self.more = false;
         taken.add(step, &mut self.more);
@@ -279,7 +299,12 @@ impl Coordinator {
                 Effect::CallTool(call) => self.performer.call_tool(call),
                 Effect::RunNode(run) => self.performer.run_node(run),
                 Effect::Complete { run, attempt, outcome } => {
-                    self.queue.push_back(Message::Completed { run, attempt, outcome, cause: None });
+                    self.queue.push_back(Message::Completed {
+                        run,
+                        attempt,
+                        outcome,
+                        cause: None,
+                    });
                 }
                 Effect::Continue => self.more = true,
                 // All runs of an execution are aborted together: when it has failed or is cancelled.
@@ -292,7 +317,9 @@ impl Coordinator {
     fn active_time_left(&self) -> Option<Duration> {
         let state = self.machine.state();
         let limit = state.limits.active_time.filter(|_| state.status == Status::Running)?;
-        let stretch = state.status_since.map_or(Duration::ZERO, |since| self.claim.shared.now().since(since));
+        let stretch = state
+            .status_since
+            .map_or(Duration::ZERO, |since| self.claim.shared.now().since(since));
         Some(limit.saturating_sub(Duration::from_micros(state.active_us) + stretch))
     }
 
@@ -302,7 +329,11 @@ impl Coordinator {
         }
         let limit = self.machine.state().limits.active_time.unwrap_or_default();
         let message = format!("it was active for {limit:?}");
-        self.input(Input::LimitExceeded { limit: "active_time", message }).await
+        self.input(Input::LimitExceeded {
+            limit: "active_time",
+            message,
+        })
+        .await
     }
 
     fn end(mut self, result: Result<(), EngineError>) {

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    Backends, Context, Event, ExecutionId, ExecutionState, ExecutionSummary, History, ListPage, ListQuery, Status,
+    Backends, Context, Definitions, Event, ExecutionId, ExecutionState, ExecutionSummary, History, ListPage, ListQuery,
+    Status,
 };
 use tokio::sync::oneshot;
 
 use super::coordinator::{Claim, Coordinator, published};
 use super::shared::{Active, Control, Finished, Message, Progress, Shared, ended};
 use super::{ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Orchestration};
-use crate::config::{Node, NodeKind, Registry};
-use crate::machine::{Effect, Machine, Start};
+use crate::config::{Config, Node, NodeKind, Registry};
+use crate::machine::{Machine, Start};
 
 /// Runs workflows. Cheap to clone; all clones are the same engine. Dropping it cancels nothing.
 ///
@@ -112,7 +113,7 @@ impl Engine {
             registry,
             workflow: orchestration.workflow,
             fields: orchestration.fields.into_iter().collect(),
-            definitions: orchestration.config.definitions(),
+            definitions: definitions(&orchestration.config),
             schedule: orchestration.schedule,
             limits: orchestration.limits.unwrap_or_else(|| shared.limits.clone()),
             signals: orchestration.signals,
@@ -120,7 +121,11 @@ impl Engine {
         let (machine, step) = Machine::start(shared.now(), start, shared.specs.clone())?;
         let commits: Vec<_> = step.commit.into_iter().collect();
         let events = published(shared, &commits);
-        shared.backends.commit(commits).await.map_err(|error| EngineError::from(error).of(&id))?;
+        shared
+            .backends
+            .commit(commits)
+            .await
+            .map_err(|error| EngineError::from(error).of(&id))?;
         if !events.is_empty() {
             shared.subscribers.publish(&id, events);
         }
@@ -132,7 +137,10 @@ impl Engine {
                 Coordinator::spawn(claim, machine, step.effects);
             }
         }
-        Ok(Execution { engine: self.clone(), id })
+        Ok(Execution {
+            engine: self.clone(),
+            id,
+        })
     }
 
     /// Checks that this engine has what a workflow needs.
@@ -141,7 +149,9 @@ impl Engine {
         if shared.registries.is_checked(registry, workflow) {
             return Ok(());
         }
-        let Some(found) = registry.workflows.get(workflow) else { return Ok(()) };
+        let Some(found) = registry.workflows.get(workflow) else {
+            return Ok(());
+        };
         let missing: Vec<String> = found.nodes.values().filter_map(|node| self.missing_for(node)).collect();
         if !missing.is_empty() {
             let message = format!("workflow '{workflow}' can't run on this engine: {}", missing.join("; "));
@@ -157,21 +167,35 @@ impl Engine {
             NodeKind::Router => None,
             NodeKind::Tool(tool) => self.shared.specs.get(&tool.tool).is_none().then(|| {
                 let known: Vec<&str> = self.shared.specs.iter().map(|spec| spec.name.as_ref()).collect();
-                let known = if known.is_empty() { "none are".to_owned() } else { format!("there are: {}", known.join(", ")) };
-                format!("node '{name}' uses tool '{}', which is not registered ({known})", tool.tool)
+                let known = if known.is_empty() {
+                    "none are".to_owned()
+                } else {
+                    format!("there are: {}", known.join(", "))
+                };
+                format!(
+                    "node '{name}' uses tool '{}', which is not registered ({known})",
+                    tool.tool
+                )
             }),
-            NodeKind::Custom(kind) => self.shared.nodes.get(kind).is_none().then(|| {
-                format!("node '{name}' has node_type '{kind}', which is not registered with this engine")
-            }),
-            NodeKind::Llm(_) | NodeKind::Agent(_) | NodeKind::Child(_) => {
-                Some(format!("node '{name}': this version doesn't run nodes of type '{}' yet", node.type_name))
-            }
+            NodeKind::Custom(kind) => self
+                .shared
+                .nodes
+                .get(kind)
+                .is_none()
+                .then(|| format!("node '{name}' has node_type '{kind}', which is not registered with this engine")),
+            NodeKind::Llm(_) | NodeKind::Agent(_) | NodeKind::Child(_) => Some(format!(
+                "node '{name}': this version doesn't run nodes of type '{}' yet",
+                node.type_name
+            )),
         }
     }
 
     /// A handle on an execution, whether it exists or not.
     pub fn execution(&self, id: ExecutionId) -> Execution {
-        Execution { engine: self.clone(), id }
+        Execution {
+            engine: self.clone(),
+            id,
+        }
     }
 
     /// Sends a batch of signals to an execution: one that runs, rests or is prepared, in this process or in the store.
@@ -185,7 +209,9 @@ impl Engine {
         execution: &ExecutionId,
         signals: impl IntoIterator<Item = S>,
     ) -> Result<(), EngineError> {
-        self.shared.broadcast(execution, signals.into_iter().map(Into::into).collect()).await
+        self.shared
+            .broadcast(execution, signals.into_iter().map(Into::into).collect())
+            .await
     }
 
     /// Cancels an execution for good. What it has in flight is dropped, and what comes of it is discarded.
@@ -212,7 +238,9 @@ impl Engine {
     pub async fn wait(&self, execution: &ExecutionId) -> Result<Finished, EngineError> {
         let active = self.shared.active().get(execution).cloned();
         if let Some(Active { mut progress, .. }) = active {
-            let ended = progress.wait_for(|progress| matches!(progress, Progress::Ended(_))).await;
+            let ended = progress
+                .wait_for(|progress| matches!(progress, Progress::Ended(_)))
+                .await;
             if let Ok(progress) = ended
                 && let Progress::Ended(result) = &*progress
             {
@@ -277,7 +305,12 @@ impl Engine {
     /// # Errors
     /// It doesn't exist, or the store fails.
     pub async fn history(&self, execution: &ExecutionId, field: &str) -> Result<History, EngineError> {
-        Ok(self.context(execution).await?.history(field).cloned().unwrap_or_default())
+        Ok(self
+            .context(execution)
+            .await?
+            .history(field)
+            .cloned()
+            .unwrap_or_default())
     }
 
     /// A page of the stored executions, newest first.
@@ -313,6 +346,18 @@ impl Engine {
     }
 }
 
+/// What is stored for an execution's tree.
+fn definitions(config: &Config) -> Definitions {
+    let schema = config.context_schema().and_then(|schema| schema.document.as_map());
+    Definitions {
+        identities: config
+            .identities()
+            .map(|identities| identities.as_ref().clone())
+            .unwrap_or_default(),
+        context_schema: schema.cloned().unwrap_or_default(),
+    }
+}
+
 fn already_exists(id: &ExecutionId) -> EngineError {
     EngineError::because(EngineErrorKind::Refused, "there is an execution of that id already").of(id)
 }
@@ -327,7 +372,10 @@ impl Shared {
         for _ in 0..TRIES {
             let active = self.reach(execution, true);
             let (reply, answer) = oneshot::channel();
-            let message = Message::Broadcast { signals: signals.clone(), reply };
+            let message = Message::Broadcast {
+                signals: signals.clone(),
+                reply,
+            };
             if active.mailbox.send(message).await.is_ok()
                 && let Ok(answer) = answer.await
             {
@@ -352,7 +400,9 @@ impl Shared {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("backends", &self.shared.backends).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("backends", &self.shared.backends)
+            .finish_non_exhaustive()
     }
 }
 

@@ -48,11 +48,19 @@ pub enum EngineErrorKind {
 
 impl EngineError {
     pub(super) fn new(kind: EngineErrorKind) -> Self {
-        Self(Arc::new(Inner { kind, execution: None, source: None }))
+        Self(Arc::new(Inner {
+            kind,
+            execution: None,
+            source: None,
+        }))
     }
 
     pub(super) fn because(kind: EngineErrorKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self(Arc::new(Inner { kind, execution: None, source: Some(source.into()) }))
+        Self(Arc::new(Inner {
+            kind,
+            execution: None,
+            source: Some(source.into()),
+        }))
     }
 
     /// Says which execution it is about. For errors that nobody else holds yet.

@@ -76,7 +76,10 @@ impl Subscribers {
         let channels = self.channels();
         let one = channels.executions.get(execution);
         for event in events {
-            let event = ExecutionEvent { execution: execution.clone(), event };
+            let event = ExecutionEvent {
+                execution: execution.clone(),
+                event,
+            };
             if let Some(all) = &channels.all {
                 // No receiver is no error: they come and go.
                 let _ = all.send(event.clone());
@@ -103,7 +106,11 @@ impl Subscribers {
         self.count.fetch_add(1, Ordering::AcqRel);
         let new = || broadcast::channel(CAPACITY).0;
         match execution {
-            Some(execution) => channels.executions.entry(execution.clone()).or_insert_with(new).subscribe(),
+            Some(execution) => channels
+                .executions
+                .entry(execution.clone())
+                .or_insert_with(new)
+                .subscribe(),
             None => channels.all.get_or_insert_with(new).subscribe(),
         }
     }
@@ -115,7 +122,11 @@ impl Subscribers {
         }
         self.count.fetch_sub(1, Ordering::AcqRel);
         let Some(execution) = execution else { return };
-        if channels.executions.get(execution).is_some_and(|sender| sender.receiver_count() == 0) {
+        if channels
+            .executions
+            .get(execution)
+            .is_some_and(|sender| sender.receiver_count() == 0)
+        {
             channels.executions.remove(execution);
         }
     }
@@ -131,7 +142,11 @@ struct Subscription {
 impl Subscription {
     fn new(shared: Arc<super::shared::Shared>, execution: Option<ExecutionId>) -> Self {
         let receiver = Some(shared.subscribers.subscribe(execution.as_ref()));
-        Self { shared, execution, receiver }
+        Self {
+            shared,
+            execution,
+            receiver,
+        }
     }
 
     /// The next event as it happens; `None` at the end, `Err` with the number of those that were overwritten.
@@ -222,7 +237,10 @@ impl Follower {
         });
         self.catching_up = page.len() == PAGE;
         for event in page {
-            self.take(ExecutionEvent { execution: self.execution.clone(), event });
+            self.take(ExecutionEvent {
+                execution: self.execution.clone(),
+                event,
+            });
         }
     }
 

@@ -66,7 +66,9 @@ impl Orchestration {
 
     /// Appends the entries of a JSON object to the fields of the initial context.
     pub fn context(self, fields: serde_json::Map<String, serde_json::Value>) -> Self {
-        fields.into_iter().fold(self, |this, (name, value)| this.field(name, value))
+        fields
+            .into_iter()
+            .fold(self, |this, (name, value)| this.field(name, value))
     }
 
     /// Starts with the histories of an exported context; fields given besides are appended to them.
@@ -112,7 +114,16 @@ pub struct ContextExport {
 
 impl ContextExport {
     pub(super) fn of(state: &ExecutionState) -> Self {
-        let fields = state.context.fields.iter().map(|(name, history)| (name.clone(), history.clone())).collect();
-        Self { execution: state.id.clone(), workflow: state.workflow.clone(), fields }
+        let fields = state
+            .context
+            .fields
+            .iter()
+            .map(|(name, history)| (name.clone(), history.clone()))
+            .collect();
+        Self {
+            execution: state.id.clone(),
+            workflow: state.workflow.clone(),
+            fields,
+        }
     }
 }

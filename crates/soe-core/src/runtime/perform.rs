@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::{Either, select};
 use soe_backends::{ExecutionId, RunId};
@@ -15,7 +16,9 @@ use super::shared::{Cause, Message, Shared};
 use super::signals::EngineSignals;
 use crate::machine::{NodeRun, Outcome, ToolCall, ToolFailure};
 use crate::nodes::NodeInput;
-use crate::tools::{CallInfo, ToolContext};
+use crate::nodes::input::ToolCaller;
+use crate::tools::context::CallInfo;
+use crate::tools::{ToolContext, ToolError};
 
 /// What the tasks of one execution have in common.
 #[derive(Clone)]
@@ -72,36 +75,65 @@ impl Performer {
 
     async fn answer(&self, run: u64, attempt: u32, outcome: Outcome, cause: Option<Cause>) {
         // A closed mailbox means that the coordinator has ended: the outcome isn't wanted any more.
-        let _ = self.mailbox.send(Message::Completed { run, attempt, outcome, cause }).await;
+        let _ = self
+            .mailbox
+            .send(Message::Completed {
+                run,
+                attempt,
+                outcome,
+                cause,
+            })
+            .await;
     }
 
     async fn tool_result(&self, call: ToolCall) -> (Result<soe_backends::Value, ToolFailure>, Option<Cause>) {
         let Some(tool) = self.shared.tools.get(&call.tool) else {
             let message = format!("tool '{}' is not registered with this engine", call.tool).into();
-            return (Err(ToolFailure { message, retryable: false }), None);
+            return (
+                Err(ToolFailure {
+                    message,
+                    retryable: false,
+                }),
+                None,
+            );
         };
         let _permits = self.permits(self.shared.permits.tools.get(&call.tool)).await;
         let context = self.context(call.run, call.attempt, &call.node.name, &call.node.config);
-        match AssertUnwindSafe(tool.call(call.arguments, context)).catch_unwind().await {
+        match AssertUnwindSafe(tool.call(call.arguments, context))
+            .catch_unwind()
+            .await
+        {
             Ok(Ok(value)) => (Ok(value.into()), None),
             Ok(Err(error)) => {
-                let failure = ToolFailure { message: error.to_string().into(), retryable: error.is_retryable() };
+                let failure = ToolFailure {
+                    message: error.to_string().into(),
+                    retryable: error.is_retryable(),
+                };
                 (Err(failure), Some(error.into_error()))
             }
             Err(panic) => {
                 let message = format!("tool '{}' panicked: {}", call.tool, panic_message(&*panic));
-                (Err(ToolFailure { message: message.into(), retryable: true }), None)
+                (
+                    Err(ToolFailure {
+                        message: message.into(),
+                        retryable: true,
+                    }),
+                    None,
+                )
             }
         }
     }
 
     async fn node_result(&self, run: NodeRun) -> (Result<crate::nodes::NodeOutput, Arc<str>>, Option<Cause>) {
         let Some(node) = self.shared.nodes.get(&run.node_type) else {
-            return (Err(format!("node type '{}' is not registered with this engine", run.node_type).into()), None);
+            return (
+                Err(format!("node type '{}' is not registered with this engine", run.node_type).into()),
+                None,
+            );
         };
         let _permits = self.permits(None).await;
         let context = self.context(run.run, 1, &run.node.name, &run.node.config);
-        let input = NodeInput::new(run.context, self.shared.tools.clone(), context);
+        let input = NodeInput::new(*run.context, context, Arc::new(EngineTools(self.shared.clone())));
         match AssertUnwindSafe(node.run(input)).catch_unwind().await {
             Ok(Ok(output)) => (Ok(output), None),
             Ok(Err(error)) => (Err(error.to_string().into()), Some(error.into_error())),
@@ -140,5 +172,22 @@ async fn permit(semaphore: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePerm
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+/// The engine's tools, as custom nodes call them. The node's own permit covers the call; the tool's limit counts too.
+struct EngineTools(Arc<Shared>);
+
+#[async_trait]
+impl ToolCaller for EngineTools {
+    async fn call_tool(
+        &self,
+        name: &str,
+        arguments: serde_json::Value,
+        call: ToolContext,
+    ) -> Result<serde_json::Value, ToolError> {
+        let _permit = permit(self.0.permits.tools.get(name)).await;
+        self.0.tools.call_tool(name, arguments, call).await
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use soe_backends::{Backends, BackendError, BackendErrorKind, ExecutionState, RegistryId};
+use soe_backends::{BackendError, BackendErrorKind, Backends, ExecutionState, RegistryId};
 
 use super::EngineError;
 use crate::config::Registry;
@@ -34,7 +34,10 @@ impl Registries {
     /// Whether it is known that the engine has everything for a workflow.
     pub(super) fn is_checked(&self, registry: &Registry, workflow: &str) -> bool {
         let known = self.known();
-        let entry = known.by_id.get(&registry.id).filter(|entry| entry.registry.strong_count() > 0);
+        let entry = known
+            .by_id
+            .get(&registry.id)
+            .filter(|entry| entry.registry.strong_count() > 0);
         entry.is_some_and(|entry| entry.checked.iter().any(|checked| checked.as_ref() == workflow))
     }
 
@@ -48,14 +51,21 @@ impl Registries {
 
     fn insert(&self, registry: &Arc<Registry>) {
         let mut known = self.known();
-        if known.by_id.get(&registry.id).is_some_and(|entry| entry.registry.strong_count() > 0) {
+        if known
+            .by_id
+            .get(&registry.id)
+            .is_some_and(|entry| entry.registry.strong_count() > 0)
+        {
             return;
         }
         if known.by_id.len() >= known.sweep_at {
             known.by_id.retain(|_, entry| entry.registry.strong_count() > 0);
             known.sweep_at = (known.by_id.len() * 2).max(64);
         }
-        let entry = Entry { registry: Arc::downgrade(registry), checked: Vec::new() };
+        let entry = Entry {
+            registry: Arc::downgrade(registry),
+            checked: Vec::new(),
+        };
         known.by_id.insert(registry.id.clone(), entry);
     }
 
@@ -77,7 +87,9 @@ impl Registries {
             }
             let Some(document) = backends.workflows().registry(&id).await? else {
                 let message = format!("its workflow registry {id} is missing in the store");
-                return Err(BackendError::new(BackendErrorKind::Corrupt, message).execution(&state.id).into());
+                return Err(BackendError::new(BackendErrorKind::Corrupt, message)
+                    .execution(&state.id)
+                    .into());
             };
             let registry = Arc::new(Registry::from_document(document.workflows.clone())?);
             self.insert(&registry);

@@ -64,13 +64,23 @@ pub(super) struct Active {
 
 /// What comes to a coordinator in the order of arrival.
 pub(super) enum Message {
-    Broadcast { signals: Vec<Arc<str>>, reply: oneshot::Sender<Result<(), EngineError>> },
-    Completed { run: u64, attempt: u32, outcome: Outcome, cause: Option<Cause> },
+    Broadcast {
+        signals: Vec<Arc<str>>,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
+    Completed {
+        run: u64,
+        attempt: u32,
+        outcome: Outcome,
+        cause: Option<Cause>,
+    },
 }
 
 /// What comes to a coordinator in between.
 pub(super) enum Control {
-    Cancel { reply: oneshot::Sender<Result<(), EngineError>> },
+    Cancel {
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
 }
 
 /// The application's own error behind a failure.
@@ -98,10 +108,15 @@ impl Shared {
         let specs = settings.tools.specs();
         let limited = |spec: &Arc<crate::tools::ToolSpec>| {
             let limit = spec.max_concurrency?;
-            Some((spec.name.clone(), Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)))))
+            Some((
+                spec.name.clone(),
+                Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS))),
+            ))
         };
         let tools = specs.iter().filter_map(limited).collect();
-        let tasks = settings.max_tasks.map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))));
+        let tasks = settings
+            .max_tasks
+            .map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))));
         Arc::new(Self {
             permits: Permits { tasks, tools },
             backends: settings.backends,
@@ -149,7 +164,10 @@ impl Shared {
 pub(super) fn ended(state: &ExecutionState, cause: Option<Cause>) -> Result<Finished, EngineError> {
     let kind = match (state.status, &state.failure) {
         (status @ (Status::Rested | Status::Prepared), _) => {
-            return Ok(Finished { execution: state.id.clone(), status });
+            return Ok(Finished {
+                execution: state.id.clone(),
+                status,
+            });
         }
         (Status::Running, _) => EngineErrorKind::NotActive,
         (Status::Failed, Some(failure)) => EngineErrorKind::Failed(failure.clone()),

@@ -23,7 +23,9 @@ impl Engine {
         let shared = &self.shared;
         shared.closing.store(true, Ordering::Release);
         let mut count = shared.active_count.subscribe();
-        let drained = tokio::time::timeout(grace, count.wait_for(|count| *count == 0)).await.is_ok();
+        let drained = tokio::time::timeout(grace, count.wait_for(|count| *count == 0))
+            .await
+            .is_ok();
         let mut report = ShutdownReport::default();
         if !drained {
             report.stopped = shared.active().keys().cloned().collect();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use soe_backends::{ExecutionId, RunId};
 
 use super::shared::Shared;
-use crate::tools::{SignalError, SignalSink};
+use crate::tools::SignalError;
+use crate::tools::context::SignalSink;
 
 /// So many batches may be on their way at a time: a tool that sends more is told so instead of filling the memory.
 pub(super) const IN_FLIGHT: usize = 1_024;
@@ -25,7 +26,12 @@ impl EngineSignals {
 impl SignalSink for EngineSignals {
     fn send(&self, from: &RunId, execution: &ExecutionId, signals: Vec<Arc<str>>) -> Result<(), SignalError> {
         self.shared.check_open().map_err(|_| SignalError::Closed)?;
-        let permit = self.shared.signals.clone().try_acquire_owned().map_err(|_| SignalError::Full)?;
+        let permit = self
+            .shared
+            .signals
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| SignalError::Full)?;
         let (shared, main, from, execution) = (self.shared.clone(), self.main.clone(), from.clone(), execution.clone());
         tokio::spawn(async move {
             let _permit = permit;

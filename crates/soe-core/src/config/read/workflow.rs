@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use soe_backends::Map;
+use soe_backends::{Map, Value};
 
 use super::Known;
 use super::fields::NodeReader;
@@ -76,8 +76,13 @@ pub(crate) fn read_node(
     let typed = reader.typed();
     let config = reader.stored();
     let typed = typed.filter(|_| problems.errors() == errors)?;
+    let type_name = match config.get("node_type") {
+        Some(Value::Text(text)) => text.clone(),
+        _ => Arc::default(),
+    };
     Some(Node {
         name: name.clone(),
+        type_name,
         config: Arc::new(config),
         triggers: typed.triggers,
         emissions: typed.emissions,

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use soe_backends::{Change, Context, EventKind, Failure, Run};
 
 use super::super::transaction::{Applied, Transaction};
-use super::super::{Effect, NodeRun, Outcome};
+use super::super::{Effect, NodeRun};
 use crate::config::Node;
 use crate::nodes::{NodeOutput, Signals};
 
 pub(super) fn effect(run: u64, node: &Arc<Node>, context: &Context) -> Effect {
-    Effect::RunNode(NodeRun { run, node: node.clone(), node_type: node.type_name.clone(), context: context.clone() })
+    Effect::RunNode(NodeRun {
+        run,
+        node: node.clone(),
+        node_type: node.type_name.clone(),
+        context: Box::new(context.clone()),
+    })
 }
 
 impl Transaction<'_> {
@@ -24,10 +29,11 @@ impl Transaction<'_> {
             Ok(output) => output,
             Err(error) => return self.custom_failed(run, node, error),
         };
-        if !self.finish_with(run, node, output.writes)? {
+        let (writes, signals) = output.into_parts();
+        if !self.finish_with(run, node, writes)? {
             return Ok(());
         }
-        let signals = match output.signals {
+        let signals = match signals {
             Signals::Explicit(signals) => signals.into(),
             Signals::Configured => self.emissions(node, None),
         };
@@ -49,17 +55,21 @@ impl Transaction<'_> {
                 self.emit([signal.clone()].into())
             }
             // The run stays in flight, so that resuming the execution runs it again.
-            _ => self.fail(Failure { message: error.to_string(), node: Some(node.name.clone()), limit: None }),
+            _ => self.fail(Failure {
+                message: error.to_string(),
+                node: Some(node.name.clone()),
+                limit: None,
+            }),
         }
     }
 }
 
 /// What a custom node may not do.
 fn check(output: NodeOutput) -> Result<NodeOutput, Arc<str>> {
-    if let Some((field, _)) = output.writes.iter().find(|(field, _)| field.starts_with("__")) {
+    if let Some((field, _)) = output.writes().iter().find(|(field, _)| field.starts_with("__")) {
         return Err(format!("it wrote field '{field}': names that begin with '__' belong to the engine").into());
     }
-    match &output.signals {
+    match output.signals() {
         Signals::Explicit(signals) if signals.iter().any(|signal| signal.is_empty()) => {
             Err("it emitted a signal with an empty name".into())
         }

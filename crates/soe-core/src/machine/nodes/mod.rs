@@ -29,7 +29,9 @@ impl Transaction<'_> {
             return Ok(());
         };
         let Some(node) = self.machine.node(&run.registry, &run.workflow, &run.node) else {
-            return Err(ApplyError::Mismatch("a run is pinned to a node that its registry doesn't have"));
+            return Err(ApplyError::Mismatch(
+                "a run is pinned to a node that its registry doesn't have",
+            ));
         };
         match (&node.kind, outcome) {
             (NodeKind::Tool(tool), Outcome::Tool(result)) => self.tool_completed(&run, attempt, &node, tool, result)?,
@@ -49,7 +51,9 @@ impl Transaction<'_> {
             let node = self.machine.node(&run.registry, &run.workflow, &run.node);
             let context = self.state().snapshots.get(&run.snapshot).cloned();
             let (Some(node), Some(context)) = (node, context) else {
-                return Err(ApplyError::Mismatch("a run in flight has lost its node or its snapshot"));
+                return Err(ApplyError::Mismatch(
+                    "a run in flight has lost its node or its snapshot",
+                ));
             };
             let effect = self.effect_of(run.number, attempt_of(&run), &node, &context);
             self.effects.push(effect);
@@ -67,6 +71,13 @@ fn attempt_of(run: &Run) -> u32 {
 
 /// Why a node of a type that this version doesn't run fails its execution.
 pub(super) fn unsupported(node: &Node) -> Failure {
-    let message = format!("this version of the engine doesn't run nodes of type '{}'", node.type_name);
-    Failure { message, node: Some(node.name.clone()), limit: None }
+    let message = format!(
+        "this version of the engine doesn't run nodes of type '{}'",
+        node.type_name
+    );
+    Failure {
+        message,
+        node: Some(node.name.clone()),
+        limit: None,
+    }
 }

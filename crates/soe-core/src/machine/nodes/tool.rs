@@ -20,14 +20,29 @@ impl Transaction<'_> {
         context: &Context,
     ) -> Effect {
         let (tool_name, node_name) = (tool.tool.clone(), node.name.clone());
-        self.event(EventKind::ToolCall { node_name, tool_name, run });
+        self.event(EventKind::ToolCall {
+            node_name,
+            tool_name,
+            run,
+        });
         match self.arguments(node, tool, context) {
-            Ok(arguments) => {
-                Effect::CallTool(ToolCall { run, attempt, node: node.clone(), tool: tool.tool.clone(), arguments })
-            }
+            Ok(arguments) => Effect::CallTool(ToolCall {
+                run,
+                attempt,
+                node: node.clone(),
+                tool: tool.tool.clone(),
+                arguments,
+            }),
             Err(message) => {
-                let failure = ToolFailure { message: message.into(), retryable: false };
-                Effect::Complete { run, attempt, outcome: Outcome::Tool(Err(failure)) }
+                let failure = ToolFailure {
+                    message: message.into(),
+                    retryable: false,
+                };
+                Effect::Complete {
+                    run,
+                    attempt,
+                    outcome: Outcome::Tool(Err(failure)),
+                }
             }
         }
     }
@@ -47,9 +62,12 @@ impl Transaction<'_> {
                 };
                 Value::Map(Arc::new(parameters.iter().map(render).collect::<Map>()))
             }
-            Arguments::ContextField(field) if spec.process_accumulated => {
-                Value::list(context.history(field).into_iter().flat_map(|history| history.iter().cloned()))
-            }
+            Arguments::ContextField(field) if spec.process_accumulated => Value::list(
+                context
+                    .history(field)
+                    .into_iter()
+                    .flat_map(|history| history.iter().cloned()),
+            ),
             Arguments::ContextField(field) => match context.value(field) {
                 None => Value::Map(Arc::default()),
                 Some(Value::Text(text)) => parse_yaml(text)
@@ -59,7 +77,9 @@ impl Transaction<'_> {
         };
         if !spec.process_accumulated && arguments.as_map().is_none() {
             let found = arguments.type_name();
-            return Err(format!("tool '{name}' takes an object of arguments, but got a value of type {found}"));
+            return Err(format!(
+                "tool '{name}' takes an object of arguments, but got a value of type {found}"
+            ));
         }
         let arguments = arguments.to_json();
         spec.check_json(&arguments).map_err(|error| error.to_string())?;
@@ -75,10 +95,16 @@ impl Transaction<'_> {
                 Value::from(template.source())
             }),
             Parameter::List(items) => Value::list(
-                items.iter().enumerate().map(|(i, item)| self.render_parameter(node, &format!("{path}[{i}]"), item, scope)),
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(i, item)| self.render_parameter(node, &format!("{path}[{i}]"), item, scope)),
             ),
             Parameter::Map(entries) => Value::map(entries.iter().map(|(key, item)| {
-                (key.clone(), self.render_parameter(node, &format!("{path}.{key}"), item, scope))
+                (
+                    key.clone(),
+                    self.render_parameter(node, &format!("{path}.{key}"), item, scope),
+                )
             })),
         }
     }
@@ -124,7 +150,10 @@ impl Transaction<'_> {
         if let Some(attempt) = again {
             let snapshot = self.state().snapshots.get(&run.snapshot).cloned();
             let context = snapshot.unwrap_or_else(|| self.state().context.clone());
-            self.change(Change::Progressed { run: run.number, progress: Progress::Tool { attempt } })?;
+            self.change(Change::Progressed {
+                run: run.number,
+                progress: Progress::Tool { attempt },
+            })?;
             let effect = self.tool_effect(run.number, attempt, node, tool, &context);
             self.effects.push(effect);
             return Ok(());
@@ -140,5 +169,8 @@ impl Transaction<'_> {
 }
 
 fn written(tool: &ToolNode, value: &Value) -> Vec<(Arc<str>, Value)> {
-    tool.output_field.iter().map(|field| (field.clone(), value.clone())).collect()
+    tool.output_field
+        .iter()
+        .map(|field| (field.clone(), value.clone()))
+        .collect()
 }
