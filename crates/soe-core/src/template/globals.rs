@@ -1,8 +1,11 @@
 //! The functions that templates can call.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use indexmap::IndexMap;
-use minijinja::value::{Kwargs, Rest, Value, ValueOrKwargs};
-use minijinja::{Environment, State};
+use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, Value, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind, State};
 
 use super::operators::{check_item, own};
 use super::python::Result;
@@ -16,7 +19,7 @@ pub(crate) fn register(env: &mut Environment<'static>) {
     env.remove_global("debug");
     env.add_function("range", range);
     env.add_function("dict", make_dict);
-    env.add_function("cycler", minijinja_contrib::globals::cycler);
+    env.add_function("cycler", cycler);
     env.add_function("joiner", minijinja_contrib::globals::joiner);
     env.add_function("lipsum", |_: Rest<ValueOrKwargs>| LIPSUM);
     let namespace = env.globals().find(|(name, _)| *name == "namespace").map(|(_, function)| function);
@@ -26,6 +29,43 @@ pub(crate) fn register(env: &mut Environment<'static>) {
             let args = args.collect::<Result<Vec<_>>>()?;
             make.call(state, &args)
         });
+    }
+}
+
+/// `cycler(...)`: gives its items in turn.
+#[derive(Debug)]
+struct Cycler {
+    items: Vec<Value>,
+    next: AtomicUsize,
+}
+
+fn cycler(items: Rest<Value>) -> Result<Value> {
+    if items.is_empty() {
+        return Err(type_error("at least one item has to be provided"));
+    }
+    let next = AtomicUsize::new(0);
+    Ok(Value::from_object(Cycler { items: items.0, next }))
+}
+
+impl Object for Cycler {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let current = self.next.load(Ordering::Relaxed) % self.items.len();
+        (key.as_str() == Some("current")).then(|| self.items[current].clone())
+    }
+
+    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, name: &str, _: &[Value]) -> Result<Value> {
+        match name {
+            "next" => Ok(self.items[self.next.fetch_add(1, Ordering::Relaxed) % self.items.len()].clone()),
+            "reset" => {
+                self.next.store(0, Ordering::Relaxed);
+                Ok(Value::from(()))
+            }
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
     }
 }
 

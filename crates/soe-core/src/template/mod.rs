@@ -193,6 +193,6 @@ pub fn shadows_method(field: &str) -> bool {
 }
 
 fn is_passing(text: &str) -> bool {
-    let text = text.trim();
+    let text = text.trim_matches(python::digits::is_space);
     !(text.is_empty() || text == "0" || text.eq_ignore_ascii_case("false") || text.eq_ignore_ascii_case("none"))
 }

@@ -9,7 +9,7 @@ use super::super::python::Result;
 use super::super::python::args::bind;
 use super::super::python::kinds::{int, is_hashable, type_error, type_name};
 use super::super::python::objects::{Dict, DictView, ViewKind, dict, entries, tuple};
-use super::lists::check_new_item;
+use super::lists::{IN_PLACE, check_new_item};
 
 pub(super) fn call(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value> {
     let view = match name {
@@ -48,7 +48,11 @@ fn change(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
         return Err(super::unknown());
     }
     let Some(map) = value.downcast_object_ref::<Dict>() else {
-        return Err(type_error("the context's data can't be changed in place: {% set %} a variable to it first"));
+        return match name {
+            // What these give is right for a copy too.
+            "pop" | "popitem" | "setdefault" => change(state, &own(state, value)?, name, args),
+            _ => Err(type_error(IN_PLACE)),
+        };
     };
     state.consume_fuel(2)?;
     let none = Value::from(());

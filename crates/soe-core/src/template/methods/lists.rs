@@ -5,7 +5,7 @@ use minijinja::value::Value;
 
 use super::super::error::limit_error;
 use super::super::limits::{MAX_ITEMS, MAX_VALUE_DEPTH};
-use super::super::operators::check_item;
+use super::super::operators::{check_item, own};
 use super::super::python::Result;
 use super::super::python::args::{Bound, bind};
 use super::super::python::compare::{equal, sort_by_keys};
@@ -13,6 +13,9 @@ use super::super::python::kinds::{int, is_dict, is_range, is_tuple, type_error};
 use super::super::python::objects::{Sequence, entries, list};
 use super::super::python::sequence::{items, length};
 use super::super::view::is_same_object;
+
+/// Why the context's own lists and mappings refuse.
+pub(super) const IN_PLACE: &str = "the context's data can't be changed in place: {% set %} a variable to it first";
 
 pub(super) fn call(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value> {
     match name {
@@ -52,7 +55,11 @@ fn position(state: &State<'_, '_>, all: &[Value], start: usize, wanted: &Value) 
 
 fn change(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value> {
     let Some(sequence) = value.downcast_object_ref::<Sequence>() else {
-        return Err(type_error("the context's data can't be changed in place: {% set %} a variable to it first"));
+        return match name {
+            // What it gives is right for a copy too.
+            "pop" => change(state, &own(state, value)?, name, args),
+            _ => Err(type_error(IN_PLACE)),
+        };
     };
     state.consume_fuel(1)?;
     if sequence.read().len() >= MAX_ITEMS {

@@ -51,7 +51,7 @@ fn of_number(value: &Value, name: &str) -> Result<Value> {
 fn is_data(value: &Value) -> bool {
     value.downcast_object_ref::<DictView>().is_some()
         || value.downcast_object_ref::<Generator>().is_some()
-        || value.as_object().is_none_or(|object| object.type_name().starts_with("soe_"))
+        || value.as_object().is_none_or(|object| object.type_name().starts_with("soe_core::template::view"))
 }
 
 /// Calls a method that the engine's own object has; the engine would ask us again for one that it doesn't have.
