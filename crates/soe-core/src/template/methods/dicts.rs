@@ -48,10 +48,11 @@ fn change(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
         return Err(super::unknown());
     }
     let Some(map) = value.downcast_object_ref::<Dict>() else {
-        return match name {
-            // What these give is right for a copy too.
-            "pop" | "popitem" | "setdefault" => change(state, &own(state, value)?, name, args),
-            _ => Err(type_error(IN_PLACE)),
+        // What these give is right for a copy too.
+        let copy = if matches!(name, "pop" | "popitem" | "setdefault") { own(state, value)? } else { Value::UNDEFINED };
+        return match copy.downcast_object_ref::<Dict>() {
+            Some(_) => change(state, &copy, name, args),
+            None => Err(type_error(IN_PLACE)),
         };
     };
     state.consume_fuel(2)?;

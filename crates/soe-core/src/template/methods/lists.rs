@@ -55,10 +55,11 @@ fn position(state: &State<'_, '_>, all: &[Value], start: usize, wanted: &Value) 
 
 fn change(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value> {
     let Some(sequence) = value.downcast_object_ref::<Sequence>() else {
-        return match name {
-            // What it gives is right for a copy too.
-            "pop" => change(state, &own(state, value)?, name, args),
-            _ => Err(type_error(IN_PLACE)),
+        // What these give is right for a copy too.
+        let copy = if matches!(name, "pop") { own(state, value)? } else { Value::UNDEFINED };
+        return match copy.downcast_object_ref::<Sequence>() {
+            Some(_) => change(state, &copy, name, args),
+            None => Err(type_error(IN_PLACE)),
         };
     };
     state.consume_fuel(1)?;
