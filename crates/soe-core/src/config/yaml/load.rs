@@ -75,7 +75,7 @@ impl<'t> Loader<'t> {
     fn next(&mut self) -> Result<(Event<'t>, Span), YamlError> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => Err(syntax(&error)),
+            Some(Err(error)) => Err(self.syntax(&error)),
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
@@ -231,6 +231,16 @@ impl<'t> Loader<'t> {
         }
     }
 
+    fn syntax(&self, error: &ScanError) -> YamlError {
+        // The parser has a limit of its own on nested brackets, which it meets first on a single line.
+        let kind = if error.info().contains("recursion limit") {
+            YamlErrorKind::TooDeep(self.limits.depth)
+        } else {
+            YamlErrorKind::Syntax(error.info().to_owned())
+        };
+        YamlError::new(kind, position(error.marker()))
+    }
+
     fn count(&mut self, weight: usize, span: &Span) -> Result<(), YamlError> {
         self.nodes = self.nodes.saturating_add(weight);
         if self.nodes > self.limits.nodes {
@@ -326,10 +336,6 @@ fn collection(content: Content, span: &Span) -> Tree {
 
 fn at(kind: YamlErrorKind, span: &Span) -> YamlError {
     YamlError::new(kind, position(&span.start))
-}
-
-fn syntax(error: &ScanError) -> YamlError {
-    YamlError::new(YamlErrorKind::Syntax(error.info().to_owned()), position(error.marker()))
 }
 
 fn position(marker: &Marker) -> Position {
