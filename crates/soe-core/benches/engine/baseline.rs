@@ -25,7 +25,11 @@ impl Object for List {
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key.as_usize()?).cloned()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key.as_usize()?)
+            .cloned()
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -51,12 +55,17 @@ impl Live {
             Some(list) => list.clone(),
             None => fields.entry(field.to_owned()).or_default().clone(),
         };
-        list.0.lock().unwrap_or_else(PoisonError::into_inner).push(Value::from(1));
+        list.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Value::from(1));
     }
 }
 
 fn compile(expression: String) -> Expression<'static, 'static> {
-    ENVIRONMENT.compile_expression_owned(expression).expect("the expression compiles")
+    ENVIRONMENT
+        .compile_expression_owned(expression)
+        .expect("the expression compiles")
 }
 
 fn holds(expression: &Expression<'_, '_>, root: &Value) -> bool {
@@ -76,7 +85,12 @@ impl Coordinator {
         let live = Arc::new(Live::default());
         let root = Value::from_pairs([("context", Value::from_dyn_object(live.clone()))]);
         let (sender, receiver) = mpsc::channel(256);
-        Self { live, root, sender, receiver }
+        Self {
+            live,
+            root,
+            sender,
+            receiver,
+        }
     }
 
     fn spawn(&self, node: u64) {

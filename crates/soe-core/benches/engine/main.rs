@@ -13,7 +13,11 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use tokio::runtime::Runtime;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .expect("a runtime");
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
@@ -66,14 +70,23 @@ where
 
 fn chain(criterion: &mut Criterion, runtime: &Runtime) {
     let subject = workloads::Subject::new(&workloads::chain(1_000));
-    pair(criterion, runtime, "chain of routers", 1_000, async || subject.run().await, async || baseline::chain(1_000).await);
+    pair(
+        criterion,
+        runtime,
+        "chain of routers",
+        1_000,
+        async || subject.run().await,
+        async || baseline::chain(1_000).await,
+    );
 }
 
 fn guarded_loop(criterion: &mut Criterion, runtime: &Runtime) {
     for steps in [1_000, 10_000] {
         let subject = workloads::Subject::new(&workloads::guarded_loop(steps));
         let soe = async || subject.run().await;
-        pair(criterion, runtime, "router loop", steps, soe, async || baseline::guarded_loop(steps).await);
+        pair(criterion, runtime, "router loop", steps, soe, async || {
+            baseline::guarded_loop(steps).await
+        });
     }
 }
 
@@ -81,7 +94,9 @@ fn fan_in(criterion: &mut Criterion, runtime: &Runtime) {
     for tools in [100, 1_000] {
         let subject = workloads::Subject::new(&workloads::fan_in(tools));
         let soe = async || subject.run().await;
-        pair(criterion, runtime, "tools and a join", tools, soe, async || baseline::fan_in(tools).await);
+        pair(criterion, runtime, "tools and a join", tools, soe, async || {
+            baseline::fan_in(tools).await
+        });
     }
 }
 
@@ -90,7 +105,9 @@ fn executions(criterion: &mut Criterion, runtime: &Runtime) {
         for count in [1_000, 10_000] {
             let subject = workloads::Subject::new(&workloads::three_nodes());
             let soe = async || subject.run_many(count, at_a_time).await;
-            pair(criterion, runtime, name, count, soe, async || baseline::executions(count, at_a_time).await);
+            pair(criterion, runtime, name, count, soe, async || {
+                baseline::executions(count, at_a_time).await
+            });
         }
     }
 }
@@ -99,11 +116,20 @@ fn append(criterion: &mut Criterion, runtime: &Runtime) {
     for appends in [1_000, 10_000] {
         let subject = workloads::Subject::new(&workloads::append(appends));
         let soe = async || subject.run().await;
-        pair(criterion, runtime, "append and count", appends, soe, async || baseline::append(appends).await);
+        pair(criterion, runtime, "append and count", appends, soe, async || {
+            baseline::append(appends).await
+        });
     }
 }
 
 fn waiting(criterion: &mut Criterion, runtime: &Runtime) {
     let subject = workloads::Subject::new(&workloads::waiting(100));
-    pair(criterion, runtime, "100 nodes of 50 ms", 1, async || subject.run().await, async || baseline::waiting(100).await);
+    pair(
+        criterion,
+        runtime,
+        "100 nodes of 50 ms",
+        1,
+        async || subject.run().await,
+        async || baseline::waiting(100).await,
+    );
 }

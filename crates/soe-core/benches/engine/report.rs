@@ -18,25 +18,40 @@ pub(crate) fn print() {
     let folder = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
     let here = Path::new(&folder);
     let above = Path::new("../..").join(here);
-    let root = if here.join("criterion").exists() { here.join("criterion") } else { above.join("criterion") };
+    let root = if here.join("criterion").exists() {
+        here.join("criterion")
+    } else {
+        above.join("criterion")
+    };
     let mut rows = BTreeMap::<(String, u64), [Option<f64>; 2]>::new();
     let Ok(groups) = std::fs::read_dir(&root) else { return };
     for group in groups.flatten() {
         for (column, kind) in ["baseline", "soe"].into_iter().enumerate() {
-            let Ok(sizes) = std::fs::read_dir(group.path().join(kind)) else { continue };
+            let Ok(sizes) = std::fs::read_dir(group.path().join(kind)) else {
+                continue;
+            };
             for size in sizes.flatten() {
-                let Ok(units) = size.file_name().to_string_lossy().parse::<u64>() else { continue };
+                let Ok(units) = size.file_name().to_string_lossy().parse::<u64>() else {
+                    continue;
+                };
                 let name = group.file_name().to_string_lossy().into_owned();
                 let median = median(&size.path().join("new/estimates.json"));
                 rows.entry((name, units)).or_default()[column] = median.map(|nanos| nanos / units as f64);
             }
         }
     }
-    println!("\n{:<28} {:>8} {:>14} {:>14} {:>7}", "workload", "units", "baseline us", "soe us", "ratio");
+    println!(
+        "\n{:<28} {:>8} {:>14} {:>14} {:>7}",
+        "workload", "units", "baseline us", "soe us", "ratio"
+    );
     for ((name, units), [baseline, soe]) in rows {
         if let (Some(baseline), Some(soe)) = (baseline, soe) {
             let ratio = soe / baseline;
-            println!("{name:<28} {units:>8} {:>14.3} {:>14.3} {ratio:>7.2}", baseline / 1e3, soe / 1e3);
+            println!(
+                "{name:<28} {units:>8} {:>14.3} {:>14.3} {ratio:>7.2}",
+                baseline / 1e3,
+                soe / 1e3
+            );
         }
     }
 }
@@ -55,7 +70,11 @@ pub(crate) fn memory(runtime: &Runtime) {
     let config = Config::from_yaml(&workloads::three_nodes()).unwrap_or_else(|error| panic!("{error}"));
     let config = Arc::new(config);
     let tool = raw_tool("nothing", "Does nothing.", nothing);
-    let engine = Engine::builder().backends(Backends::memory()).tool(tool).build().expect("an engine");
+    let engine = Engine::builder()
+        .backends(Backends::memory())
+        .tool(tool)
+        .build()
+        .expect("an engine");
     runtime.block_on(async {
         let run = async |count: u64| {
             let mut last = None;
@@ -80,5 +99,10 @@ pub(crate) fn memory(runtime: &Runtime) {
 /// The resident memory of this process in bytes; 0 where it can't be read.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4_096
+    statm
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok())
+        .unwrap_or(0)
+        * 4_096
 }

@@ -30,15 +30,24 @@ impl Subject {
     pub(crate) fn new(workflow: &str) -> Self {
         let config = Config::from_yaml(workflow).unwrap_or_else(|error| panic!("{error}"));
         let tools = Engine::builder().tool(raw_tool("nothing", "Does nothing.", nothing));
-        let engine = tools.tool(raw_tool("wait", "Waits 50 ms.", wait)).build().expect("an engine");
-        Self { engine, config: Arc::new(config) }
+        let engine = tools
+            .tool(raw_tool("wait", "Waits 50 ms.", wait))
+            .build()
+            .expect("an engine");
+        Self {
+            engine,
+            config: Arc::new(config),
+        }
     }
 
     /// Runs one execution and forgets it, so that a long benchmark doesn't fill the memory.
     pub(crate) async fn run(&self) {
         let orchestration = Orchestration::new(self.config.clone(), "w").signal("START");
         let finished = self.engine.orchestrate(orchestration).await.expect("it rests");
-        self.engine.delete(&finished.execution).await.expect("it can be deleted");
+        self.engine
+            .delete(&finished.execution)
+            .await
+            .expect("it can be deleted");
     }
 
     pub(crate) async fn run_many(&self, count: u64, at_a_time: u64) {
@@ -114,7 +123,10 @@ pub(crate) fn append(appends: u64) -> String {
 pub(crate) fn waiting(nodes: u64) -> String {
     let mut workflow = "w:\n".to_owned();
     for i in 0..nodes {
-        let _ = writeln!(workflow, "  T{i}: {{node_type: tool, tool_name: wait, event_triggers: [START]}}");
+        let _ = writeln!(
+            workflow,
+            "  T{i}: {{node_type: tool, tool_name: wait, event_triggers: [START]}}"
+        );
     }
     workflow
 }
