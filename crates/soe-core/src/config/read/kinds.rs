@@ -146,8 +146,8 @@ impl NodeReader<'_> {
     }
 
     fn prompt(&mut self) -> Option<Template> {
-        match self.get("prompt") {
-            Some(tree) => match &tree.content {
+        if let Some(tree) = self.get("prompt") {
+            match &tree.content {
                 Content::Text(text) if !text.is_empty() => return self.template("prompt", text, tree),
                 Content::Text(_) => {}
                 _ => {
@@ -155,8 +155,7 @@ impl NodeReader<'_> {
                     self.report(INVALID_VALUE, "prompt", tree.position, message);
                     return None;
                 }
-            },
-            None => {}
+            }
         }
         self.missing("prompt", "the text that the LLM gets");
         None

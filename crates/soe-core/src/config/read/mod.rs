@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 pub(crate) use names::{closest, similar_signals};
-pub(crate) use stored::{extend_path, tree_of_json, tree_of_value, value_or_problem};
+pub(crate) use stored::{path_of, tree_of_json, tree_of_value, value_or_problem};
 pub(crate) use suspicious::check_shadowing;
 pub(crate) use workflow::{read_node, read_workflow};
 

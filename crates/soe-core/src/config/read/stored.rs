@@ -117,7 +117,15 @@ fn name_value(tree: &Tree, path: &str, problems: &mut Problems) -> Value {
     }
 }
 
-pub(crate) fn extend_path(path: &mut String, step: &Step) {
+/// The text of a path: `steps`, and then `key`.
+pub(crate) fn path_of(steps: &[Step], key: &str) -> String {
+    let mut path = String::new();
+    steps.iter().for_each(|step| extend_path(&mut path, step));
+    extend_path(&mut path, &Step::Key(key.into()));
+    path
+}
+
+fn extend_path(path: &mut String, step: &Step) {
     use std::fmt::Write as _;
     // Writing to a String can't fail.
     let _ = match step {

@@ -181,6 +181,11 @@ impl Tree {
         }))
     }
 
+    /// The tree of a mapping that was never text.
+    pub(crate) fn of_map(map: Mapping) -> Self {
+        Self::detached(Content::Map(Arc::new(map)))
+    }
+
     fn detached(content: Content) -> Self {
         Self {
             content,
