@@ -1,5 +1,8 @@
 //! Hostile and large configurations: a clear error or a quick answer, never a crash.
 
+// Helpers are no tests to clippy.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -67,6 +70,19 @@ fn deep_nesting() {
     let json = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
     assert!(matches!(
         parse_yaml(&json).unwrap_err().kind(),
+        YamlErrorKind::TooDeep(_)
+    ));
+}
+
+#[test]
+fn aliases_that_add_up_to_deep_nesting() {
+    let mut text = String::from("a0: &a0 [x]\n");
+    for i in 1..150 {
+        let (open, close) = ("[".repeat(60), "]".repeat(60));
+        writeln!(text, "a{i}: &a{i} {open}*a{}{close}", i - 1).unwrap();
+    }
+    assert!(matches!(
+        parse_yaml(&text).unwrap_err().kind(),
         YamlErrorKind::TooDeep(_)
     ));
 }

@@ -288,7 +288,7 @@ fn read_sections(
     let known = Known {
         options,
         workflows: Some(&names),
-        empty_workflows: false,
+        stored: false,
     };
     let mut compiled = IndexMap::with_capacity(workflows.len());
     for (name, entry) in workflows {

@@ -37,7 +37,7 @@ impl Registry {
     /// # Errors
     /// All problems, if one of them is an error.
     pub fn from_document(document: Value) -> Result<Self, ConfigError> {
-        let tree = read::tree_of_value(&document)?;
+        let tree = read::tree_of_stored(&document)?;
         let Some(map) = tree.as_map() else {
             let message = format!(
                 "a registry must be an object of workflows by name, not {}",
@@ -49,7 +49,7 @@ impl Registry {
         let known = Known {
             options: &options,
             workflows: None,
-            empty_workflows: true,
+            stored: true,
         };
         let mut problems = Problems::default();
         let mut workflows = Workflows::with_capacity(map.len());
@@ -74,7 +74,7 @@ impl Registry {
         let known = Known {
             options,
             workflows: Some(&names),
-            empty_workflows: false,
+            stored: false,
         };
         let mut problems = Problems::default();
         let workflow = read::read_workflow(&name, &entry.value, None, known, &mut problems);
@@ -106,7 +106,7 @@ impl Registry {
         let known = Known {
             options,
             workflows: Some(&names),
-            empty_workflows: false,
+            stored: false,
         };
         let mut problems = Problems::default();
         let node = read::read_node(workflow, &name, &entry, known, &mut problems);

@@ -278,6 +278,27 @@ fn workflows_are_injected_and_removed() {
 }
 
 #[test]
+fn what_was_accepted_is_accepted_again() {
+    let options = ValidateOptions {
+        node_types: Some(["rooter".to_owned()].into()),
+        ..Default::default()
+    };
+    let deep = format!("{}{}", "[".repeat(120), "]".repeat(120));
+    let text = format!("main: {{a: {{node_type: rooter, event_triggers: [START], data: {deep}}}}}");
+    let config = Config::from_yaml_with(&text, &options).unwrap();
+    let again = Registry::from_document(config.registry().document.clone()).unwrap();
+    assert_eq!(again.id, config.registry().id);
+
+    let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
+    let node = parse_yaml(&format!("{{node_type: _x, event_triggers: [START], data: {deep}}}")).unwrap();
+    let changed = config
+        .registry()
+        .with_node("main", "b", &node, &ValidateOptions::default())
+        .unwrap();
+    assert!(Registry::from_document(changed.registry.document).is_ok());
+}
+
+#[test]
 fn schemas_are_typed() {
     let text = "{type: LIST, items: {type: dict, properties: {n: int, s: {type: str, default: x}}}, description: d}";
     let schema = FieldSchema::from_definition("f", &parse_yaml(text).unwrap()).unwrap();

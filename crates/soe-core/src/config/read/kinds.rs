@@ -80,7 +80,7 @@ impl NodeReader<'_> {
         let position = self.get("node_type").and_then(|tree| tree.position);
         let registered = self.known.options.node_types.as_ref();
         let is_registered = registered.is_some_and(|types| types.contains(node_type.as_ref()));
-        if !is_registered {
+        if !is_registered && !self.known.stored {
             let registered = registered.into_iter().flatten().map(String::as_str);
             let names = BUILT_IN.iter().copied().chain(registered);
             let lower = node_type.to_lowercase();

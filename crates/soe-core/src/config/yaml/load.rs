@@ -64,11 +64,14 @@ struct Loader<'t> {
     unterminated_end: Option<usize>,
 }
 
-/// A node, and how many nodes it stands for when it is copied.
+/// A node, and what it costs to copy it.
 #[derive(Clone)]
 struct Loaded {
     tree: Tree,
+    /// How many nodes it stands for.
     weight: usize,
+    /// How many levels there are below it.
+    height: usize,
 }
 
 impl<'t> Loader<'t> {
@@ -89,6 +92,9 @@ impl<'t> Loader<'t> {
                 let loaded = self.anchors.get(&id).cloned();
                 let loaded = loaded.ok_or_else(|| at(YamlErrorKind::RecursiveAlias, &span))?;
                 self.count(loaded.weight, &span)?;
+                if depth + loaded.height > self.limits.depth {
+                    return Err(at(YamlErrorKind::TooDeep(self.limits.depth), &span));
+                }
                 return Ok(loaded);
             }
             Event::Scalar(text, style, anchor, tag) => (anchor, self.scalar(text, style, tag.as_deref(), &span)?),
@@ -132,13 +138,17 @@ impl<'t> Loader<'t> {
             written,
             block,
         };
-        Ok(Loaded { tree, weight })
+        Ok(Loaded {
+            tree,
+            weight,
+            height: 0,
+        })
     }
 
     fn sequence(&mut self, tag: Option<&Tag>, span: &Span, depth: usize) -> Result<Loaded, YamlError> {
         check_collection_tag(tag, &["seq"], "a list", span)?;
         self.count(1, span)?;
-        let mut weight: usize = 1;
+        let (mut weight, mut height): (usize, usize) = (1, 0);
         let mut items = Vec::new();
         loop {
             let (event, item_span) = self.next()?;
@@ -149,18 +159,20 @@ impl<'t> Loader<'t> {
             let item = self.node(event, item_span, depth + 1)?;
             self.path.pop();
             weight = weight.saturating_add(item.weight);
+            height = height.max(item.height + 1);
             items.push(item.tree);
         }
         Ok(Loaded {
             tree: collection(Content::List(items.into()), span),
             weight,
+            height,
         })
     }
 
     fn mapping(&mut self, tag: Option<&Tag>, span: &Span, depth: usize) -> Result<Loaded, YamlError> {
         check_collection_tag(tag, &["map", "set"], "a mapping", span)?;
         self.count(1, span)?;
-        let mut weight: usize = 1;
+        let (mut weight, mut height): (usize, usize) = (1, 0);
         let mut own = Mapping::new();
         let mut merged = Mapping::new();
         loop {
@@ -175,6 +187,8 @@ impl<'t> Loader<'t> {
             let value = self.node(event, value_span, depth + 1)?;
             self.path.pop();
             weight = weight.saturating_add(value.weight).saturating_add(1);
+            // What is merged ends up at this level, not below it.
+            height = height.max(value.height + usize::from(!is_merge));
             if is_merge {
                 merge(&mut merged, &value.tree, &value_span)?;
             } else {
@@ -191,6 +205,7 @@ impl<'t> Loader<'t> {
         Ok(Loaded {
             tree: collection(Content::Map(Arc::new(entries)), span),
             weight,
+            height,
         })
     }
 
