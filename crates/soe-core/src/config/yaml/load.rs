@@ -97,7 +97,9 @@ impl<'t> Loader<'t> {
                 }
                 return Ok(loaded);
             }
-            Event::Scalar(text, style, anchor, tag) => (anchor, self.scalar(text, style, tag.as_deref(), &span)?),
+            Event::Scalar(text, style, anchor, tag) => {
+                (anchor, self.scalar(text, style, anchor > 0, tag.as_deref(), &span)?)
+            }
             Event::SequenceStart(anchor, tag) => (anchor, self.sequence(tag.as_deref(), &span, depth)?),
             Event::MappingStart(anchor, tag) => (anchor, self.mapping(tag.as_deref(), &span, depth)?),
             _ => return Err(at(YamlErrorKind::Syntax("a value is expected".into()), &span)),
@@ -112,6 +114,7 @@ impl<'t> Loader<'t> {
         &mut self,
         text: Cow<'t, str>,
         style: ScalarStyle,
+        is_anchored: bool,
         tag: Option<&Tag>,
         span: &Span,
     ) -> Result<Loaded, YamlError> {
@@ -123,6 +126,15 @@ impl<'t> Loader<'t> {
         if block && self.unterminated_end.is_some_and(|end| span.end.index() >= end) {
             text = text.strip_suffix('\n').unwrap_or(text);
         }
+        let position = position(&span.start);
+        // The parser says where the block begins if it has an anchor or a tag, else where its first line with text is.
+        let text_line = (style == ScalarStyle::Literal).then(|| {
+            if is_anchored || tag.is_some() {
+                return position.line.saturating_add(1);
+            }
+            let blank = text.bytes().take_while(|&b| b == b'\n').count();
+            position.line.saturating_sub(u32::try_from(blank).unwrap_or(u32::MAX))
+        });
         let content = match tag.filter(|tag| !is_non_specific(tag)) {
             Some(tag) => tagged(text, tag, span)?,
             None if style == ScalarStyle::Plain => scalar::resolve(text),
@@ -134,9 +146,9 @@ impl<'t> Loader<'t> {
         };
         let tree = Tree {
             content,
-            position: Some(position(&span.start)),
+            position: Some(position),
             written,
-            block,
+            text_line,
         };
         Ok(Loaded {
             tree,
@@ -345,7 +357,7 @@ fn collection(content: Content, span: &Span) -> Tree {
         content,
         position: Some(position(&span.start)),
         written: None,
-        block: false,
+        text_line: None,
     }
 }
 
