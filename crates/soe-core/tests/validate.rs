@@ -3,6 +3,9 @@
 //! Comments at the head of a file (`# tools: a, b`, `# node_types: x`, `# sent_signals: START`) are its options.
 //! `UPDATE_EXPECTED=1 cargo test -p soe-core --test validate` writes the expected files anew.
 
+// Helpers are no tests to clippy.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +24,21 @@ fn reports_what_is_expected() {
     assert!(!files.is_empty());
     let failed: Vec<String> = files.iter().filter_map(|file| check(file)).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
+#[test]
+fn the_examples_in_the_reference_are_valid() {
+    let reference = include_str!("../../../docs/node-reference.md");
+    let examples: Vec<_> = reference
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(examples.len() >= 2);
+    for example in examples {
+        let config = Config::from_yaml(example).unwrap();
+        assert!(config.warnings().is_empty(), "{example}\n{:?}", config.warnings());
+    }
 }
 
 fn check(file: &Path) -> Option<String> {

@@ -80,7 +80,7 @@ impl NodeReader<'_> {
         let position = self.get("node_type").and_then(|tree| tree.position);
         let registered = self.known.options.node_types.as_ref();
         let is_registered = registered.is_some_and(|types| types.contains(node_type.as_ref()));
-        if !is_registered {
+        if !is_registered && !self.known.stored {
             let registered = registered.into_iter().flatten().map(String::as_str);
             let names = BUILT_IN.iter().copied().chain(registered);
             let lower = node_type.to_lowercase();
@@ -146,8 +146,8 @@ impl NodeReader<'_> {
     }
 
     fn prompt(&mut self) -> Option<Template> {
-        match self.get("prompt") {
-            Some(tree) => match &tree.content {
+        if let Some(tree) = self.get("prompt") {
+            match &tree.content {
                 Content::Text(text) if !text.is_empty() => return self.template("prompt", text, tree),
                 Content::Text(_) => {}
                 _ => {
@@ -155,8 +155,7 @@ impl NodeReader<'_> {
                     self.report(INVALID_VALUE, "prompt", tree.position, message);
                     return None;
                 }
-            },
-            None => {}
+            }
         }
         self.missing("prompt", "the text that the LLM gets");
         None
