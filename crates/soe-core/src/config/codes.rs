@@ -90,7 +90,6 @@ mod tests {
         let elsewhere = [
             TOO_DEEP,
             NOT_SERIALIZABLE,
-            TEMPLATE_ERROR,
             UNKNOWN_WORKFLOW,
             NO_INITIAL_SIGNALS,
             JOINS_NOT_CHECKED,
