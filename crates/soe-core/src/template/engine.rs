@@ -11,6 +11,7 @@ use super::limits::{FUEL, MAX_TEXT, RECURSION};
 use super::python::Result;
 use super::python::meter::{Allowance, Meter};
 use super::python::text::str_of;
+use super::syntax::Code;
 use super::{accumulated, filters, globals, html, methods, operators, tests};
 
 self_cell!(
@@ -35,15 +36,15 @@ pub(crate) enum Program {
 /// A compiled template of more than one expression.
 pub(crate) struct CompiledTemplate(OwnedTemplate);
 
-/// Compiles an expression.
-pub(crate) fn compile_expression(code: String) -> Result<Program> {
-    engine().compile_expression_owned(code).map(Program::Expression)
-}
-
-/// Compiles a template.
-pub(crate) fn compile_template(code: String) -> Result<Program> {
-    let template = OwnedTemplate::try_new(code, |code| engine().template_from_str(code))?;
-    Ok(Program::Template(Box::new(CompiledTemplate(template))))
+/// Compiles a translated template.
+pub(crate) fn compile(code: Code) -> Result<Program> {
+    match code {
+        Code::Expression { code, .. } => engine().compile_expression_owned(code).map(Program::Expression),
+        Code::Template(code) => {
+            let template = OwnedTemplate::try_new(code, |code| engine().template_from_str(code))?;
+            Ok(Program::Template(Box::new(CompiledTemplate(template))))
+        }
+    }
 }
 
 /// The text of `value` as `{{ }}` prints it.

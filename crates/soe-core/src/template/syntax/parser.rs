@@ -3,7 +3,6 @@
 use super::ast::{Args, Expr, ExprKind};
 use super::token::{Tok, Token};
 use crate::template::TemplateError;
-use crate::template::limits::MAX_DEPTH;
 
 type Result<T> = std::result::Result<T, TemplateError>;
 
@@ -12,14 +11,17 @@ pub(crate) struct Parser {
     at: usize,
     /// How deep the parser is nested itself: it recurses as well.
     nesting: u16,
+    /// How deep it may get, and what it reads.
+    limit: u16,
 }
 
 impl Parser {
-    pub(crate) fn new(tokens: Vec<Token>) -> Self {
+    pub(crate) fn new(tokens: Vec<Token>, limit: u16) -> Self {
         Self {
             tokens,
             at: 0,
             nesting: 0,
+            limit,
         }
     }
 
@@ -428,9 +430,7 @@ impl Parser {
     /// Makes a node, if it doesn't nest too deep.
     pub(crate) fn node(&self, kind: ExprKind) -> Result<Expr> {
         let below = kind.children().iter().map(|child| child.depth).max().unwrap_or(0);
-        if below >= MAX_DEPTH {
-            return Err(self.too_deep());
-        }
+        self.check_depth(usize::from(below))?;
         Ok(Expr {
             kind: Box::new(kind),
             depth: below + 1,
@@ -439,18 +439,21 @@ impl Parser {
 
     /// Runs `parse` one level deeper.
     pub(crate) fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.nesting >= MAX_DEPTH {
-            return Err(self.too_deep());
-        }
+        self.check_depth(usize::from(self.nesting))?;
         self.nesting += 1;
         let result = parse(self);
         self.nesting -= 1;
         result
     }
 
-    fn too_deep(&self) -> TemplateError {
-        let message = format!("expressions and tags nest deeper than {MAX_DEPTH} levels; use {{% set %}} for the parts");
-        TemplateError::limit(message, Some(self.line()))
+    /// Refuses what is `depth` levels deep, if that is more than is asked for.
+    pub(crate) fn check_depth(&self, depth: usize) -> Result<()> {
+        if depth < usize::from(self.limit) {
+            return Ok(());
+        }
+        let limit = self.limit;
+        let message = format!("expressions and tags nest deeper than {limit} levels: use {{% set %}} for the parts");
+        Err(TemplateError::too_deep(message, self.line()))
     }
 
     pub(crate) fn line(&self) -> usize {
