@@ -10,7 +10,12 @@ const STACK: usize = 512 * 1024;
 
 /// Runs `work` on a small stack: an overflow aborts the test.
 fn on_small_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    std::thread::Builder::new().stack_size(STACK).spawn(work).unwrap().join().unwrap()
+    std::thread::Builder::new()
+        .stack_size(STACK)
+        .spawn(work)
+        .unwrap()
+        .join()
+        .unwrap()
 }
 
 fn context() -> Context {
@@ -97,7 +102,10 @@ fn attacks_end_as_errors() {
         format!("{blow_up}{{% set b %}}{{% for i in range(1000) %}}{{{{ a }}}}{{% endfor %}}{{% endset %}}"),
         format!("{blow_up}{{% for i in range(1000) %}}{{% set b = a ~ i %}}{{{{ b|length }}}}{{% endfor %}}"),
         format!("{blow_up}{{% for i in range(100000) %}}{{% if a.upper() == 'b' %}}{{% endif %}}{{% endfor %}}"),
-        format!("{{% set b %}}{{% for i in range(100000) %}}{}{{% endfor %}}{{% endset %}}", "text ".repeat(10_000)),
+        format!(
+            "{{% set b %}}{{% for i in range(100000) %}}{}{{% endfor %}}{{% endset %}}",
+            "text ".repeat(10_000)
+        ),
         format!("{{% for i in range(100000) %}}{}{{% endfor %}}", "text ".repeat(10_000)),
         "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}".into(),
         "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% endfor %}".into(),
@@ -175,7 +183,11 @@ fn deep_code_meets_a_limit_or_compiles_but_never_overflows() {
             format!("{{% if a %}}x{}{{% endif %}}", "{% elif a %}x".repeat(size)),
             format!("{}x{}", "{% for i in a %}".repeat(size), "{% endfor %}".repeat(size)),
             format!("{}x{}", "{% with %}".repeat(size), "{% endwith %}".repeat(size)),
-            format!("{}x{}", "{% filter upper %}".repeat(size), "{% endfilter %}".repeat(size)),
+            format!(
+                "{}x{}",
+                "{% filter upper %}".repeat(size),
+                "{% endfilter %}".repeat(size)
+            ),
             format!("{{% set {}a{} = 1 %}}", "(".repeat(size), ")".repeat(size)),
             format!("{}x", "{% set x = 1 %}".repeat(size)),
             format!("{{{{ '{}' }}}}", "a".repeat(size)),

@@ -22,13 +22,19 @@ pub(crate) fn register(env: &mut Environment<'static>) {
     env.add_function("cycler", cycler);
     env.add_function("joiner", minijinja_contrib::globals::joiner);
     env.add_function("lipsum", |_: Rest<ValueOrKwargs>| LIPSUM);
-    let namespace = env.globals().find(|(name, _)| *name == "namespace").map(|(_, function)| function);
+    let namespace = env
+        .globals()
+        .find(|(name, _)| *name == "namespace")
+        .map(|(_, function)| function);
     if let Some(make) = namespace {
-        env.add_function("namespace", move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
-            let args = args.into_values().into_iter().map(|arg| namespace_argument(state, arg));
-            let args = args.collect::<Result<Vec<_>>>()?;
-            make.call(state, &args)
-        });
+        env.add_function(
+            "namespace",
+            move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+                let args = args.into_values().into_iter().map(|arg| namespace_argument(state, arg));
+                let args = args.collect::<Result<Vec<_>>>()?;
+                make.call(state, &args)
+            },
+        );
     }
 }
 
@@ -69,7 +75,8 @@ impl Object for Cycler {
     }
 }
 
-const LIPSUM: &str = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore.";
+const LIPSUM: &str =
+    "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore.";
 
 fn range(start: i64, stop: Option<i64>, step: Option<i64>) -> Result<Value> {
     let (start, stop) = stop.map_or((0, start), |stop| (start, stop));
@@ -105,7 +112,10 @@ pub(crate) fn pairs(state: &State<'_, '_>, args: &[Value]) -> Result<Vec<(Value,
                 match &items(&pair, state)?[..] {
                     [key, value] => found.push((key.clone(), value.clone())),
                     other => {
-                        let message = format!("dictionary update sequence element has length {}; 2 is required", other.len());
+                        let message = format!(
+                            "dictionary update sequence element has length {}; 2 is required",
+                            other.len()
+                        );
                         return Err(type_error(message));
                     }
                 }

@@ -115,7 +115,9 @@ impl Template {
     pub fn render(&self, scope: &Scope) -> Result<String, TemplateError> {
         let text = match &self.0.program {
             None => return Ok(self.source().to_owned()),
-            Some(Program::Expression(expression)) => expression.eval(scope.root()).and_then(|value| engine::print(&value)),
+            Some(Program::Expression(expression)) => {
+                expression.eval(scope.root()).and_then(|value| engine::print(&value))
+            }
             Some(Program::Template(template)) => template.render(scope.root()),
         };
         text.map_err(|error| self.error(error))

@@ -25,7 +25,7 @@ pub(super) fn call(state: &mut State<'_, '_>, value: &Value, name: &str, args: &
         _ => return change(state, value, name, args),
     };
     bind(name, &[], args)?;
-    Ok(DictView::new(value, view))
+    Ok(DictView::of(value, view))
 }
 
 fn get(value: &Value, args: &[Value]) -> Result<Value> {
@@ -33,7 +33,9 @@ fn get(value: &Value, args: &[Value]) -> Result<Value> {
     let key = args.required(0)?;
     check_key(key)?;
     let found = value.as_object().and_then(|object| object.get_value(key));
-    Ok(found.or_else(|| args.get(1).cloned()).unwrap_or_else(|| Value::from(())))
+    Ok(found
+        .or_else(|| args.get(1).cloned())
+        .unwrap_or_else(|| Value::from(())))
 }
 
 fn check_key(key: &Value) -> Result<()> {
@@ -44,12 +46,19 @@ fn check_key(key: &Value) -> Result<()> {
 }
 
 fn change(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value> {
-    if !matches!(name, "update" | "setdefault" | "pop" | "popitem" | "clear" | "__setitem__") {
+    if !matches!(
+        name,
+        "update" | "setdefault" | "pop" | "popitem" | "clear" | "__setitem__"
+    ) {
         return Err(super::unknown());
     }
     let Some(map) = value.downcast_object_ref::<Dict>() else {
         // What these give is right for a copy too.
-        let copy = if matches!(name, "pop" | "popitem" | "setdefault") { own(state, value)? } else { Value::UNDEFINED };
+        let copy = if matches!(name, "pop" | "popitem" | "setdefault") {
+            own(state, value)?
+        } else {
+            Value::UNDEFINED
+        };
         return match copy.downcast_object_ref::<Dict>() {
             Some(_) => change(state, &copy, name, args),
             None => Err(type_error(IN_PLACE)),
@@ -82,7 +91,9 @@ fn change(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
             check_key(key)?;
             state.consume_fuel(map.read().len() as u64 / 16)?;
             let removed = map.write().shift_remove(key);
-            return removed.or_else(|| args.get(1).cloned()).ok_or_else(|| type_error(format!("KeyError: {key}")));
+            return removed
+                .or_else(|| args.get(1).cloned())
+                .ok_or_else(|| type_error(format!("KeyError: {key}")));
         }
         "popitem" => {
             let last = map.write().pop();
