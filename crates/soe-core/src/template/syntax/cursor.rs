@@ -80,6 +80,15 @@ impl Parser {
         tok
     }
 
+    pub(crate) fn advance(&mut self) {
+        self.at += 1;
+    }
+
+    /// Goes back one token, so that an error names its line.
+    pub(crate) fn back(&mut self) {
+        self.at -= 1;
+    }
+
     pub(crate) fn is_op(&self, op: &str) -> bool {
         matches!(self.tok(), Tok::Op(found) if *found == op)
     }

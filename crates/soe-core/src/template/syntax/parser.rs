@@ -115,12 +115,12 @@ impl Parser {
                 Tok::Op(op @ ("==" | "!=" | "<" | "<=" | ">" | ">=")) => *op,
                 Tok::Name(name) if name == "in" => "in",
                 Tok::Name(name) if name == "not" && matches!(self.peek(1), Tok::Name(next) if next == "in") => {
-                    self.at += 1;
+                    self.advance();
                     "not in"
                 }
                 _ => break,
             };
-            self.at += 1;
+            self.advance();
             rest.push((operator, self.binary(0)?));
         }
         if rest.is_empty() {
@@ -142,7 +142,7 @@ impl Parser {
             if !operators.contains(&op) {
                 break;
             }
-            self.at += 1;
+            self.advance();
             rest.push((op, self.binary(level + 1)?));
         }
         match (rest.is_empty(), level) {
@@ -159,7 +159,7 @@ impl Parser {
         let mut signs = Vec::new();
         while let Tok::Op(op @ ("-" | "+")) = self.tok() {
             signs.push(*op);
-            self.at += 1;
+            self.advance();
         }
         let mut value = self.primary()?;
         value = self.postfix(value)?;
@@ -192,7 +192,7 @@ impl Parser {
             Tok::Str(mut text) => {
                 while let Tok::Str(more) = self.tok() {
                     text.push_str(more);
-                    self.at += 1;
+                    self.advance();
                 }
                 self.node(ExprKind::Str(text))
             }
@@ -206,7 +206,7 @@ impl Parser {
             Tok::Op("[") => self.list(),
             Tok::Op("{") => self.dict(),
             other => {
-                self.at -= 1;
+                self.back();
                 Err(self.error(format!("unexpected '{}'", other.describe())))
             }
         }
@@ -217,7 +217,7 @@ impl Parser {
             return Err(self.error(format!("names that begin with '{}' are reserved", super::RESERVED)));
         }
         if matches!(name.as_str(), "and" | "or" | "not" | "in" | "is" | "if" | "else") {
-            self.at -= 1;
+            self.back();
             return Err(self.error(format!("unexpected '{name}'")));
         }
         self.node(ExprKind::Name(name))
@@ -263,7 +263,7 @@ impl Parser {
                         self.node(ExprKind::Item(value, index))?
                     }
                     _ => {
-                        self.at -= 1;
+                        self.back();
                         return Err(self.error("expected name or number"));
                     }
                 }
