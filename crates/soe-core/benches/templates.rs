@@ -1,6 +1,6 @@
 //! What conditions and prompts cost, beside the same in the engine as it comes. `cargo bench -p soe-core --bench templates`.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use divan::{Bencher, black_box};
 use minijinja::Environment;
