@@ -39,6 +39,15 @@ impl Backends {
         Self::single(Arc::new(MemoryStore::new()))
     }
 
+    /// Everything as readable files in `folder`: a [`FileStore`](crate::FileStore) with full durability.
+    ///
+    /// # Errors
+    /// As [`FileStore::open`](crate::FileStore::open).
+    #[cfg(feature = "file")]
+    pub fn file(folder: impl AsRef<std::path::Path>) -> Result<Self, BackendError> {
+        Ok(Self::single(Arc::new(crate::FileStore::open(folder)?)))
+    }
+
     /// One store for everything.
     pub fn single<S>(store: Arc<S>) -> Self
     where
@@ -152,10 +161,12 @@ impl Backends {
         if !self.0.sections.definitions
             && let Some(definitions) = commit.definitions.take()
         {
-            if let (Some(store), false) = (self.identities(), definitions.identities.is_empty()) {
+            // Where nothing can be stored yet, nothing needs to be replaced by nothing.
+            let first = commit.version == 1;
+            if let (Some(store), false) = (self.identities(), first && definitions.identities.is_empty()) {
                 store.put_identities(&commit.execution, &definitions.identities).await?;
             }
-            if let (Some(store), false) = (self.schemas(), definitions.context_schema.is_empty()) {
+            if let (Some(store), false) = (self.schemas(), first && definitions.context_schema.is_empty()) {
                 store
                     .put_schemas(&commit.execution, &definitions.context_schema)
                     .await?;

@@ -6,7 +6,8 @@
 //!   [`ExecutionState::apply`] is the one fold from commits to state, in the live engine, in every store, at recovery.
 //! * The six storage traits ([`ContextBackend`] and [`WorkflowBackend`] are required), and [`Backends`], the handle on
 //!   those that an engine works with.
-//! * [`MemoryStore`]: all six in memory.
+//! * [`MemoryStore`]: all six in memory. `FileStore` (feature `file`): readable files in a folder.
+//! * `conformance` (feature `conformance`): the suite that checks any implementation of the traits.
 
 mod backends;
 mod collections;
@@ -14,6 +15,9 @@ mod commit;
 mod context;
 mod error;
 mod event;
+#[cfg(feature = "file")]
+mod file;
+mod fits;
 mod id;
 mod limits;
 mod memory;
@@ -28,6 +32,8 @@ pub use commit::{ApplyError, Change, Commit, Definitions, Genesis, RegistryDocum
 pub use context::{Context, History, Operational, ParentInfo, TreeTotals};
 pub use error::{BackendError, BackendErrorKind};
 pub use event::{Event, EventKind, ExecutionEvent};
+#[cfg(feature = "file")]
+pub use file::{Durability, FileStore};
 pub use id::{ExecutionId, InvalidExecutionId, InvalidRegistryId, InvalidRunId, RegistryId, RunId};
 pub use limits::Limits;
 pub use memory::MemoryStore;

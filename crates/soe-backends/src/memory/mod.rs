@@ -1,16 +1,18 @@
 //! Everything in memory: for tests, and for executions that need not outlive the process.
 
+mod trees;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use indexmap::IndexMap;
 
+use self::trees::Tree;
+use crate::commit::{check_versions, unfit};
 use crate::{
-    BackendError, BackendErrorKind, Change, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend,
-    Event, ExecutionId, ExecutionState, IdentityBackend, ListPage, ListQuery, RegistryDocument, RegistryId, Sections,
-    TelemetryBackend, Turn, Value, WorkflowBackend,
+    ApplyError, BackendError, Commit, ContextBackend, Event, ExecutionId, ExecutionState, ListPage, ListQuery,
+    RegistryDocument, RegistryId, Sections, TelemetryBackend, WorkflowBackend,
 };
 
 /// Executions that end up in the same shard share a lock; it is held for microseconds and never across an await.
@@ -30,14 +32,6 @@ pub struct MemoryStore {
 struct Entry {
     state: Option<ExecutionState>,
     events: Vec<Event>,
-}
-
-/// What the executions of a tree share.
-#[derive(Debug, Default)]
-struct Tree {
-    identities: IndexMap<Arc<str>, Arc<str>>,
-    schemas: IndexMap<Arc<str>, Value>,
-    turns: Vec<Turn>,
 }
 
 impl Default for MemoryStore {
@@ -62,17 +56,21 @@ impl MemoryStore {
         lock(&self.shards[hash as usize % SHARDS])
     }
 
-    fn tree<T>(&self, main: &ExecutionId, read: impl FnOnce(&Tree) -> T) -> T
-    where
-        T: Default,
-    {
+    fn tree<T: Default>(&self, main: &ExecutionId, read: impl FnOnce(&Tree) -> T) -> T {
         lock(&self.trees).get(main).map(read).unwrap_or_default()
     }
 
+    /// Changes what a tree shares; nothing is kept of a tree that shares nothing (any more).
     fn tree_mut(&self, main: &ExecutionId, change: impl FnOnce(&mut Tree)) {
-        change(lock(&self.trees).entry(main.clone()).or_default());
+        let mut trees = lock(&self.trees);
+        let tree = trees.entry(main.clone()).or_default();
+        change(tree);
+        if tree.is_empty() {
+            trees.remove(main);
+        }
     }
 
+    /// Locks `registries` and `trees`; a caller may hold the lock of a shard, never the other way round.
     fn put_sections(&self, commit: &mut Commit) {
         if let Some(registry) = commit.registry.take() {
             lock(&self.registries).entry(registry.id.clone()).or_insert(registry);
@@ -91,42 +89,39 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn create(commits: &[Commit]) -> Result<ExecutionState, ApplyError> {
+    let (first, rest) = commits.split_first().ok_or(ApplyError::NotCreated)?;
+    let mut state = ExecutionState::create(first)?;
+    rest.iter().try_for_each(|commit| state.apply(commit))?;
+    Ok(state)
+}
+
 #[async_trait]
 impl ContextBackend for MemoryStore {
     async fn commit(&self, mut commits: Vec<Commit>) -> Result<(), BackendError> {
         let Some(first) = commits.first() else { return Ok(()) };
-        let (execution, base) = (first.execution.clone(), first.version - 1);
+        let execution = first.execution.clone();
         let mut shard = self.shard(&execution);
-        let found = shard
-            .get(&execution)
-            .and_then(|entry| entry.state.as_ref())
-            .map(|state| state.version);
-        let creates = matches!(first.changes.first(), Some(Change::Created(_)));
-        let consecutive = commits.windows(2).all(|pair| pair[1].version == pair[0].version + 1);
-        if found.unwrap_or(0) != base || (found.is_none() != creates) || !consecutive {
-            return Err(BackendError::conflict(&execution, base, found));
-        }
+        let stored = shard.get(&execution).and_then(|entry| entry.state.as_ref());
+        check_versions(&commits, stored.map(|state| state.version))?;
+        // Everything that can fail comes before the first change: the state is changed in place, not copied.
+        let created = match stored {
+            Some(state) => state.fits(&commits).map(|()| None),
+            None => create(&commits).map(Some),
+        };
+        let created = created.map_err(|error| unfit(&execution, error))?;
+        commits.iter_mut().for_each(|commit| self.put_sections(commit));
         let entry = shard.entry(execution.clone()).or_default();
-        for commit in &commits {
-            let applied = match &mut entry.state {
-                Some(state) => state.apply(commit),
-                None => ExecutionState::create(commit).map(|state| entry.state = Some(state)),
-            };
-            // A commit of the right version that doesn't fit was not made by an engine from this state.
-            applied.map_err(|error| {
-                BackendError::new(
-                    BackendErrorKind::Corrupt,
-                    "the state can't be used any more: a commit doesn't fit it",
-                )
-                .execution(&execution)
-                .because(error)
-            })?;
+        match (created, &mut entry.state) {
+            (None, Some(state)) => commits
+                .iter()
+                .try_for_each(|commit| state.apply(commit))
+                .map_err(|error| unfit(&execution, error))?,
+            (created, state) => *state = created,
         }
         for commit in &mut commits {
             entry.events.append(&mut commit.events);
         }
-        drop(shard);
-        commits.iter_mut().for_each(|commit| self.put_sections(commit));
         Ok(())
     }
 
@@ -191,75 +186,11 @@ impl WorkflowBackend for MemoryStore {
 }
 
 #[async_trait]
-impl ContextSchemaBackend for MemoryStore {
-    async fn schemas(&self, main: &ExecutionId) -> Result<IndexMap<Arc<str>, Value>, BackendError> {
-        Ok(self.tree(main, |tree| tree.schemas.clone()))
-    }
-
-    async fn put_schemas(&self, main: &ExecutionId, schemas: &IndexMap<Arc<str>, Value>) -> Result<(), BackendError> {
-        self.tree_mut(main, |tree| tree.schemas.clone_from(schemas));
-        Ok(())
-    }
-
-    async fn delete_schemas(&self, main: &ExecutionId) -> Result<(), BackendError> {
-        self.tree_mut(main, |tree| tree.schemas.clear());
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl IdentityBackend for MemoryStore {
-    async fn identities(&self, main: &ExecutionId) -> Result<IndexMap<Arc<str>, Arc<str>>, BackendError> {
-        Ok(self.tree(main, |tree| tree.identities.clone()))
-    }
-
-    async fn put_identities(
-        &self,
-        main: &ExecutionId,
-        identities: &IndexMap<Arc<str>, Arc<str>>,
-    ) -> Result<(), BackendError> {
-        self.tree_mut(main, |tree| tree.identities.clone_from(identities));
-        Ok(())
-    }
-
-    async fn delete_identities(&self, main: &ExecutionId) -> Result<(), BackendError> {
-        self.tree_mut(main, |tree| tree.identities.clear());
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl ConversationHistoryBackend for MemoryStore {
-    async fn turns(&self, main: &ExecutionId) -> Result<Vec<Turn>, BackendError> {
-        Ok(self.tree(main, |tree| tree.turns.clone()))
-    }
-
-    async fn append_turns(&self, main: &ExecutionId, turns: &[Turn]) -> Result<(), BackendError> {
-        self.tree_mut(main, |tree| {
-            for turn in turns {
-                let stored = turn.key.is_some() && tree.turns.iter().any(|other| other.key == turn.key);
-                if !stored {
-                    tree.turns.push(turn.clone());
-                }
-            }
-        });
-        Ok(())
-    }
-
-    async fn replace_turns(&self, main: &ExecutionId, turns: &[Turn]) -> Result<(), BackendError> {
-        self.tree_mut(main, |tree| tree.turns = turns.to_vec());
-        Ok(())
-    }
-
-    async fn delete_turns(&self, main: &ExecutionId) -> Result<(), BackendError> {
-        self.tree_mut(main, |tree| tree.turns.clear());
-        Ok(())
-    }
-}
-
-#[async_trait]
 impl TelemetryBackend for MemoryStore {
     async fn append_events(&self, execution: &ExecutionId, events: &[Event]) -> Result<(), BackendError> {
+        if events.is_empty() {
+            return Ok(());
+        }
         let mut shard = self.shard(execution);
         let stored = &mut shard.entry(execution.clone()).or_default().events;
         let next = stored.last().map_or(0, |event| event.seq + 1);

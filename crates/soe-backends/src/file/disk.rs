@@ -1,0 +1,256 @@
+//! Files that are replaced as a whole, locks, and errors that say which path it was and what to do.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use fs4::{FileExt, TryLockError};
+use serde::de::DeserializeOwned;
+
+use super::Durability;
+use super::layout::temporary;
+use crate::{BackendError, BackendErrorKind};
+
+/// The deepest nesting in a stored file. Deeper ones could exhaust the stack of whoever reads them.
+pub(super) const MAX_DEPTH: usize = 256;
+
+/// An exclusive lock between threads and processes, released when dropped (or when the process ends).
+#[derive(Debug)]
+pub(super) struct Lock(#[allow(dead_code, reason = "closing the file releases the lock")] File);
+
+impl Lock {
+    pub(super) fn take(path: &Path) -> Result<Self, BackendError> {
+        let file = open_lock(path)?;
+        loop {
+            match FileExt::lock(&file) {
+                Ok(()) => return Ok(Self(file)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed("lock", path, error)),
+            }
+        }
+    }
+
+    /// `None` if somebody else holds it.
+    pub(super) fn try_take(path: &Path) -> Result<Option<Self>, BackendError> {
+        let file = open_lock(path)?;
+        match FileExt::try_lock(&file) {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(failed("lock", path, error)),
+        }
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File, BackendError> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    options
+        .open(path)
+        .map_err(|error| failed("open the lock file", path, error))
+}
+
+/// A change to one file that is written already, but not seen yet. Dropped, it never happened.
+#[derive(Debug)]
+pub(super) struct Staged {
+    target: PathBuf,
+    /// `None`: the target is to be removed.
+    temporary: Option<PathBuf>,
+}
+
+impl Staged {
+    /// Writes what is to replace `target`. The caller holds the lock of the target until it is published.
+    pub(super) fn replace(target: PathBuf, content: &[u8], durability: Durability) -> Result<Self, BackendError> {
+        let path = temporary(&target);
+        let staged = Self {
+            target,
+            temporary: Some(path.clone()),
+        };
+        let write = || {
+            let mut file = File::create(&path)?;
+            file.write_all(content)?;
+            match durability {
+                Durability::Full => file.sync_all(),
+                Durability::Relaxed => Ok(()),
+            }
+        };
+        write().map_err(|error| failed("write", &path, error))?;
+        Ok(staged)
+    }
+
+    /// Stages the removal of `target`.
+    pub(super) fn remove(target: PathBuf) -> Self {
+        Self {
+            target,
+            temporary: None,
+        }
+    }
+
+    /// Makes the change seen, in one step. If it can't be made durable, it is seen all the same, and the error's kind is
+    /// [`BackendErrorKind::Other`].
+    pub(super) fn publish(mut self, durability: Durability) -> Result<(), BackendError> {
+        match self.temporary.as_ref() {
+            Some(temporary) => {
+                fs::rename(temporary, &self.target).map_err(|error| failed("replace", &self.target, error))?;
+                self.temporary = None;
+            }
+            None => match fs::remove_file(&self.target) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                other => other.map_err(|error| failed("remove", &self.target, error))?,
+            },
+        }
+        match durability {
+            Durability::Full => sync_folder(&self.target),
+            Durability::Relaxed => Ok(()),
+        }
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // What stays behind is overwritten by the next writer, or removed when the store is opened.
+            let _ = fs::remove_file(temporary);
+        }
+    }
+}
+
+/// Makes the entry of `file` in its folder durable.
+#[cfg(unix)]
+pub(super) fn sync_folder(file: &Path) -> Result<(), BackendError> {
+    let Some(folder) = file.parent() else { return Ok(()) };
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| {
+            let message = format!(
+                "{} was written, but can't be made durable: it is seen now and may be gone after a power cut",
+                file.display()
+            );
+            BackendError::new(BackendErrorKind::Other, message).because(error)
+        })
+}
+
+/// Other systems can't sync a folder, or do it by themselves.
+#[cfg(not(unix))]
+pub(super) fn sync_folder(_: &Path) -> Result<(), BackendError> {
+    Ok(())
+}
+
+/// The content of a file; `None` if there is none.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, BackendError> {
+    match open(path)? {
+        Some(file) => read_all(file, path).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A file to be read; `None` if there is none.
+pub(super) fn open(path: &Path) -> Result<Option<File>, BackendError> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("open", path, error)),
+    }
+}
+
+/// The rest of an open file.
+pub(super) fn read_all(mut file: File, path: &Path) -> Result<Vec<u8>, BackendError> {
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)
+        .map_err(|error| failed("read", path, error))?;
+    Ok(content)
+}
+
+/// Reads JSON.
+pub(super) fn parse<T: DeserializeOwned>(content: &[u8], path: &Path) -> Result<T, BackendError> {
+    if !within_depth(content) {
+        return Err(damaged(path, "it is nested too deep"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(content);
+    deserializer.disable_recursion_limit();
+    T::deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value))
+        .map_err(|error| damaged(path, &error.to_string()).because(error))
+}
+
+/// Whether JSON is nested no deeper than can be read back.
+pub(super) fn within_depth(json: &[u8]) -> bool {
+    let (mut depth, mut text, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if text => escaped = true,
+            b'"' => text = !text,
+            b'[' | b'{' if !text => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return false;
+                }
+            }
+            b']' | b'}' if !text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
+}
+
+/// The error of a file that can't be read as what it should be.
+pub(super) fn damaged(path: &Path, why: &str) -> BackendError {
+    let message = format!(
+        "{} is damaged: {why}. Nothing was changed; repair it, restore it from a backup or move it away",
+        path.display()
+    );
+    BackendError::new(BackendErrorKind::Corrupt, message)
+}
+
+/// The error of a file that a later version wrote.
+pub(super) fn newer(path: &Path, found: u64, known: u32) -> BackendError {
+    let message = format!(
+        "{} was written by a later version: it has format {found}, this version reads up to {known}. Nothing was changed; \
+         use that version",
+        path.display()
+    );
+    BackendError::new(BackendErrorKind::Corrupt, message)
+}
+
+/// The error of an I/O operation.
+pub(super) fn failed(operation: &str, path: &Path, error: io::Error) -> BackendError {
+    let advice = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room on the disk and try again",
+        ErrorKind::FileTooLarge => "; the system limits the size of files",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "; the user that the program runs as needs write access to the folder"
+        }
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+            "; something else is in the place of a folder or file of the store, or it was removed"
+        }
+        _ => "",
+    };
+    let message = format!("can't {operation} {}: {error}{advice}", path.display());
+    BackendError::new(BackendErrorKind::Unavailable, message).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_counted_outside_of_text() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(within_depth(nested(MAX_DEPTH).as_bytes()));
+        assert!(!within_depth(nested(MAX_DEPTH + 1).as_bytes()));
+        assert!(within_depth(format!(r#"["\"{}\\"]"#, "[".repeat(1000)).as_bytes()));
+    }
+
+    #[test]
+    fn what_is_staged_and_dropped_never_happened() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.json");
+        let write = |content: &[u8]| Staged::replace(target.clone(), content, Durability::Full).unwrap();
+        write(b"1").publish(Durability::Full).unwrap();
+        drop(write(b"2"));
+        assert_eq!(read(&target).unwrap().unwrap(), b"1");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        Staged::remove(target.clone()).publish(Durability::Full).unwrap();
+        assert_eq!(read(&target).unwrap(), None);
+    }
+}

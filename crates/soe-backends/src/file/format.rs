@@ -1,0 +1,334 @@
+//! The stored form of an execution: what people read first, the engine's bookkeeping last.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::de::{self, MapAccess, Visitor};
+use serde::ser::{self, SerializeMap};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map as JsonMap, Value as Json, json};
+
+use super::disk::{damaged, newer, parse, within_depth};
+use crate::{
+    BackendError, BackendErrorKind, Context, Event, ExecutionId, ExecutionState, ExecutionSummary, FORMAT, History,
+    Operational, OrderedMap, ParentInfo, SignalLog, Status, Timestamp,
+};
+
+const OPERATIONAL: &str = "__operational__";
+const PARENT: &str = "__parent__";
+const ENGINE: &str = "__engine__";
+
+/// What a context file holds.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) state: ExecutionState,
+    /// The events of the last commit: they are in the telemetry file too, unless the writer died in between.
+    pub(super) outbox: Vec<Event>,
+}
+
+/// The content of a context file. `token` stands at its end: no other file ever written has the same.
+pub(super) fn encode(state: &ExecutionState, outbox: &[Event], token: &str) -> Result<Vec<u8>, BackendError> {
+    let refuse = |why: &str| {
+        BackendError::new(
+            BackendErrorKind::Unsupported,
+            format!("the state can't be stored: {why}"),
+        )
+    };
+    if [OPERATIONAL, PARENT, ENGINE]
+        .iter()
+        .any(|name| state.context.history(name).is_some())
+    {
+        return Err(refuse("the name of a field is reserved"));
+    }
+    let document = Written {
+        context: &state.context,
+        engine: engine(state, outbox, token),
+    };
+    let mut content =
+        serde_json::to_vec_pretty(&document).map_err(|error| refuse(&error.to_string()).because(error))?;
+    content.push(b'\n');
+    if within_depth(&content) {
+        Ok(content)
+    } else {
+        Err(refuse("a value is nested deeper than the file store can read back"))
+    }
+}
+
+/// Reads a context file.
+pub(super) fn decode(content: &[u8], path: &Path, id: &ExecutionId) -> Result<Stored, BackendError> {
+    let document: Document = parse(content, path).map_err(|error| newer_or(error, content, path))?;
+    check_format(document.engine.get("format").and_then(Json::as_u64), path)?;
+    let stored = document
+        .stored()
+        .map_err(|error| damaged(path, &error.to_string()).because(error))?;
+    if stored.state.id == *id {
+        Ok(stored)
+    } else {
+        Err(damaged(path, &format!("it holds execution {}", stored.state.id)))
+    }
+}
+
+/// Reads of a context file what a list says of it.
+pub(super) fn decode_summary(content: &[u8], path: &Path) -> Result<ExecutionSummary, BackendError> {
+    let head: Head = parse(content, path).map_err(|error| newer_or(error, content, path))?;
+    check_format(Some(head.engine.format), path)?;
+    let engine = head.engine;
+    Ok(ExecutionSummary {
+        main_execution_id: head.operational.main_execution_id.unwrap_or_else(|| engine.id.clone()),
+        id: engine.id,
+        workflow: engine.workflow,
+        status: engine.status,
+        version: engine.version,
+        created_at: engine.created_at,
+        updated_at: engine.updated_at,
+    })
+}
+
+/// A later format may not even parse: then the format is the error that helps.
+fn newer_or(error: BackendError, content: &[u8], path: &Path) -> BackendError {
+    #[derive(Deserialize)]
+    struct Probe {
+        #[serde(rename = "__engine__")]
+        engine: Format,
+    }
+    #[derive(Deserialize)]
+    struct Format {
+        format: u64,
+    }
+    let format = serde_json::from_slice(content)
+        .ok()
+        .map(|probe: Probe| probe.engine.format);
+    check_format(format.or(Some(0)), path).err().unwrap_or(error)
+}
+
+fn check_format(found: Option<u64>, path: &Path) -> Result<(), BackendError> {
+    match found {
+        Some(found) if found > u64::from(FORMAT) => Err(newer(path, found, FORMAT)),
+        Some(_) => Ok(()),
+        None => Err(damaged(path, "it doesn't say which format it has")),
+    }
+}
+
+struct Written<'a> {
+    context: &'a Context,
+    engine: Result<Json, serde_json::Error>,
+}
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, history) in self.context.fields.iter() {
+            map.serialize_entry(name, history)?;
+        }
+        map.serialize_entry(OPERATIONAL, &self.context.operational)?;
+        if let Some(parent) = &self.context.parent {
+            map.serialize_entry(PARENT, parent)?;
+        }
+        let engine = self.engine.as_ref().map_err(ser::Error::custom)?;
+        map.serialize_entry(ENGINE, engine)?;
+        map.end()
+    }
+}
+
+/// The state without its context, whatever else it consists of; then the snapshots, the outbox and the token.
+fn engine(state: &ExecutionState, outbox: &[Event], token: &str) -> Result<Json, serde_json::Error> {
+    let bare = ExecutionState {
+        context: Context::default(),
+        snapshots: Default::default(),
+        ..state.clone()
+    };
+    let mut engine = serde_json::to_value(&bare)?;
+    if let Some(map) = engine.as_object_mut() {
+        map.shift_remove("context");
+        map.shift_remove("snapshots");
+        let snapshots: Result<Vec<_>, _> = state
+            .snapshots
+            .iter()
+            .map(|(commit, then)| snapshot(*commit, then, &state.context))
+            .collect();
+        map.insert("snapshots".to_owned(), snapshots?.into());
+        map.insert("outbox".to_owned(), serde_json::to_value(outbox)?);
+        map.insert("token".to_owned(), token.into());
+    }
+    Ok(engine)
+}
+
+/// An earlier context: of each history the number of values that the present one begins with, or all values if the present
+/// one doesn't begin with them.
+fn snapshot(commit: u64, then: &Context, now: &Context) -> Result<Json, serde_json::Error> {
+    let mut fields = JsonMap::new();
+    for (name, history) in then.fields.iter() {
+        let same = now
+            .history(name)
+            .is_some_and(|now| is_prefix(history.iter(), history.len(), now.iter(), now.len()));
+        let stored = if same {
+            history.len().into()
+        } else {
+            serde_json::to_value(history)?
+        };
+        fields.insert(name.as_ref().to_owned(), stored);
+    }
+    let (signals, now_signals) = (&then.operational.signals, &now.operational.signals);
+    let mut operational = serde_json::to_value(&then.operational)?;
+    if is_prefix(signals.iter(), signals.len(), now_signals.iter(), now_signals.len()) {
+        operational["signals"] = signals.len().into();
+    }
+    let mut stored = json!({"commit": commit, "fields": fields, "operational": operational});
+    if then.parent != now.parent {
+        stored["parent"] = serde_json::to_value(&then.parent)?;
+    }
+    Ok(stored)
+}
+
+fn is_prefix<'a, T: PartialEq + 'a>(
+    short: impl Iterator<Item = &'a T>,
+    length: usize,
+    long: impl Iterator<Item = &'a T>,
+    of: usize,
+) -> bool {
+    length <= of && short.zip(long).all(|(a, b)| a == b)
+}
+
+struct Document {
+    context: Context,
+    engine: JsonMap<String, Json>,
+}
+
+impl Document {
+    fn stored(mut self) -> Result<Stored, serde_json::Error> {
+        let mut take = |name: &str| self.engine.shift_remove(name).unwrap_or_default();
+        let (snapshots, outbox) = (take("snapshots"), take("outbox"));
+        take("token");
+        let outbox = Option::<Vec<Event>>::deserialize(outbox)?.unwrap_or_default();
+        self.engine
+            .insert("context".to_owned(), serde_json::to_value(Context::default())?);
+        self.engine.insert("snapshots".to_owned(), json!({}));
+        let mut state = ExecutionState::deserialize(Json::Object(self.engine))?;
+        state.context = self.context;
+        for stored in Option::<Vec<Snapshot>>::deserialize(snapshots)?.unwrap_or_default() {
+            let (commit, context) = stored.restore(&state.context)?;
+            state.snapshots.insert(commit, context);
+        }
+        Ok(Stored { state, outbox })
+    }
+}
+
+#[derive(Deserialize)]
+struct Snapshot {
+    commit: u64,
+    fields: OrderedMap<Part<History>>,
+    operational: JsonMap<String, Json>,
+    /// Missing if it is the present one.
+    #[serde(default, deserialize_with = "present")]
+    parent: Option<Option<Arc<ParentInfo>>>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Arc<ParentInfo>>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// The first values of the present list, or a list of its own.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum Part<T> {
+    First(usize),
+    Own(T),
+}
+
+impl<T> Part<T> {
+    fn restore<'a, I>(self, present: impl Iterator<Item = &'a I>, length: usize) -> Result<T, serde_json::Error>
+    where
+        I: Clone + 'a,
+        T: FromIterator<I>,
+    {
+        match self {
+            Part::First(count) if count > length => Err(de::Error::custom("a snapshot has more values than there are")),
+            Part::First(count) => Ok(present.take(count).cloned().collect()),
+            Part::Own(list) => Ok(list),
+        }
+    }
+}
+
+impl Snapshot {
+    fn restore(mut self, now: &Context) -> Result<(u64, Context), serde_json::Error> {
+        let mut fields = OrderedMap::default();
+        for (name, part) in self.fields.iter() {
+            let none = History::default();
+            let present = now.history(name).unwrap_or(&none);
+            fields.insert(name.clone(), part.clone().restore(present.iter(), present.len())?);
+        }
+        let signals = self
+            .operational
+            .insert("signals".to_owned(), json!([]))
+            .unwrap_or_default();
+        let mut operational = Operational::deserialize(Json::Object(self.operational))?;
+        let present = &now.operational.signals;
+        operational.signals = Part::<SignalLog>::deserialize(signals)?.restore(present.iter(), present.len())?;
+        let parent = self.parent.unwrap_or_else(|| now.parent.clone());
+        Ok((
+            self.commit,
+            Context {
+                fields,
+                operational,
+                parent,
+            },
+        ))
+    }
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(DocumentVisitor)
+    }
+}
+
+struct DocumentVisitor;
+
+impl<'de> Visitor<'de> for DocumentVisitor {
+    type Value = Document;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the context of an execution")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+        let (mut context, mut operational, mut engine) = (Context::default(), None, None);
+        while let Some(name) = map.next_key::<String>()? {
+            match name.as_str() {
+                OPERATIONAL => operational = Some(map.next_value()?),
+                PARENT => context.parent = Some(map.next_value()?),
+                ENGINE => engine = Some(map.next_value()?),
+                _ => context.fields.insert(name.into(), map.next_value()?),
+            }
+        }
+        context.operational = operational.ok_or_else(|| <A::Error as de::Error>::missing_field(OPERATIONAL))?;
+        let engine = engine.ok_or_else(|| <A::Error as de::Error>::missing_field(ENGINE))?;
+        Ok(Document { context, engine })
+    }
+}
+
+/// What a list needs; everything else is skipped without being built.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "__operational__")]
+    operational: OperationalHead,
+    #[serde(rename = "__engine__")]
+    engine: EngineHead,
+}
+
+#[derive(Deserialize)]
+struct OperationalHead {
+    main_execution_id: Option<ExecutionId>,
+}
+
+#[derive(Deserialize)]
+struct EngineHead {
+    format: u64,
+    id: ExecutionId,
+    version: u64,
+    status: Status,
+    workflow: Arc<str>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}

@@ -1,0 +1,168 @@
+//! `telemetry/ID.jsonl`: one event a line. A line counts from its line feed on: what a crashed writer left behind the last one
+//! is ignored by readers and cut off by the next append.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::disk::{self, Lock, Staged, damaged, failed};
+use super::{Durability, Inner};
+use crate::{BackendError, BackendErrorKind, Event, ExecutionId};
+
+/// How much of the end of a file is read to find its last line, at first.
+const CHUNK: u64 = 4096;
+
+impl Inner {
+    pub(super) fn append_events(&self, id: &ExecutionId, events: &[Event]) -> Result<(), BackendError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let _lock = Lock::take(&self.layout.lock(id))?;
+        if let Some(known) = self.known(id)? {
+            self.settle(id, &known)?;
+        }
+        self.append_new(id, events)
+    }
+
+    pub(super) fn events(&self, id: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError> {
+        let path = self.layout.telemetry(id);
+        let file = disk::open(&path)?;
+        let (mut events, next) = match file {
+            Some(file) => read_events(file, &path, from, limit)?,
+            None => (Vec::new(), 0),
+        };
+        if events.len() < limit
+            && let Some(known) = self.known(id)?
+        {
+            let unsettled = known.stored.outbox.iter().filter(|event| event.seq >= next.max(from));
+            events.extend(unsettled.take(limit - events.len()).cloned());
+        }
+        Ok(events)
+    }
+
+    pub(super) fn delete_events(&self, id: &ExecutionId) -> Result<(), BackendError> {
+        let _lock = Lock::take(&self.layout.lock(id))?;
+        self.clear_outbox(id)?;
+        Staged::remove(self.layout.telemetry(id)).publish(self.durability)
+    }
+
+    /// Appends those of `events` that come after the last stored one. The caller holds the lock.
+    pub(super) fn append_new(&self, id: &ExecutionId, events: &[Event]) -> Result<(), BackendError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let path = self.layout.telemetry(id);
+        let is_new = !path.exists();
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|error| failed("open", &path, error))?;
+        let end = find_end(&mut file, &path)?;
+        let lines = lines(events, end.next_seq)?;
+        let length = file.metadata().map_err(|error| failed("read", &path, error))?.len();
+        if lines.is_empty() && length == end.length {
+            return Ok(());
+        }
+        write_lines(&mut file, &end, &lines, self.durability).map_err(|error| failed("append to", &path, error))?;
+        if is_new && self.durability == Durability::Full {
+            disk::sync_folder(&path)?;
+        }
+        Ok(())
+    }
+}
+
+fn lines(events: &[Event], from: u64) -> Result<Vec<u8>, BackendError> {
+    let mut lines = Vec::new();
+    for event in events.iter().filter(|event| event.seq >= from) {
+        serde_json::to_writer(&mut lines, event).map_err(|error| {
+            BackendError::new(BackendErrorKind::Other, "an event can't be written as JSON").because(error)
+        })?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
+}
+
+fn write_lines(file: &mut File, end: &End, lines: &[u8], durability: Durability) -> io::Result<()> {
+    file.set_len(end.length)?;
+    file.seek(SeekFrom::Start(end.length))?;
+    if let Err(error) = file.write_all(lines) {
+        // Half a line would be cut off by the next append as well.
+        let _ = file.set_len(end.length);
+        return Err(error);
+    }
+    match durability {
+        Durability::Full => file.sync_data(),
+        Durability::Relaxed => Ok(()),
+    }
+}
+
+/// Where complete lines end.
+struct End {
+    length: u64,
+    next_seq: u64,
+}
+
+#[derive(Deserialize)]
+struct Numbered {
+    seq: u64,
+}
+
+/// Reads as much of the end of the file as its last complete line needs.
+fn find_end(file: &mut File, path: &Path) -> Result<End, BackendError> {
+    let read = |error| failed("read", path, error);
+    let length = file.metadata().map_err(read)?.len();
+    let mut chunk = CHUNK;
+    loop {
+        let start = length.saturating_sub(chunk);
+        let mut tail = Vec::new();
+        file.seek(SeekFrom::Start(start)).map_err(read)?;
+        Read::by_ref(file)
+            .take(length - start)
+            .read_to_end(&mut tail)
+            .map_err(read)?;
+        let last_feed = tail.iter().rposition(|byte| *byte == b'\n');
+        let complete = &tail[..last_feed.unwrap_or(0)];
+        let line_start = complete.iter().rposition(|byte| *byte == b'\n').map(|feed| feed + 1);
+        match (last_feed, line_start) {
+            (None, _) if start == 0 => return Ok(End { length: 0, next_seq: 0 }),
+            (Some(feed), Some(_)) | (Some(feed), None) if line_start.is_some() || start == 0 => {
+                let last: Numbered = disk::parse(&complete[line_start.unwrap_or(0)..], path)?;
+                return Ok(End {
+                    length: start + feed as u64 + 1,
+                    next_seq: last.seq + 1,
+                });
+            }
+            _ => chunk *= 2,
+        }
+    }
+}
+
+/// The events asked for, and the number after the last one stored (or after the last one returned, if there are more).
+fn read_events(file: File, path: &Path, from: u64, limit: usize) -> Result<(Vec<Event>, u64), BackendError> {
+    let mut reader = BufReader::new(file);
+    let (mut events, mut next, mut number) = (Vec::new(), 0, 0_u64);
+    let mut line = Vec::new();
+    while events.len() < limit {
+        line.clear();
+        reader
+            .read_until(b'\n', &mut line)
+            .map_err(|error| failed("read", path, error))?;
+        if line.pop() != Some(b'\n') {
+            break;
+        }
+        number += 1;
+        let wrong = |error: serde_json::Error| damaged(path, &format!("line {number}: {error}")).because(error);
+        let seq = serde_json::from_slice::<Numbered>(&line).map_err(wrong)?.seq;
+        next = seq + 1;
+        if seq >= from {
+            events.push(serde_json::from_slice(&line).map_err(wrong)?);
+        }
+    }
+    Ok((events, next))
+}

@@ -1,0 +1,77 @@
+//! `workflows/registries/HASH.json`: each registry once. `workflows/ID_workflows.json` and `workflows/ID_current.txt` show
+//! people what an execution uses; nothing reads them.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::disk::{self, Lock, Staged, failed};
+use super::layout::temporary;
+use super::{Durability, Inner, pretty};
+use crate::{BackendError, ExecutionId, RegistryDocument, RegistryId};
+
+impl Inner {
+    pub(super) fn put_registry(&self, registry: &RegistryDocument) -> Result<(), BackendError> {
+        let path = self.layout.registry(&registry.id);
+        if path.exists() {
+            return Ok(());
+        }
+        let content = pretty(&registry.workflows)?;
+        let _lock = Lock::take(&self.layout.registries_lock())?;
+        if path.exists() {
+            return Ok(());
+        }
+        Staged::replace(path, &content, self.durability)?.publish(self.durability)
+    }
+
+    pub(super) fn registry(&self, id: &RegistryId) -> Result<Option<Arc<RegistryDocument>>, BackendError> {
+        let path = self.layout.registry(id);
+        let Some(content) = disk::read(&path)? else {
+            return Ok(None);
+        };
+        let workflows = disk::parse(&content, &path)?;
+        Ok(Some(Arc::new(RegistryDocument {
+            id: id.clone(),
+            workflows,
+        })))
+    }
+
+    pub(super) fn set_current(
+        &self,
+        id: &ExecutionId,
+        registry: &RegistryId,
+        workflow: &str,
+    ) -> Result<(), BackendError> {
+        let _lock = Lock::take(&self.layout.lock(id))?;
+        self.show(id, registry, workflow)
+    }
+
+    pub(super) fn delete_current(&self, id: &ExecutionId) -> Result<(), BackendError> {
+        let _lock = Lock::take(&self.layout.lock(id))?;
+        Staged::remove(self.layout.current_workflows(id)).publish(Durability::Relaxed)?;
+        Staged::remove(self.layout.current_name(id)).publish(Durability::Relaxed)
+    }
+
+    /// Shows people what an execution uses. Not synced: the state says it too. The caller holds the lock.
+    pub(super) fn show(&self, id: &ExecutionId, registry: &RegistryId, workflow: &str) -> Result<(), BackendError> {
+        let stored = self.layout.registry(registry);
+        if stored.exists() {
+            link(&stored, &self.layout.current_workflows(id))?;
+        }
+        Staged::replace(self.layout.current_name(id), workflow.as_bytes(), Durability::Relaxed)?
+            .publish(Durability::Relaxed)
+    }
+}
+
+/// Makes `target` another name of `original`, or a copy where that can't be (a file system without links, or too many).
+fn link(original: &Path, target: &Path) -> Result<(), BackendError> {
+    let temporary = temporary(target);
+    let _ = fs::remove_file(&temporary);
+    if fs::hard_link(original, &temporary).is_err() {
+        fs::copy(original, &temporary).map_err(|error| failed("write", &temporary, error))?;
+    }
+    let renamed = fs::rename(&temporary, target).map_err(|error| failed("replace", target, error));
+    // Renaming a name to another name of the same file leaves both.
+    let _ = fs::remove_file(&temporary);
+    renamed
+}

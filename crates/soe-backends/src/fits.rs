@@ -1,0 +1,94 @@
+//! Whether commits fit a state, without applying them: what lets a store apply them in place, all or none.
+
+use std::collections::BTreeSet;
+
+use crate::{ApplyError, Change, Commit, ExecutionState, Run};
+
+impl ExecutionState {
+    /// Whether `commits` can be applied to this state, one after the other. Costs what the commits contain, however large the
+    /// state is.
+    ///
+    /// # Errors
+    /// The error that [`ExecutionState::apply`] would give at the first commit that doesn't fit.
+    pub fn fits(&self, commits: &[Commit]) -> Result<(), ApplyError> {
+        let mut check = Check {
+            state: self,
+            version: self.version,
+            next_run: self.next_run,
+            finished: BTreeSet::new(),
+        };
+        commits.iter().try_for_each(|commit| check.commit(commit))
+    }
+}
+
+/// What the commits checked so far would have changed, as far as the next ones depend on it.
+struct Check<'a> {
+    state: &'a ExecutionState,
+    version: u64,
+    next_run: u64,
+    finished: BTreeSet<u64>,
+}
+
+impl Check<'_> {
+    fn commit(&mut self, commit: &Commit) -> Result<(), ApplyError> {
+        if commit.execution != self.state.id {
+            return Err(ApplyError::Execution(commit.execution.clone()));
+        }
+        if self.version.checked_add(1) != Some(commit.version) {
+            return Err(ApplyError::Version {
+                commit: commit.version,
+                state: self.version,
+            });
+        }
+        commit.changes.iter().try_for_each(|change| self.change(change))?;
+        self.version = commit.version;
+        Ok(())
+    }
+
+    /// Lists every kind of change, so that a new one that can fail is not forgotten here.
+    fn change(&mut self, change: &Change) -> Result<(), ApplyError> {
+        match change {
+            Change::Created(_) => Err(ApplyError::Mismatch("it exists already")),
+            Change::Dispatched(run) => self.dispatched(run),
+            Change::Progressed { run, .. } if !self.in_flight(*run) => {
+                Err(ApplyError::Mismatch("a run that is not in flight made progress"))
+            }
+            Change::Finished { run } if !self.in_flight(*run) => {
+                Err(ApplyError::Mismatch("a run finished that is not in flight"))
+            }
+            Change::Finished { run } => {
+                self.finished.insert(*run);
+                Ok(())
+            }
+            Change::Status { .. }
+            | Change::Broadcast(_)
+            | Change::Routed { .. }
+            | Change::Progressed { .. }
+            | Change::Error
+            | Change::Appended { .. }
+            | Change::Accepted(_)
+            | Change::TakenUp
+            | Change::Stack(_)
+            | Change::Registry(_)
+            | Change::Limits(_) => Ok(()),
+        }
+    }
+
+    fn dispatched(&mut self, run: &Run) -> Result<(), ApplyError> {
+        if run.number != self.next_run {
+            return Err(ApplyError::Mismatch(
+                "a run was dispatched under a number that is not the next",
+            ));
+        }
+        if run.snapshot != self.version + 1 {
+            return Err(ApplyError::Mismatch("a run was dispatched on another commit's context"));
+        }
+        self.next_run += 1;
+        Ok(())
+    }
+
+    fn in_flight(&self, run: u64) -> bool {
+        let dispatched_here = (self.state.next_run..self.next_run).contains(&run);
+        (dispatched_here || self.state.runs.contains_key(&run)) && !self.finished.contains(&run)
+    }
+}
