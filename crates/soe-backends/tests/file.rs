@@ -1,5 +1,12 @@
 //! The conformance suite on the file store; what its files look like; that format 1 stays readable.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests too"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

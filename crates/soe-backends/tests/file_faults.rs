@@ -1,5 +1,12 @@
 //! The file store when something goes wrong: damaged files, no room, killed and competing processes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests too"
+)]
+
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

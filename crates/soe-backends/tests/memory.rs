@@ -1,5 +1,12 @@
 //! The conformance suite on the memory store, whole and split into separate stores; and on stores that are broken.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests too"
+)]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

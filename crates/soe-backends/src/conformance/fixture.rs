@@ -136,7 +136,7 @@ pub(super) fn dispatched(number: u64, version: u64) -> Change {
         registry: registry(1),
         snapshot: version,
         started_at: time(version),
-        progress: if number % 2 == 0 {
+        progress: if number.is_multiple_of(2) {
             Progress::Custom
         } else {
             Progress::Tool { attempt: 1 }

@@ -24,6 +24,7 @@ pub mod list;
 pub mod reopen;
 pub mod runs;
 pub mod telemetry;
+pub mod values;
 pub mod workflows;
 
 use std::fmt;
@@ -81,6 +82,8 @@ pub enum Finding {
 /// What a check function gives.
 pub type Outcome = Result<(), Finding>;
 
+type Running<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
 /// One check of the suite.
 #[derive(Clone, Copy)]
 pub struct Check {
@@ -88,7 +91,7 @@ pub struct Check {
     pub name: &'static str,
     /// What it demands of a store.
     pub requirement: &'static str,
-    run: for<'a> fn(&'a dyn Factory) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>,
+    run: fn(&dyn Factory) -> Running<'_>,
 }
 
 impl Check {
@@ -203,6 +206,8 @@ checks! {
         atomicity: "a batch with a commit that doesn't fit is stored not at all",
         batches: "consecutive commits are stored together, in order",
         isolation: "executions with similar ids share nothing",
+    }
+    values {
         unicode: "text is stored as it is, in names too, control characters included",
         numbers: "numbers keep their type and their exact value",
         large: "values of 10 MB, long histories and deep nesting are stored",
