@@ -27,8 +27,8 @@ pub(crate) struct Follower<'f> {
 
 /// Where it ended.
 pub(crate) struct End {
-    /// The execution as it is now; `None` after a second interruption, which waits for nothing.
-    pub(crate) state: Option<ExecutionState>,
+    /// The execution as it is now.
+    pub(crate) state: ExecutionState,
     /// The exit code of an interruption.
     pub(crate) interrupted: Option<u8>,
 }
@@ -41,7 +41,7 @@ impl Follower<'_> {
         let interrupted = loop {
             tokio::select! {
                 biased;
-                code = self.interrupts.next() => break Some(code),
+                code = self.interrupts.first() => break Some(code),
                 Some(item) = events.next() => self.log.item(item)?,
                 result = &mut ended => {
                     self.log.clear();
@@ -59,7 +59,7 @@ impl Follower<'_> {
             let state = self.engine.state(id).await?;
             show_rest(self.log, &state, &mut events).await?;
             return Ok(End {
-                state: Some(state),
+                state,
                 interrupted: None,
             });
         };
@@ -67,30 +67,17 @@ impl Follower<'_> {
     }
 
     async fn interrupted(self, id: &ExecutionId, code: u8, mut events: EventStream) -> anyhow::Result<End> {
-        let Self {
-            engine,
-            log,
-            interrupts,
-            is_stored,
-        } = self;
-        log.note(match is_stored {
+        self.log.note(match self.is_stored {
             true => "interrupted: stopping (again to stop at once)",
             false => "interrupted: cancelling (again to stop at once)",
         });
-        let stopped = async {
-            if is_stored {
-                engine.shutdown(Duration::ZERO).await;
-            } else {
-                engine.cancel(id).await?;
-            }
-            let state = engine.state(id).await?;
-            show_rest(log, &state, &mut events).await?;
-            anyhow::Ok(state)
-        };
-        let state = tokio::select! {
-            state = stopped => Some(state?),
-            _ = interrupts.next() => None,
-        };
+        if self.is_stored {
+            self.engine.shutdown(Duration::ZERO).await;
+        } else {
+            self.engine.cancel(id).await?;
+        }
+        let state = self.engine.state(id).await?;
+        show_rest(self.log, &state, &mut events).await?;
         Ok(End {
             state,
             interrupted: Some(code),

@@ -51,7 +51,6 @@ pub(crate) async fn run(args: Run, colors: Colors, traces: bool) -> anyhow::Resu
 }
 
 async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
-    let interrupts = Interrupts::new()?;
     let source = Source::read(&args.file)?;
     let tools = tools::load(&tools::files_for(&args.tools.files, &source))?;
     let Some(config) = configuration(&source, &tools, &args.format, colors)? else {
@@ -80,7 +79,7 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
         store: args.store,
         format: args.format,
         colors,
-        interrupts,
+        interrupts: Interrupts::new()?,
     };
     let mut log = session.log(traces, 0);
     warn_unheard(&workflow, &signals, &mut log, &session);
@@ -96,7 +95,6 @@ pub(crate) async fn signal(args: SendSignal, colors: Colors, traces: bool) -> an
 }
 
 async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result<u8> {
-    let interrupts = Interrupts::new()?;
     stored::check_store(&args.store)?;
     let tools = tools::load(&args.tools)?;
     if !tools.is_usable() {
@@ -114,7 +112,7 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
         store: Some(args.store),
         format: args.format,
         colors,
-        interrupts,
+        interrupts: Interrupts::new()?,
     };
     let mut log = session.log(traces, state.next_event);
     if state.status == Status::Running && !session.format.quiet {
@@ -146,9 +144,6 @@ impl Session {
         };
         let End { state, interrupted } = follower.follow(id, events).await?;
         log.clear();
-        let Some(state) = state else {
-            return Ok(interrupted.unwrap_or(1));
-        };
         let workflow = current_workflow(&self.engine, &state).await?;
         let waits_for = match (&workflow, state.status) {
             (Some((_, workflow)), Status::Rested | Status::Prepared | Status::Running) => {
@@ -319,13 +314,16 @@ fn engine(tools: &Loaded, store: Option<&Path>) -> anyhow::Result<Engine> {
 fn workflow_name(config: &Config, wanted: Option<&str>) -> anyhow::Result<String> {
     let workflows = &config.registry().workflows;
     match (wanted, workflows.len()) {
-        (Some(name), _) => {
-            config.workflow(name)?;
-            Ok(name.to_owned())
-        }
+        (Some(name), _) if workflows.contains_key(name) => Ok(name.to_owned()),
         (None, 1) => Ok(workflows.keys().map(|name| name.to_string()).collect()),
-        (None, _) => {
+        (wanted, _) => {
             let names: Vec<_> = workflows.keys().map(AsRef::as_ref).collect();
+            if let Some(name) = wanted {
+                bail!(
+                    "there is no workflow '{name}' in the file; there are: {}",
+                    names.join(", ")
+                );
+            }
             bail!(
                 "the file has several workflows: say with --workflow which of them: {}",
                 names.join(", ")

@@ -14,6 +14,8 @@ use soe_core::tools::ToolRegistry;
 
 use crate::problems::{Problem, Source};
 
+pub(crate) use process::kill_all;
+
 /// The name of the tools file that is used without being named.
 pub(crate) const DEFAULT_FILE: &str = "tools.yaml";
 

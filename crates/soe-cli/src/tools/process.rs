@@ -2,7 +2,11 @@
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
+#[cfg(unix)]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+#[cfg(unix)]
+use rustix::process::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
@@ -50,7 +54,7 @@ pub(super) async fn run(
         read_tail(stderr),
         write(stdin, input.unwrap_or_default())
     )?;
-    // Not before its output has ended: until it is waited for, nobody else can get its number.
+    // Not before its output has ended: until it is waited for, no other process can get its number.
     let status = child.wait().await.map_err(ProcessError::Pipe)?;
     group.disarm();
     Ok(Finished { status, stdout, stderr })
@@ -91,23 +95,36 @@ async fn read_tail(pipe: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, Proc
     }
 }
 
+/// The process groups that run now.
+#[cfg(unix)]
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// Kills everything that commands have started, when the process is about to end without dropping what it has.
+pub(crate) fn kill_all() {
+    #[cfg(unix)]
+    running().iter().copied().for_each(kill);
+}
+
 /// Kills the process group of a child when it is dropped. The child must not have been waited for then.
 struct Group {
     #[cfg(unix)]
-    leader: Option<rustix::process::Pid>,
+    leader: Option<Pid>,
 }
 
 #[cfg(unix)]
 impl Group {
     fn of(child: &Child) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self {
-            leader: id.and_then(rustix::process::Pid::from_raw),
-        }
+        let leader = id.and_then(Pid::from_raw);
+        running().extend(leader);
+        Self { leader }
     }
 
+    /// What is left of the group may go on.
     fn disarm(&mut self) {
-        self.leader = None;
+        if let Some(leader) = self.leader.take() {
+            running().retain(|other| *other != leader);
+        }
     }
 }
 
@@ -115,10 +132,22 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.leader {
-            // It fails if all of them have ended already.
-            let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+            kill(leader);
+            running().retain(|other| *other != leader);
         }
     }
+}
+
+#[cfg(unix)]
+fn running() -> MutexGuard<'static, Vec<Pid>> {
+    // Nothing panics while it is held.
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(unix)]
+fn kill(leader: Pid) {
+    // It fails if all of them have ended already.
+    let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
 }
 
 #[cfg(not(unix))]
