@@ -8,6 +8,7 @@ mod log;
 mod output;
 mod problems;
 mod run;
+mod session;
 mod stored;
 mod tools;
 mod validate;

@@ -1,25 +1,24 @@
 //! `soe run` and `soe signal`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status};
-use soe_core::config::{Config, Registry, ValidateOptions, Workflow};
-use soe_core::runtime::{Engine, EngineErrorKind, EventStream, Orchestration};
+use soe_backends::{ExecutionId, Limits, Status};
+use soe_core::config::{Config, NodeKind, ValidateOptions, Workflow};
+use soe_core::runtime::{EngineError, EngineErrorKind, Orchestration};
 
 use crate::args::{Format, Run, SendSignal};
-use crate::awaited::{awaited, triggers};
-use crate::follow::{End, Follower};
+use crate::awaited::triggers;
 use crate::interrupt::Interrupts;
-use crate::log::{Log, Mode};
-use crate::output::{self, ERROR, GOOD, WARNING, paint, safe, seconds, shell_path, shell_word};
+use crate::log::Log;
+use crate::output::{self, WARNING, paint, safe};
 use crate::problems::{Problem, Source, render};
-use crate::stored::{self, Outcome};
+use crate::session::{Session, current_workflow, engine};
 use crate::tools::Loaded;
-use crate::{Colors, Usage, tools};
+use crate::{Colors, Usage, stored, tools};
 
 /// The signal that starts a workflow if no other is given.
 const START: &str = "START";
@@ -33,24 +32,16 @@ struct Refusal<'r> {
     diagnostics: &'r [Problem],
 }
 
-/// What both commands need while an execution goes on.
-struct Session {
-    engine: Engine,
-    tools: Loaded,
-    store: Option<PathBuf>,
-    format: Format,
-    colors: Colors,
-    interrupts: Interrupts,
-}
-
 /// Runs a workflow from its start. Gives the exit code.
 pub(crate) async fn run(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     let json = args.format.json;
-    let refused = refuse_as_json(json, start(args, colors, traces).await)?;
-    Ok(refused)
+    refuse_as_json(json, start(args, colors, traces).await)
 }
 
 async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
+    if args.file == Path::new("-") && args.context.as_deref() == Some("@-") {
+        return Err(Usage("stdin can't be both the workflow and the context".to_owned()).into());
+    }
     let source = Source::read(&args.file)?;
     let tools = tools::load(&tools::files_for(&args.tools.files, &source))?;
     let Some(config) = configuration(&source, &tools, &args.format, colors)? else {
@@ -70,9 +61,6 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     for (field, value) in &args.set {
         orchestration = orchestration.field(field.as_str(), value.clone());
     }
-    if let Some(id) = args.id {
-        orchestration = orchestration.id(id);
-    }
     let session = Session {
         engine: engine(&tools, args.store.as_deref())?,
         tools,
@@ -81,6 +69,12 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
         colors,
         interrupts: Interrupts::new()?,
     };
+    if let Some(id) = args.id {
+        if session.engine.status(&id).await.is_ok() {
+            bail!("there is an execution of that id already: {id}");
+        }
+        orchestration = orchestration.id(id);
+    }
     let mut log = session.log(traces, 0);
     warn_unheard(&workflow, &signals, &mut log, &session);
     let execution = session.engine.start(orchestration).await?;
@@ -103,7 +97,7 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
     }
     let engine = engine(&tools, Some(&args.store))?;
     let state = engine.state(&args.id).await?;
-    if let Some((_, workflow)) = current_workflow(&engine, &state).await? {
+    if let Some(workflow) = current_workflow(&engine, &state).await? {
         check_tools(&workflow, &tools)?;
     }
     let session = Session {
@@ -122,110 +116,6 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
     let events = session.engine.events_from(&args.id, state.next_event);
     session.engine.broadcast_signals(&args.id, args.signals).await?;
     session.follow(&args.id, events, log).await
-}
-
-impl Session {
-    fn log(&self, traces: bool, next: u64) -> Log {
-        let mode = match (self.format.json, self.format.quiet) {
-            (true, false) => Mode::Json,
-            (_, true) => Mode::Quiet,
-            (false, false) => Mode::Lines,
-        };
-        Log::new(mode, self.colors.stderr, traces, next)
-    }
-
-    /// Follows the execution and prints how it ended. Gives the exit code.
-    async fn follow(mut self, id: &ExecutionId, events: EventStream, mut log: Log) -> anyhow::Result<u8> {
-        let follower = Follower {
-            engine: &self.engine,
-            log: &mut log,
-            interrupts: &mut self.interrupts,
-            is_stored: self.store.is_some(),
-        };
-        let End { state, interrupted } = follower.follow(id, events).await?;
-        log.clear();
-        let workflow = current_workflow(&self.engine, &state).await?;
-        let waits_for = match (&workflow, state.status) {
-            (Some((_, workflow)), Status::Rested | Status::Prepared | Status::Running) => {
-                awaited(workflow, &self.tools.registry.specs(), &state)
-            }
-            _ => Vec::new(),
-        };
-        let outcome = Outcome::new(&state, waits_for);
-        if self.format.json {
-            output::print(&output::json_line(&outcome)?)?;
-        } else {
-            output::print(&output::json_pretty(&outcome.context)?)?;
-            self.explain(&outcome, &state);
-        }
-        Ok(match (interrupted, state.status) {
-            // It was over before the interruption came.
-            (Some(_), Status::Rested) | (None, Status::Rested | Status::Prepared) => 0,
-            (Some(code), Status::Running | Status::Cancelled) => code,
-            _ => 1,
-        })
-    }
-
-    /// Says on stderr how it ended, and how to go on.
-    fn explain(&self, outcome: &Outcome, state: &ExecutionState) {
-        let color = self.colors.stderr;
-        let quiet = self.format.quiet;
-        let style = match state.status {
-            Status::Failed | Status::Suspended => ERROR,
-            Status::Cancelled | Status::Running => WARNING,
-            _ => GOOD,
-        };
-        let status = paint(color, style, state.status);
-        let counts = [
-            output::count(state.runs_started, "node run"),
-            output::count(outcome.tool_calls, "tool call"),
-            output::count(outcome.errors, "error"),
-        ];
-        if let Some(failure) = &state.failure {
-            let failure = output::safe_lines(&failure.to_string());
-            output::eprint(&format!("{}: {failure}\n", paint(color, ERROR, "error")));
-        }
-        if quiet {
-            return;
-        }
-        let took = seconds(state.updated_at.since(state.created_at));
-        output::eprint(&format!(
-            "{} is {status}: {}, {took} from first to last\n",
-            state.id,
-            counts.join(", ")
-        ));
-        let running = state.status == Status::Running;
-        if outcome.waits_for.is_empty() && !running {
-            return;
-        }
-        let names: Vec<String> = outcome.waits_for.iter().map(|name| safe(name).into_owned()).collect();
-        let mut text = String::new();
-        if !names.is_empty() {
-            text.push_str(&format!("Nothing in the workflow sends {}. ", names.join(" or ")));
-        }
-        match &self.store {
-            Some(store) => {
-                let signal = outcome
-                    .waits_for
-                    .first()
-                    .map_or("SIGNAL".into(), |name| shell_word(name));
-                let tools = self
-                    .tools
-                    .paths
-                    .iter()
-                    .map(|path| format!(" --tools {}", shell_path(path)));
-                let command = format!(
-                    "soe signal {} {signal} --store {}{}",
-                    state.id,
-                    shell_path(store),
-                    tools.collect::<String>()
-                );
-                text.push_str(&format!("To go on:\n  {command}\n"));
-            }
-            None => text.push_str("With --store, the execution is kept, and `soe signal` goes on with it.\n"),
-        }
-        output::eprint(&text);
-    }
 }
 
 /// The checked configuration; `None` if it has errors, which are shown then.
@@ -287,7 +177,7 @@ fn refuse_as_json(json: bool, result: anyhow::Result<u8>) -> anyhow::Result<u8> 
     if let (true, Err(error)) = (json, &result)
         && !error.is::<Usage>()
     {
-        let about = error.downcast_ref::<soe_core::runtime::EngineError>();
+        let about = error.downcast_ref::<EngineError>();
         let execution = about.and_then(|error| error.execution());
         let started = about.is_some_and(|error| *error.kind() != EngineErrorKind::Refused);
         let refusal = Refusal {
@@ -299,16 +189,6 @@ fn refuse_as_json(json: bool, result: anyhow::Result<u8>) -> anyhow::Result<u8> 
         output::print(&output::json_line(&refusal)?)?;
     }
     result
-}
-
-fn engine(tools: &Loaded, store: Option<&Path>) -> anyhow::Result<Engine> {
-    let mut builder = Engine::builder().tools(tools.registry.clone());
-    if let Some(folder) = store {
-        let backends =
-            Backends::file(folder).with_context(|| format!("the store {} can't be used", folder.display()))?;
-        builder = builder.backends(backends);
-    }
-    Ok(builder.build()?)
 }
 
 fn workflow_name(config: &Config, wanted: Option<&str>) -> anyhow::Result<String> {
@@ -337,9 +217,6 @@ fn context(args: &Run) -> anyhow::Result<Map<String, Value>> {
         return Ok(Map::new());
     };
     let text = match given.strip_prefix('@') {
-        Some("-") if args.file == Path::new("-") => {
-            return Err(Usage("stdin can't be both the workflow and the context".to_owned()).into());
-        }
         Some(file) => Source::read(Path::new(file))?.text,
         None => given.clone(),
     };
@@ -396,24 +273,11 @@ fn warn_unheard(workflow: &Workflow, signals: &[String], log: &mut Log, session:
     log.note(&format!("{}: {text}", paint(session.colors.stderr, WARNING, "warning")));
 }
 
-/// The workflow that an execution runs, as its registry is now.
-async fn current_workflow(
-    engine: &Engine,
-    state: &ExecutionState,
-) -> anyhow::Result<Option<(Arc<Registry>, Arc<Workflow>)>> {
-    let Some(document) = engine.backends().workflows().registry(&state.registry).await? else {
-        return Ok(None);
-    };
-    let registry = Arc::new(Registry::from_document(document.workflows.clone())?);
-    let workflow = registry.workflows.get(&state.workflow).cloned();
-    Ok(workflow.map(|workflow| (registry, workflow)))
-}
-
 /// A stored workflow runs with the tools that this command has: they must be there.
 fn check_tools(workflow: &Workflow, tools: &Loaded) -> anyhow::Result<()> {
     let specs = tools.registry.specs();
     let missing = workflow.nodes.values().filter_map(|node| match &node.kind {
-        soe_core::config::NodeKind::Tool(tool) if !specs.contains(&tool.tool) => Some(tool.tool.as_ref()),
+        NodeKind::Tool(tool) if !specs.contains(&tool.tool) => Some(tool.tool.as_ref()),
         _ => None,
     });
     let missing: std::collections::BTreeSet<&str> = missing.collect();

@@ -1,5 +1,5 @@
 //! `soe validate`, as people and scripts see it.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 

@@ -216,13 +216,16 @@ impl CommandTool {
 }
 
 impl Argument {
-    /// `{name}` is a placeholder, `{{name}}` is the text `{name}`; other braces are text.
+    /// `{name}` is a placeholder, `{{name}}` is the text `{name}`; other braces are text, and `${name}` is the shell's.
     pub(super) fn parse(text: &str) -> Self {
         let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);
         while let Some(at) = rest.find('{') {
             literal.push_str(&rest[..at]);
             rest = &rest[at..];
-            if let Some(name) = rest.strip_prefix("{{").and_then(name_before_brace)
+            if literal.ends_with('$') {
+                literal.push('{');
+                rest = &rest[1..];
+            } else if let Some(name) = rest.strip_prefix("{{").and_then(name_before_brace)
                 && rest[2 + name.len()..].starts_with("}}")
             {
                 literal.push_str(&rest[1..name.len() + 3]);
@@ -323,6 +326,8 @@ mod tests {
             "{print $1}",
             "{}",
             "{ name }",
+            "${name}",
+            "${n-x}",
             "{\"name\": 1}",
             "{",
             "{name",

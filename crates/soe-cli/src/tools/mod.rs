@@ -1,6 +1,7 @@
 //! Tools that are commands: described in a tools file, run as processes of their own.
 
 mod command;
+mod fields;
 mod file;
 mod parameters;
 mod position;

@@ -1,7 +1,8 @@
 //! Runs the real binary in a folder of its own.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -137,15 +138,20 @@ pub(crate) fn wait(mut child: Child) -> Done {
     child.wait_with_output().unwrap().into()
 }
 
-/// Reads stdout until a line has `text` in it.
-pub(crate) fn read_until(child: &mut Child, text: &str) {
-    let mut lines = BufReader::new(child.stdout.as_mut().unwrap());
-    let mut line = String::new();
-    while lines.read_line(&mut line).unwrap() > 0 {
-        if line.contains(text) {
-            return;
-        }
-        line.clear();
+/// Waits until a process has ended. One that nobody has waited for yet has ended too.
+pub(crate) fn wait_for_death(id: &str) {
+    let start = Instant::now();
+    while is_alive(id) {
+        assert!(start.elapsed() < PATIENCE, "process {id} is still there");
+        std::thread::sleep(Duration::from_millis(5));
     }
-    panic!("{text:?} never comes");
+}
+
+fn is_alive(id: &str) -> bool {
+    let listed = Command::new("ps")
+        .args(["-o", "stat=", "-p", id.trim()])
+        .output()
+        .unwrap();
+    let state = String::from_utf8(listed.stdout).unwrap();
+    !state.trim().is_empty() && !state.trim().starts_with('Z')
 }
