@@ -89,7 +89,7 @@ impl Log {
         if !self.progress || !self.running.values().any(|run| long(&run)) {
             return;
         }
-        let entry = |run: &Running| format!("{} ({})", run.what, seconds(round(run.since.elapsed())));
+        let entry = |run: &Running| format!("{} ({})", run.what, run_time(run.since.elapsed()));
         let entries: Vec<String> = self.running.values().filter(long).map(entry).collect();
         let text = brief(&format!("running {}", entries.join(", ")), width().saturating_sub(4));
         self.shown = true;
@@ -254,8 +254,11 @@ fn names(signals: &[Arc<str>]) -> String {
 }
 
 /// Whole seconds: the line isn't a stopwatch.
-fn round(duration: Duration) -> Duration {
-    Duration::from_secs(duration.as_secs())
+fn run_time(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..=59 => format!("{seconds} s"),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
 }
 
 /// The columns of the terminal.
