@@ -1,0 +1,154 @@
+//! An execution that is followed to its end, with what that needs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use soe_backends::{Backends, ExecutionId, ExecutionState, Status};
+use soe_core::config::{Registry, Workflow};
+use soe_core::runtime::{Engine, EventStream};
+
+use crate::Colors;
+use crate::args::Format;
+use crate::awaited::awaited;
+use crate::follow::{End, Follower};
+use crate::interrupt::Interrupts;
+use crate::log::{Log, Mode};
+use crate::output::{self, ERROR, GOOD, WARNING, paint, safe, seconds, shell_path, shell_word};
+use crate::stored::Outcome;
+use crate::tools::Loaded;
+
+/// What both commands need while an execution goes on.
+pub(crate) struct Session {
+    pub(crate) engine: Engine,
+    pub(crate) tools: Loaded,
+    pub(crate) store: Option<PathBuf>,
+    pub(crate) format: Format,
+    pub(crate) colors: Colors,
+    pub(crate) interrupts: Interrupts,
+}
+
+impl Session {
+    /// The log of an execution whose next event is number `next`; `traces` says that others write to stderr too.
+    pub(crate) fn log(&self, traces: bool, next: u64) -> Log {
+        let mode = match (self.format.json, self.format.quiet) {
+            (true, false) => Mode::Json,
+            (_, true) => Mode::Quiet,
+            (false, false) => Mode::Lines,
+        };
+        Log::new(mode, self.colors.stderr, traces, next)
+    }
+
+    /// Follows the execution and prints how it ended. Gives the exit code.
+    pub(crate) async fn follow(mut self, id: &ExecutionId, events: EventStream, mut log: Log) -> anyhow::Result<u8> {
+        let follower = Follower {
+            engine: &self.engine,
+            log: &mut log,
+            interrupts: &mut self.interrupts,
+            is_stored: self.store.is_some(),
+        };
+        let End { state, interrupted } = follower.follow(id, events).await?;
+        log.clear();
+        let workflow = current_workflow(&self.engine, &state).await?;
+        let waits_for = match (&workflow, state.status) {
+            (Some(workflow), Status::Rested | Status::Prepared | Status::Running) => {
+                awaited(workflow, &self.tools.registry.specs(), &state)
+            }
+            _ => Vec::new(),
+        };
+        let outcome = Outcome::new(&state, waits_for);
+        if self.format.json {
+            output::print(&output::json_line(&outcome)?)?;
+        } else {
+            output::print(&output::json_pretty(&outcome.context)?)?;
+            self.explain(&outcome, &state);
+        }
+        Ok(match (interrupted, state.status) {
+            // It was over before the interruption came.
+            (Some(_), Status::Rested) | (None, Status::Rested | Status::Prepared) => 0,
+            (Some(code), Status::Running | Status::Cancelled) => code,
+            _ => 1,
+        })
+    }
+
+    /// Says on stderr how it ended, and how to go on.
+    fn explain(&self, outcome: &Outcome, state: &ExecutionState) {
+        let color = self.colors.stderr;
+        let quiet = self.format.quiet;
+        let style = match state.status {
+            Status::Failed | Status::Suspended => ERROR,
+            Status::Cancelled | Status::Running => WARNING,
+            _ => GOOD,
+        };
+        let status = paint(color, style, state.status);
+        let counts = [
+            output::count(state.runs_started, "node run"),
+            output::count(outcome.tool_calls, "tool call"),
+            output::count(outcome.errors, "error"),
+        ];
+        if let Some(failure) = &state.failure {
+            let failure = output::safe_lines(&failure.to_string());
+            output::eprint(&format!("{}: {failure}\n", paint(color, ERROR, "error")));
+        }
+        if quiet {
+            return;
+        }
+        let took = seconds(state.updated_at.since(state.created_at));
+        output::eprint(&format!(
+            "{} is {status}: {}, {took} from first to last\n",
+            state.id,
+            counts.join(", ")
+        ));
+        let running = state.status == Status::Running;
+        if outcome.waits_for.is_empty() && !running {
+            return;
+        }
+        let names: Vec<String> = outcome.waits_for.iter().map(|name| safe(name).into_owned()).collect();
+        let mut text = String::new();
+        if !names.is_empty() {
+            text.push_str(&format!("Nothing in the workflow sends {}. ", names.join(" or ")));
+        }
+        match &self.store {
+            Some(store) => {
+                let signal = outcome
+                    .waits_for
+                    .first()
+                    .map_or("SIGNAL".into(), |name| shell_word(name));
+                let tools = self
+                    .tools
+                    .paths
+                    .iter()
+                    .map(|path| format!(" --tools {}", shell_path(path)));
+                let command = format!(
+                    "soe signal {} {signal} --store {}{}",
+                    state.id,
+                    shell_path(store),
+                    tools.collect::<String>()
+                );
+                text.push_str(&format!("To go on:\n  {command}\n"));
+            }
+            None => text.push_str("With --store, the execution is kept, and `soe signal` goes on with it.\n"),
+        }
+        output::eprint(&text);
+    }
+}
+
+/// An engine with these tools, and the store in a folder if one is given.
+pub(crate) fn engine(tools: &Loaded, store: Option<&Path>) -> anyhow::Result<Engine> {
+    let mut builder = Engine::builder().tools(tools.registry.clone());
+    if let Some(folder) = store {
+        let backends =
+            Backends::file(folder).with_context(|| format!("the store {} can't be used", folder.display()))?;
+        builder = builder.backends(backends);
+    }
+    Ok(builder.build()?)
+}
+
+/// The workflow that an execution runs, as its registry is now.
+pub(crate) async fn current_workflow(engine: &Engine, state: &ExecutionState) -> anyhow::Result<Option<Arc<Workflow>>> {
+    let Some(document) = engine.backends().workflows().registry(&state.registry).await? else {
+        return Ok(None);
+    };
+    let registry = Registry::from_document(document.workflows.clone())?;
+    Ok(registry.workflows.get(&state.workflow).cloned())
+}
