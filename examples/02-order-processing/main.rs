@@ -44,11 +44,7 @@ async fn main() -> anyhow::Result<()> {
         println!("{}", report(&execution.context().await?));
     }
 
-    println!(
-        "cups left: {}, teapots left: {}",
-        shop.stock("cup"),
-        shop.stock("teapot")
-    );
+    println!("left: {} teapots, {} cups", shop.stock("teapot"), shop.stock("cup"));
     Ok(())
 }
 

@@ -172,11 +172,6 @@ async fn charge_card(args: ChargeArgs, context: ToolContext) -> Result<Payment, 
 }
 
 async fn ship(args: ShipArgs, _: ToolContext) -> Result<Parcel, ToolError> {
-    let tracking = format!(
-        "{} to {} (parcel {})",
-        args.note,
-        args.customer,
-        context.run_id().number
-    );
+    let tracking = format!("{} on the way to {}", args.note, args.customer);
     Ok(Parcel { tracking })
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use soe_backends::{Backends, ExecutionId};
+use soe_backends::{Backends, ExecutionId, Value};
 use soe_core::config::Config;
 use soe_core::runtime::{Engine, Orchestration};
 use soe_core::tools::tool_fn;
@@ -90,7 +90,7 @@ async fn main() -> anyhow::Result<()> {
 
     let context = engine.context(&id).await?;
     let signals = &context.operational.signals;
-    match context.value("payment") {
+    match context.value("payment").and_then(Value::as_str) {
         Some(payment) => println!("{id}: paid ({payment})"),
         None if signals.contains("CLOSED_UNPAID") => println!("{id}: rejected"),
         None => println!("{id}: waits for a decision"),
