@@ -121,6 +121,9 @@ impl Backends {
     /// # Errors
     /// As [`ContextBackend::commit`]. An error of a separate telemetry store comes after the commits are stored.
     pub async fn commit(&self, mut commits: Vec<Commit>) -> Result<(), BackendError> {
+        if commits.is_empty() {
+            return Ok(());
+        }
         if self.0.sections == Sections::ALL {
             return self.0.context.commit(commits).await;
         }
@@ -130,9 +133,10 @@ impl Backends {
         let (Some(execution), false) = (commits.first().map(|c| c.execution.clone()), self.0.sections.events) else {
             return self.0.context.commit(commits).await;
         };
+        // They stay in the commits too: the state counts them.
         let events: Vec<_> = commits
-            .iter_mut()
-            .flat_map(|commit| std::mem::take(&mut commit.events))
+            .iter()
+            .flat_map(|commit| commit.events.iter().cloned())
             .collect();
         self.0.context.commit(commits).await?;
         match self.telemetry() {

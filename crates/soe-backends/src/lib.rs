@@ -12,6 +12,8 @@
 mod backends;
 mod collections;
 mod commit;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod context;
 mod error;
 mod event;

@@ -332,3 +332,75 @@ struct EngineHead {
     created_at: Timestamp,
     updated_at: Timestamp,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Change, Commit, Genesis, Limits, RegistryId, Schedule, Value};
+
+    fn state() -> ExecutionState {
+        let id = ExecutionId::new("a").unwrap();
+        let genesis = Genesis {
+            workflow: "w".into(),
+            registry: RegistryId::from_digest([1; 32]),
+            main_execution_id: id.clone(),
+            parent: None,
+            schedule: Schedule::Concurrent,
+            limits: Limits::default().into(),
+            fields: vec![("kept".into(), [Value::from(1_i64)].into_iter().collect())],
+            context_bytes: 0,
+        };
+        let commit = Commit {
+            execution: id,
+            version: 1,
+            at: Timestamp::from_micros(0),
+            changes: vec![
+                Change::Created(Box::new(genesis)),
+                Change::Broadcast(["A".into(), "B".into()].into()),
+            ],
+            registry: None,
+            definitions: None,
+            events: Vec::new(),
+        };
+        ExecutionState::create(&commit).unwrap()
+    }
+
+    fn round_trip(state: &ExecutionState) -> (String, ExecutionState) {
+        let content = encode(state, &[], "t").unwrap();
+        let stored = decode(&content, Path::new("a.json"), &state.id).unwrap();
+        (String::from_utf8(content).unwrap(), stored.state)
+    }
+
+    #[test]
+    fn a_snapshot_that_the_present_does_not_begin_with_is_stored_in_full() {
+        let mut state = state();
+        let mut then = state.context.clone();
+        then.append(&"replaced".into(), Value::from("before"));
+        then.operational.signals = ["B".into()].into_iter().collect();
+        then.parent = Some(Arc::new(ParentInfo {
+            parent_execution_id: state.id.clone(),
+            main_execution_id: state.id.clone(),
+            signals_to_parent: Vec::new(),
+            context_updates_to_parent: Vec::new(),
+        }));
+        state.snapshots.insert(1, then);
+        state.snapshots.insert(2, state.context.clone());
+        state.context.append(&"replaced".into(), Value::from("after"));
+        state.context.append(&"kept".into(), Value::Null);
+        let (content, read) = round_trip(&state);
+        assert_eq!(read, state);
+        let content: Json = serde_json::from_str(&content).unwrap();
+        let snapshots = &content["__engine__"]["snapshots"];
+        assert_eq!(snapshots[0]["fields"], json!({"kept": 1, "replaced": ["before"]}));
+        assert_eq!(snapshots[1]["fields"], json!({"kept": 1}));
+        assert_eq!(snapshots[1]["operational"]["signals"], json!(2));
+    }
+
+    #[test]
+    fn a_reserved_name_is_refused() {
+        let mut state = state();
+        state.context.append(&ENGINE.into(), Value::Null);
+        let error = encode(&state, &[], "t").unwrap_err();
+        assert_eq!(error.kind(), BackendErrorKind::Unsupported);
+    }
+}

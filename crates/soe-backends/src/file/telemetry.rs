@@ -65,10 +65,6 @@ impl Inner {
             .map_err(|error| failed("open", &path, error))?;
         let end = find_end(&mut file, &path)?;
         let lines = lines(events, end.next_seq)?;
-        let length = file.metadata().map_err(|error| failed("read", &path, error))?.len();
-        if lines.is_empty() && length == end.length {
-            return Ok(());
-        }
         write_lines(&mut file, &end, &lines, self.durability).map_err(|error| failed("append to", &path, error))?;
         if is_new && self.durability == Durability::Full {
             disk::sync_folder(&path)?;
@@ -88,8 +84,11 @@ fn lines(events: &[Event], from: u64) -> Result<Vec<u8>, BackendError> {
     Ok(lines)
 }
 
+/// Syncs also if there is nothing to write: whoever wrote it may have died before it was durable.
 fn write_lines(file: &mut File, end: &End, lines: &[u8], durability: Durability) -> io::Result<()> {
-    file.set_len(end.length)?;
+    if file.metadata()?.len() > end.length {
+        file.set_len(end.length)?;
+    }
     file.seek(SeekFrom::Start(end.length))?;
     if let Err(error) = file.write_all(lines) {
         // Half a line would be cut off by the next append as well.

@@ -13,15 +13,16 @@ use crate::{BackendError, ExecutionId, RegistryDocument, RegistryId};
 impl Inner {
     pub(super) fn put_registry(&self, registry: &RegistryDocument) -> Result<(), BackendError> {
         let path = self.layout.registry(&registry.id);
-        if path.exists() {
-            return Ok(());
-        }
         let content = pretty(&registry.workflows)?;
         let _lock = Lock::take(&self.layout.registries_lock())?;
-        if path.exists() {
-            return Ok(());
+        if !path.exists() {
+            Staged::replace(path.clone(), &content, self.durability)?.publish(self.durability)?;
+            protect(&path);
+        } else if self.durability == Durability::Full {
+            // Whoever made it may have died before it was durable.
+            disk::sync_folder(&path)?;
         }
-        Staged::replace(path, &content, self.durability)?.publish(self.durability)
+        Ok(())
     }
 
     pub(super) fn registry(&self, id: &RegistryId) -> Result<Option<Arc<RegistryDocument>>, BackendError> {
@@ -55,8 +56,11 @@ impl Inner {
     /// Shows people what an execution uses. Not synced: the state says it too. The caller holds the lock.
     pub(super) fn show(&self, id: &ExecutionId, registry: &RegistryId, workflow: &str) -> Result<(), BackendError> {
         let stored = self.layout.registry(registry);
+        let shown = self.layout.current_workflows(id);
         if stored.exists() {
-            link(&stored, &self.layout.current_workflows(id))?;
+            link(&stored, &shown)?;
+        } else {
+            Staged::remove(shown).publish(Durability::Relaxed)?;
         }
         Staged::replace(self.layout.current_name(id), workflow.as_bytes(), Durability::Relaxed)?
             .publish(Durability::Relaxed)
@@ -74,4 +78,16 @@ fn link(original: &Path, target: &Path) -> Result<(), BackendError> {
     // Renaming a name to another name of the same file leaves both.
     let _ = fs::remove_file(&temporary);
     renamed
+}
+
+/// Keeps people from editing what they believe to be the workflows of one execution.
+fn protect(registry: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        // Only a precaution: nothing is lost without it.
+        let _ = fs::set_permissions(registry, fs::Permissions::from_mode(0o444));
+    }
+    #[cfg(not(unix))]
+    let _ = registry;
 }

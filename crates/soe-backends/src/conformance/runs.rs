@@ -1,0 +1,174 @@
+//! Checks of what a state says of work that is not done: runs, snapshots, stack, pending batches, status, limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fixture::{Must, Writer, appended, broadcast, dispatched, frame};
+use super::{Factory, Finding, Outcome, ensure};
+use crate::{Backends, Change, Context, ExecutionState, Failure, Limits, Progress, Status, Value};
+
+/// Contexts of runs in flight.
+pub async fn snapshots(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let mut writer = Writer::create(&backends, "snapshots").await?;
+    writer
+        .commit(vec![
+            broadcast(&["GO"]),
+            appended("a", 1_i64),
+            dispatched(1, 2),
+            dispatched(2, 2),
+        ])
+        .await?;
+    let second = load(&backends, &writer).await?.context;
+    writer
+        .commit(vec![appended("a", 2_i64), appended("b", "new"), dispatched(3, 3)])
+        .await?;
+    let third = load(&backends, &writer).await?.context;
+    for number in 4..20_u64 {
+        writer
+            .commit(vec![appended("a", number), broadcast(&["AGAIN"])])
+            .await?;
+    }
+    writer.verify("with runs in flight").await?;
+    kept(&backends, &writer, &[(2, &second), (3, &third)]).await?;
+    ensure!(
+        second.value("b").is_none() && third.value("a") == Some(&Value::from(2_i64)),
+        "a held context changed"
+    );
+
+    writer.commit(vec![Change::Finished { run: 2 }]).await?;
+    kept(&backends, &writer, &[(2, &second), (3, &third)]).await?;
+    writer
+        .commit(vec![Change::Finished { run: 1 }, appended("a", Value::Null)])
+        .await?;
+    kept(&backends, &writer, &[(3, &third)]).await?;
+    writer.commit(vec![Change::Finished { run: 3 }]).await?;
+    kept(&backends, &writer, &[]).await?;
+    writer.verify("after the last run").await
+}
+
+async fn load(backends: &Backends, writer: &Writer<'_>) -> Result<ExecutionState, Finding> {
+    let state = backends.context().load(&writer.id).await.must("loading")?;
+    state.ok_or_else(|| Finding::Violated("the execution is missing".to_owned()))
+}
+
+async fn kept(backends: &Backends, writer: &Writer<'_>, expected: &[(u64, &Context)]) -> Outcome {
+    let state = load(backends, writer).await?;
+    let (found, wanted): (Vec<_>, Vec<_>) = (
+        state.snapshots.keys().collect(),
+        expected.iter().map(|(v, _)| v).collect(),
+    );
+    ensure!(
+        found == wanted,
+        "there are contexts of the commits {found:?} instead of {wanted:?}"
+    );
+    for (version, context) in expected {
+        let same = state.snapshots.get(version) == Some(*context);
+        ensure!(
+            same,
+            "the context of commit {version} is not as it was then: {:?}",
+            state.snapshots.get(version)
+        );
+    }
+    Ok(())
+}
+
+/// Progress of runs.
+pub async fn progress(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let mut writer = Writer::create(&backends, "progress").await?;
+    writer
+        .commit((1..=30).map(|number| dispatched(number, 2)).collect())
+        .await?;
+    writer.verify("with 30 runs in flight").await?;
+    for attempt in 2..5 {
+        writer
+            .commit(vec![
+                Change::Progressed {
+                    run: 7,
+                    progress: Progress::Tool { attempt },
+                },
+                Change::Error,
+            ])
+            .await?;
+    }
+    writer
+        .commit(
+            (1..=29)
+                .filter(|run| *run != 7)
+                .map(|run| Change::Finished { run })
+                .collect(),
+        )
+        .await?;
+    writer.verify("after three attempts").await
+}
+
+/// The rest of a cascade.
+pub async fn stack_and_pending(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let mut writer = Writer::create(&backends, "stack").await?;
+    let accepted = |signals: &[&str]| Change::Accepted(signals.iter().map(|signal| Arc::from(*signal)).collect());
+    writer
+        .commit(vec![
+            Change::Stack(vec![frame(1), frame(0), frame(7)]),
+            accepted(&["X", "Y"]),
+            accepted(&[]),
+        ])
+        .await?;
+    writer.commit(vec![accepted(&["Z"])]).await?;
+    writer.verify("with a stack and accepted batches").await?;
+    writer
+        .commit(vec![Change::TakenUp, Change::Stack(vec![frame(3)])])
+        .await?;
+    writer.verify("after a batch was taken up").await?;
+    writer
+        .commit(vec![Change::TakenUp, Change::TakenUp, Change::Stack(Vec::new())])
+        .await?;
+    writer.verify("when nothing is left").await
+}
+
+/// Statuses and failures.
+pub async fn statuses(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let mut writer = Writer::create(&backends, "statuses").await?;
+    let failure = |node: Option<&str>, limit: Option<&str>| {
+        Some(Failure {
+            message: "it \"broke\"\nbadly".to_owned(),
+            node: node.map(Arc::from),
+            limit: limit.map(Arc::from),
+        })
+    };
+    let steps = [
+        (Status::Prepared, None),
+        (Status::Running, None),
+        (Status::Failed, failure(Some("summarize"), None)),
+        (Status::Running, None),
+        (Status::Failed, failure(None, Some("llm_calls"))),
+        (Status::Suspended, failure(None, None)),
+        (Status::Rested, None),
+        (Status::Cancelled, failure(Some(""), None)),
+    ];
+    for (status, failure) in steps {
+        writer.commit(vec![Change::Status { status, failure }]).await?;
+        writer.verify(&format!("with status {status}")).await?;
+    }
+    Ok(())
+}
+
+/// Limits of every kind.
+pub async fn limits(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let mut writer = Writer::create(&backends, "limits").await?;
+    let limits = Limits {
+        broadcasts: u64::from(u32::MAX) + 1,
+        llm_calls: Some(0),
+        tokens: Some(i64::MAX as u64),
+        active_time: Some(Duration::new(3600, 1)),
+        ..Limits::default()
+    };
+    for limits in [limits, Limits::default()] {
+        writer.commit(vec![Change::Limits(Arc::new(limits))]).await?;
+        writer.verify("with other limits").await?;
+    }
+    Ok(())
+}

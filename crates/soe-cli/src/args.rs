@@ -1,0 +1,247 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+use soe_backends::{ExecutionId, Schedule, Status};
+
+use crate::output::ColorChoice;
+
+/// Validates and runs SOE workflows.
+#[derive(Debug, Parser)]
+#[command(name = "soe", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Says more about what the engine does, on stderr; twice for details, three times for everything. RUST_LOG overrides it
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorChoice,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Checks workflow files and tools files, and says everything that is wrong or looks wrong
+    Validate(Validate),
+    /// Runs a workflow, shows what happens, and prints the final context
+    Run(Box<Run>),
+    /// Sends signals to a stored execution and follows it until it rests
+    Signal(SendSignal),
+    /// Shows a stored execution: where it stands, and its context
+    Show(Show),
+    /// Lists the stored executions, newest first
+    List(List),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Validate {
+    /// Workflow files; `tools.yaml` and `*.tools.yaml` are checked as tools files; `-` is stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) tools: Tools,
+
+    /// A signal that is sent from outside, such as START: with it, triggers that nothing sends get a warning
+    #[arg(long = "signal", value_name = "SIGNAL", value_parser = non_empty)]
+    pub(crate) signals: Vec<String>,
+
+    /// Warnings are failures too
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// Prints the problems as one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The workflow file; `-` is stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// The workflow to run; not needed if the file has only one
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) workflow: Option<String>,
+
+    /// A signal to start with, START if none is given; several make one batch
+    #[arg(short, long = "signal", value_name = "SIGNAL", value_parser = non_empty)]
+    pub(crate) signals: Vec<String>,
+
+    /// The initial context: a JSON object, `@FILE` for one in a file, `@-` for stdin
+    #[arg(short, long, value_name = "JSON|@FILE")]
+    pub(crate) context: Option<String>,
+
+    /// Appends a value to a field of the initial context: JSON if it is JSON, else text
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = field)]
+    pub(crate) set: Vec<(String, Value)>,
+
+    /// Keeps the execution as files in a folder, so that `soe signal` can go on with it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+
+    /// The order in which nodes run
+    #[arg(long, value_name = "ORDER", default_value = "concurrent")]
+    pub(crate) schedule: ScheduleChoice,
+
+    /// The execution's id; without it, one is made
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<ExecutionId>,
+
+    /// A limit, such as `runs=1000` or `active_time=30s`
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) limits: Vec<(String, String)>,
+
+    #[command(flatten)]
+    pub(crate) tools: Tools,
+
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendSignal {
+    /// The execution's id
+    #[arg(value_name = "ID")]
+    pub(crate) id: ExecutionId,
+
+    /// The signals, sent as one batch
+    #[arg(required = true, value_name = "SIGNAL", value_parser = non_empty)]
+    pub(crate) signals: Vec<String>,
+
+    /// The folder that the execution is stored in
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// A file of tools, as the workflow was run with
+    #[arg(long = "tools", value_name = "FILE")]
+    pub(crate) tools: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The execution's id
+    #[arg(value_name = "ID")]
+    pub(crate) id: ExecutionId,
+
+    /// The folder that it is stored in
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// Shows every value that a field had, not only the current one
+    #[arg(long)]
+    pub(crate) history: bool,
+
+    /// Prints one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// The folder that the executions are stored in
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// Only those of this status
+    #[arg(long, value_name = "STATUS", value_parser = status)]
+    pub(crate) status: Option<Status>,
+
+    /// Prints one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which tools there are.
+#[derive(Debug, Args)]
+pub(crate) struct Tools {
+    /// A file of tools; without it, `tools.yaml` beside the workflow file, if there is one
+    #[arg(id = "tools", long = "tools", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// How an execution is shown.
+#[derive(Debug, Args)]
+pub(crate) struct Format {
+    /// Prints one JSON object a line: the events, then the result
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Shows the result only, not what happens
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ScheduleChoice {
+    /// Everything that can run at the same time does
+    Concurrent,
+    /// One node at a time, in the same order each time
+    DepthFirst,
+}
+
+impl From<ScheduleChoice> for Schedule {
+    fn from(choice: ScheduleChoice) -> Self {
+        match choice {
+            ScheduleChoice::Concurrent => Schedule::Concurrent,
+            ScheduleChoice::DepthFirst => Schedule::DepthFirst,
+        }
+    }
+}
+
+fn non_empty(text: &str) -> Result<String, String> {
+    match text.is_empty() {
+        true => Err("a signal has a name".into()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a name, '=' and a value are expected".into()),
+    }
+}
+
+fn field(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = pair(text)?;
+    let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
+    Ok((name, value))
+}
+
+fn status(text: &str) -> Result<Status, String> {
+    serde_json::from_value(Value::String(text.to_owned()))
+        .map_err(|_| "one of prepared, running, rested, failed, suspended, cancelled is expected".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_of_fields_are_json_or_text() {
+        assert_eq!(field("n=5"), Ok(("n".into(), json!(5))));
+        assert_eq!(field("name=Ada"), Ok(("name".into(), json!("Ada"))));
+        assert_eq!(field("zip=\"007\""), Ok(("zip".into(), json!("007"))));
+        assert_eq!(field("query=a=b"), Ok(("query".into(), json!("a=b"))));
+        assert_eq!(field("empty="), Ok(("empty".into(), json!(""))));
+        assert!(field("n").is_err() && field("=1").is_err());
+    }
+}

@@ -1,0 +1,430 @@
+//! `soe run` and `soe signal`
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status};
+use soe_core::config::{Config, Registry, ValidateOptions, Workflow};
+use soe_core::runtime::{Engine, EngineErrorKind, EventStream, Orchestration};
+
+use crate::args::{Format, Run, SendSignal};
+use crate::awaited::{awaited, triggers};
+use crate::follow::{End, Follower};
+use crate::interrupt::Interrupts;
+use crate::log::{Log, Mode};
+use crate::output::{self, ERROR, GOOD, WARNING, paint, safe, seconds, shell_path, shell_word};
+use crate::problems::{Problem, Source, render};
+use crate::stored::{self, Outcome};
+use crate::tools::Loaded;
+use crate::{Colors, Usage, tools};
+
+/// The signal that starts a workflow if no other is given.
+const START: &str = "START";
+
+/// The last line of `--json` when nothing was started.
+#[derive(Serialize)]
+struct Refusal<'r> {
+    execution: Option<&'r str>,
+    status: &'static str,
+    error: String,
+    diagnostics: &'r [Problem],
+}
+
+/// What both commands need while an execution goes on.
+struct Session {
+    engine: Engine,
+    tools: Loaded,
+    store: Option<PathBuf>,
+    format: Format,
+    colors: Colors,
+    interrupts: Interrupts,
+}
+
+/// Runs a workflow from its start. Gives the exit code.
+pub(crate) async fn run(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
+    let json = args.format.json;
+    let refused = refuse_as_json(json, start(args, colors, traces).await)?;
+    Ok(refused)
+}
+
+async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
+    let interrupts = Interrupts::new()?;
+    let source = Source::read(&args.file)?;
+    let tools = tools::load(&tools::files_for(&args.tools.files, &source))?;
+    let Some(config) = configuration(&source, &tools, &args.format, colors)? else {
+        return Ok(1);
+    };
+    let name = workflow_name(&config, args.workflow.as_deref())?;
+    let signals = match args.signals.is_empty() {
+        true => vec![START.to_owned()],
+        false => args.signals.clone(),
+    };
+    let workflow = config.workflow(&name)?.clone();
+    let mut orchestration = Orchestration::new(config.clone(), name)
+        .signals(signals.iter().map(String::as_str))
+        .context(context(&args)?)
+        .schedule(args.schedule.into())
+        .limits(limits(&args.limits)?);
+    for (field, value) in &args.set {
+        orchestration = orchestration.field(field.as_str(), value.clone());
+    }
+    if let Some(id) = args.id {
+        orchestration = orchestration.id(id);
+    }
+    let session = Session {
+        engine: engine(&tools, args.store.as_deref())?,
+        tools,
+        store: args.store,
+        format: args.format,
+        colors,
+        interrupts,
+    };
+    let mut log = session.log(traces, 0);
+    warn_unheard(&workflow, &signals, &mut log, &session);
+    let execution = session.engine.start(orchestration).await?;
+    let events = execution.events();
+    session.follow(execution.id(), events, log).await
+}
+
+/// Goes on with a stored execution. Gives the exit code.
+pub(crate) async fn signal(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result<u8> {
+    let json = args.format.json;
+    refuse_as_json(json, go_on(args, colors, traces).await)
+}
+
+async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result<u8> {
+    let interrupts = Interrupts::new()?;
+    stored::check_store(&args.store)?;
+    let tools = tools::load(&args.tools)?;
+    if !tools.is_usable() {
+        show_problems(&tools.files, None, &args.format, colors)?;
+        return Ok(1);
+    }
+    let engine = engine(&tools, Some(&args.store))?;
+    let state = engine.state(&args.id).await?;
+    if let Some((_, workflow)) = current_workflow(&engine, &state).await? {
+        check_tools(&workflow, &tools)?;
+    }
+    let session = Session {
+        engine,
+        tools,
+        store: Some(args.store),
+        format: args.format,
+        colors,
+        interrupts,
+    };
+    let mut log = session.log(traces, state.next_event);
+    if state.status == Status::Running && !session.format.quiet {
+        let text = "it was left running: what was in flight is done again. If another process still runs it, one of both fails";
+        log.note(&format!("{}: {text}", paint(colors.stderr, WARNING, "note")));
+    }
+    let events = session.engine.events_from(&args.id, state.next_event);
+    session.engine.broadcast_signals(&args.id, args.signals).await?;
+    session.follow(&args.id, events, log).await
+}
+
+impl Session {
+    fn log(&self, traces: bool, next: u64) -> Log {
+        let mode = match (self.format.json, self.format.quiet) {
+            (true, false) => Mode::Json,
+            (_, true) => Mode::Quiet,
+            (false, false) => Mode::Lines,
+        };
+        Log::new(mode, self.colors.stderr, traces, next)
+    }
+
+    /// Follows the execution and prints how it ended. Gives the exit code.
+    async fn follow(mut self, id: &ExecutionId, events: EventStream, mut log: Log) -> anyhow::Result<u8> {
+        let follower = Follower {
+            engine: &self.engine,
+            log: &mut log,
+            interrupts: &mut self.interrupts,
+            is_stored: self.store.is_some(),
+        };
+        let End { state, interrupted } = follower.follow(id, events).await?;
+        log.clear();
+        let Some(state) = state else {
+            return Ok(interrupted.unwrap_or(1));
+        };
+        let workflow = current_workflow(&self.engine, &state).await?;
+        let waits_for = match (&workflow, state.status) {
+            (Some((_, workflow)), Status::Rested | Status::Prepared | Status::Running) => {
+                awaited(workflow, &self.tools.registry.specs(), &state)
+            }
+            _ => Vec::new(),
+        };
+        let outcome = Outcome::new(&state, waits_for);
+        if self.format.json {
+            output::print(&output::json_line(&outcome)?)?;
+        } else {
+            output::print(&output::json_pretty(&outcome.context)?)?;
+            self.explain(&outcome, &state);
+        }
+        Ok(match (interrupted, state.status) {
+            // It was over before the interruption came.
+            (Some(_), Status::Rested) | (None, Status::Rested | Status::Prepared) => 0,
+            (Some(code), Status::Running | Status::Cancelled) => code,
+            _ => 1,
+        })
+    }
+
+    /// Says on stderr how it ended, and how to go on.
+    fn explain(&self, outcome: &Outcome, state: &ExecutionState) {
+        let color = self.colors.stderr;
+        let quiet = self.format.quiet;
+        let style = match state.status {
+            Status::Failed | Status::Suspended => ERROR,
+            Status::Cancelled | Status::Running => WARNING,
+            _ => GOOD,
+        };
+        let status = paint(color, style, state.status);
+        let counts = [
+            output::count(state.runs_started, "node run"),
+            output::count(outcome.tool_calls, "tool call"),
+            output::count(outcome.errors, "error"),
+        ];
+        if let Some(failure) = &state.failure {
+            let failure = output::safe_lines(&failure.to_string());
+            output::eprint(&format!("{}: {failure}\n", paint(color, ERROR, "error")));
+        }
+        if quiet {
+            return;
+        }
+        let took = seconds(state.updated_at.since(state.created_at));
+        output::eprint(&format!(
+            "{} is {status}: {}, {took} from first to last\n",
+            state.id,
+            counts.join(", ")
+        ));
+        let running = state.status == Status::Running;
+        if outcome.waits_for.is_empty() && !running {
+            return;
+        }
+        let names: Vec<String> = outcome.waits_for.iter().map(|name| safe(name).into_owned()).collect();
+        let mut text = String::new();
+        if !names.is_empty() {
+            text.push_str(&format!("Nothing in the workflow sends {}. ", names.join(" or ")));
+        }
+        match &self.store {
+            Some(store) => {
+                let signal = outcome
+                    .waits_for
+                    .first()
+                    .map_or("SIGNAL".into(), |name| shell_word(name));
+                let tools = self
+                    .tools
+                    .paths
+                    .iter()
+                    .map(|path| format!(" --tools {}", shell_path(path)));
+                let command = format!(
+                    "soe signal {} {signal} --store {}{}",
+                    state.id,
+                    shell_path(store),
+                    tools.collect::<String>()
+                );
+                text.push_str(&format!("To go on:\n  {command}\n"));
+            }
+            None => text.push_str("With --store, the execution is kept, and `soe signal` goes on with it.\n"),
+        }
+        output::eprint(&text);
+    }
+}
+
+/// The checked configuration; `None` if it has errors, which are shown then.
+fn configuration(
+    source: &Source,
+    tools: &Loaded,
+    format: &Format,
+    colors: Colors,
+) -> anyhow::Result<Option<Arc<Config>>> {
+    let options = ValidateOptions {
+        tools: Some(tools.names.clone()),
+        ..ValidateOptions::default()
+    };
+    let (config, diagnostics) = match Config::from_yaml_with(&source.text, &options) {
+        Ok(config) => {
+            let warnings = config.warnings().to_vec();
+            (Some(config), warnings)
+        }
+        Err(error) => (None, error.diagnostics().to_vec()),
+    };
+    let problems: Vec<Problem> = diagnostics.iter().map(Problem::from).collect();
+    show_problems(&tools.files, Some((source, &problems)), format, colors)?;
+    Ok(config.filter(|_| tools.is_usable()).map(Arc::new))
+}
+
+/// Shows problems on stderr, or as the last line of `--json`; with `--quiet`, errors only.
+fn show_problems(
+    tools: &[(Source, Vec<Problem>)],
+    workflow: Option<(&Source, &[Problem])>,
+    format: &Format,
+    colors: Colors,
+) -> anyhow::Result<()> {
+    let files = tools
+        .iter()
+        .map(|(source, problems)| (source, problems.as_slice()))
+        .chain(workflow);
+    let mut all = Vec::new();
+    for (source, problems) in files {
+        let shown = problems.iter().filter(|problem| problem.is_error() || !format.quiet);
+        if !format.json {
+            output::eprint(&render(shown, source, colors.stderr));
+        }
+        all.extend_from_slice(problems);
+    }
+    if format.json && all.iter().any(Problem::is_error) {
+        let refusal = Refusal {
+            execution: None,
+            status: "refused",
+            error: "the configuration can't be used".to_owned(),
+            diagnostics: &all,
+        };
+        output::print(&output::json_line(&refusal)?)?;
+    }
+    Ok(())
+}
+
+/// With `--json`, an error is the last line too.
+fn refuse_as_json(json: bool, result: anyhow::Result<u8>) -> anyhow::Result<u8> {
+    if let (true, Err(error)) = (json, &result)
+        && !error.is::<Usage>()
+    {
+        let about = error.downcast_ref::<soe_core::runtime::EngineError>();
+        let execution = about.and_then(|error| error.execution());
+        let started = about.is_some_and(|error| *error.kind() != EngineErrorKind::Refused);
+        let refusal = Refusal {
+            execution: execution.map(ExecutionId::as_str),
+            status: if started { "error" } else { "refused" },
+            error: format!("{error:#}"),
+            diagnostics: &[],
+        };
+        output::print(&output::json_line(&refusal)?)?;
+    }
+    result
+}
+
+fn engine(tools: &Loaded, store: Option<&Path>) -> anyhow::Result<Engine> {
+    let mut builder = Engine::builder().tools(tools.registry.clone());
+    if let Some(folder) = store {
+        let backends =
+            Backends::file(folder).with_context(|| format!("the store {} can't be used", folder.display()))?;
+        builder = builder.backends(backends);
+    }
+    Ok(builder.build()?)
+}
+
+fn workflow_name(config: &Config, wanted: Option<&str>) -> anyhow::Result<String> {
+    let workflows = &config.registry().workflows;
+    match (wanted, workflows.len()) {
+        (Some(name), _) => {
+            config.workflow(name)?;
+            Ok(name.to_owned())
+        }
+        (None, 1) => Ok(workflows.keys().map(|name| name.to_string()).collect()),
+        (None, _) => {
+            let names: Vec<_> = workflows.keys().map(AsRef::as_ref).collect();
+            bail!(
+                "the file has several workflows: say with --workflow which of them: {}",
+                names.join(", ")
+            )
+        }
+    }
+}
+
+fn context(args: &Run) -> anyhow::Result<Map<String, Value>> {
+    let Some(given) = &args.context else {
+        return Ok(Map::new());
+    };
+    let text = match given.strip_prefix('@') {
+        Some("-") if args.file == Path::new("-") => {
+            return Err(Usage("stdin can't be both the workflow and the context".to_owned()).into());
+        }
+        Some(file) => Source::read(Path::new(file))?.text,
+        None => given.clone(),
+    };
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(Usage("--context must be a JSON object".to_owned()).into()),
+        Err(error) => Err(Usage(format!("--context is no JSON: {error}")).into()),
+    }
+}
+
+fn limits(given: &[(String, String)]) -> anyhow::Result<Limits> {
+    let mut limits = serde_json::to_value(Limits::default())?;
+    for (name, value) in given {
+        let parsed = match name.as_str() {
+            "active_time" => humantime::parse_duration(value)
+                .ok()
+                .and_then(|time| serde_json::to_value(time).ok()),
+            _ => value.parse::<u64>().ok().map(Value::from),
+        };
+        let Some(slot) = limits.get_mut(name) else {
+            let known: Vec<String> = limits
+                .as_object()
+                .into_iter()
+                .flat_map(|map| map.keys().cloned())
+                .collect();
+            return Err(Usage(format!("there is no limit '{name}'; there are {}", known.join(", "))).into());
+        };
+        let Some(parsed) = parsed else {
+            let expected = if name == "active_time" {
+                "a duration such as 90s"
+            } else {
+                "a number"
+            };
+            return Err(Usage(format!("the limit '{name}' must be {expected}, not '{value}'")).into());
+        };
+        *slot = parsed;
+    }
+    serde_json::from_value(limits).map_err(|error| Usage(format!("--limit: {error}")).into())
+}
+
+/// A workflow that doesn't listen to what it is started with rests at once, which surprises.
+fn warn_unheard(workflow: &Workflow, signals: &[String], log: &mut Log, session: &Session) {
+    let batch: Vec<Arc<str>> = signals.iter().map(|signal| signal.as_str().into()).collect();
+    if session.format.quiet || session.format.json || !workflow.listeners(&batch).is_empty() {
+        return;
+    }
+    let names: Vec<_> = triggers(workflow).iter().map(|name| safe(name).into_owned()).collect();
+    let text = format!(
+        "no node of workflow '{}' listens to {}; they listen to {}",
+        safe(&workflow.name),
+        signals.join(", "),
+        names.join(", ")
+    );
+    log.note(&format!("{}: {text}", paint(session.colors.stderr, WARNING, "warning")));
+}
+
+/// The workflow that an execution runs, as its registry is now.
+async fn current_workflow(
+    engine: &Engine,
+    state: &ExecutionState,
+) -> anyhow::Result<Option<(Arc<Registry>, Arc<Workflow>)>> {
+    let Some(document) = engine.backends().workflows().registry(&state.registry).await? else {
+        return Ok(None);
+    };
+    let registry = Arc::new(Registry::from_document(document.workflows.clone())?);
+    let workflow = registry.workflows.get(&state.workflow).cloned();
+    Ok(workflow.map(|workflow| (registry, workflow)))
+}
+
+/// A stored workflow runs with the tools that this command has: they must be there.
+fn check_tools(workflow: &Workflow, tools: &Loaded) -> anyhow::Result<()> {
+    let specs = tools.registry.specs();
+    let missing = workflow.nodes.values().filter_map(|node| match &node.kind {
+        soe_core::config::NodeKind::Tool(tool) if !specs.contains(&tool.tool) => Some(tool.tool.as_ref()),
+        _ => None,
+    });
+    let missing: std::collections::BTreeSet<&str> = missing.collect();
+    if !missing.is_empty() {
+        let names = missing.into_iter().collect::<Vec<_>>().join(", ");
+        bail!(
+            "workflow '{}' needs the tools {names}: give the file that describes them with --tools",
+            workflow.name
+        );
+    }
+    Ok(())
+}
