@@ -83,7 +83,10 @@ pub fn register(engine: EngineBuilder, shop: &Arc<Shop>) -> EngineBuilder {
             "Gives set aside articles back.",
             move |args: StockArgs, _| {
                 let shop = releasing.clone();
-                async move { Ok(shop.release(&args)) }
+                async move {
+                    shop.release(&args);
+                    Ok(())
+                }
             },
         ))
         .tool(
