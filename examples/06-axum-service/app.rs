@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
 use axum::http::header::LOCATION;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -52,8 +53,23 @@ pub fn app(engine: Engine, config: Config) -> Router {
         .route("/executions/{id}/cancel", post(cancel))
         .route("/executions/{id}/events", get(events))
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "no_route", "there is nothing here") })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "that can't be done here")
+        })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(app)
+}
+
+/// The execution that a path names. What can't be an id is the id of no execution.
+struct Id(ExecutionId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::<ExecutionId>::from_request_parts(parts, state).await;
+        path.map(|Path(id)| Self(id)).map_err(|_| ApiError::no_such_execution())
+    }
 }
 
 #[derive(Deserialize)]
@@ -140,8 +156,8 @@ async fn list(
     Ok(Json(app.engine.list(&query).await?))
 }
 
-async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<impl IntoResponse, ApiError> {
-    let state = app.engine.state(&parse(&id)?).await?;
+async fn show(State(app): State<App>, Id(id): Id) -> Result<impl IntoResponse, ApiError> {
+    let state = app.engine.state(&id).await?;
     let fields = state.context.fields.iter();
     let current: serde_json::Map<_, _> = fields
         .filter_map(|(name, history)| Some((name.to_string(), history.last()?.to_json())))
@@ -159,32 +175,27 @@ async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<impl Int
 /// 202: the signals are stored and will be handled, whatever happens to this process.
 async fn signal(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Id(id): Id,
     body: Result<Json<Signals>, JsonRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
     let Json(body) = body?;
-    app.engine.broadcast_signals(&parse(&id)?, body.signals).await?;
+    app.engine.broadcast_signals(&id, body.signals).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Result<impl IntoResponse, ApiError> {
-    app.engine.cancel(&parse(&id)?).await?;
+async fn cancel(State(app): State<App>, Id(id): Id) -> Result<impl IntoResponse, ApiError> {
+    app.engine.cancel(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn delete(State(app): State<App>, Path(id): Path<String>) -> Result<impl IntoResponse, ApiError> {
-    app.engine.delete(&parse(&id)?).await?;
+async fn delete(State(app): State<App>, Id(id): Id) -> Result<impl IntoResponse, ApiError> {
+    app.engine.delete(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// What has happened in an execution, then what happens in it, as server-sent events. A client that comes back says with
 /// `Last-Event-ID` what it saw last (browsers do that by themselves), and gets what came after it.
-async fn events(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<impl IntoResponse, ApiError> {
-    let execution = parse(&id)?;
+async fn events(State(app): State<App>, Id(execution): Id, headers: HeaderMap) -> Result<impl IntoResponse, ApiError> {
     app.engine.status(&execution).await?;
     let place = app.followers.try_acquire_owned().map_err(|_| {
         ApiError::new(
@@ -216,9 +227,4 @@ fn sse_event(item: StreamItem) -> Result<Event, axum::Error> {
         StreamItem::Missed(count) => Ok(Event::default().event("missed").data(count.to_string())),
         _ => Ok(Event::default().comment("")),
     }
-}
-
-/// What can't be an id is the id of no execution.
-fn parse(id: &str) -> Result<ExecutionId, ApiError> {
-    ExecutionId::new(id).map_err(|_| ApiError::no_such_execution())
 }

@@ -243,6 +243,7 @@ fn errors_are_typed() {
     expect(service.delete("/executions/nobody"), 404, "not_found");
     expect(service.get("/nothing"), 404, "no_route");
 
+    expect(service.delete("/executions"), 405, "method");
     expect(service.post("/executions", "{"), 400, "bad_body");
     expect(
         service.post("/executions", r#"{"workflo": "publishing"}"#),
@@ -304,7 +305,7 @@ fn stopping_waits_for_what_runs() {
     let events = service.follow(&execution, None);
     let (said, took) = service.terminate();
     assert_eq!(said, "stopped; 0 execution(s) were still running\n");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(events.count() > 0);
 
     let again = Service::with_store(folder.path(), "0");
@@ -318,12 +319,12 @@ fn stopping_waits_for_what_runs() {
 fn what_is_stopped_in_the_middle_is_kept_and_can_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut service = Service::with_store(folder.path(), "0");
-    let execution = service.new_execution(&json!({"text": ARTICLE, "millis": 2_000}));
+    let execution = service.new_execution(&json!({"text": ARTICLE, "millis": 4_000}));
     service.wait_for(&execution, "rested");
     service.post(&format!("{execution}/signals"), r#"{"signals": ["APPROVED"]}"#);
     let (said, took) = service.terminate();
     assert_eq!(said, "stopped; 1 execution(s) were still running\n");
-    assert!(took < Duration::from_millis(1_900), "{took:?}");
+    assert!(took < Duration::from_millis(3_500), "{took:?}");
 
     // The next process takes it up with the next signal: the run that was in flight is made again.
     let again = Service::with_store(folder.path(), "0");
