@@ -41,7 +41,8 @@ async fn main() -> anyhow::Result<()> {
     }
     for execution in executions {
         execution.wait().await?;
-        println!("{}", report(&execution.context().await?));
+        let context = execution.context().await?;
+        println!("{}", report(&context));
     }
 
     println!("left: {} teapots, {} cups", shop.stock("teapot"), shop.stock("cup"));

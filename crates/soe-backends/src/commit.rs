@@ -1,5 +1,6 @@
 //! Commits: what one event changes, as data. [`ExecutionState::apply`] is the one fold over them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -79,7 +80,7 @@ pub enum Change {
         node: Arc<str>,
     },
     /// A run was dispatched.
-    Dispatched(Box<Run>),
+    Dispatched(Arc<Run>),
     /// A run made progress that is worth keeping.
     Progressed {
         /// The number of the run.
@@ -196,7 +197,7 @@ impl ExecutionState {
             limits: genesis.limits.clone(),
             created_at: at,
             updated_at: at,
-            context,
+            context: Arc::new(context),
             context_bytes: genesis.context_bytes,
             broadcasts: 0,
             runs_started: 0,
@@ -251,21 +252,20 @@ impl ExecutionState {
             }
             Change::Broadcast(signals) => {
                 self.broadcasts += 1;
-                for signal in signals.iter() {
-                    self.context.operational.signals.push(signal.clone());
-                }
+                let log = &mut self.context_mut().operational.signals;
+                signals.iter().for_each(|signal| log.push(signal.clone()));
             }
             Change::Routed { node } => self.count_run(node),
             Change::Dispatched(run) => self.dispatch(run)?,
             Change::Progressed { run, progress } => match self.runs.get_mut(run) {
-                Some(run) => run.progress = progress.clone(),
+                Some(run) => Arc::make_mut(run).progress = progress.clone(),
                 None => return Err(ApplyError::Mismatch("a run that is not in flight made progress")),
             },
             Change::Finished { run } => self.finish(*run)?,
-            Change::Error => self.context.operational.errors += 1,
+            Change::Error => self.context_mut().operational.errors += 1,
             Change::Appended { field, value, size } => {
                 self.context_bytes += size;
-                self.context.append(field, value.clone());
+                self.context_mut().append(field, value.clone());
             }
             Change::Accepted(batch) => self.pending.push_back(batch.clone()),
             Change::TakenUp => {
@@ -292,12 +292,17 @@ impl ExecutionState {
         }
     }
 
-    fn count_run(&mut self, node: &Arc<str>) {
-        self.runs_started += 1;
-        *self.context.operational.nodes.entry(node) += 1;
+    /// The context, to be changed. Snapshots of it stay as they are.
+    fn context_mut(&mut self) -> &mut Context {
+        Arc::make_mut(&mut self.context)
     }
 
-    fn dispatch(&mut self, run: &Run) -> Result<(), ApplyError> {
+    fn count_run(&mut self, node: &Arc<str>) {
+        self.runs_started += 1;
+        *self.context_mut().operational.nodes.entry(node) += 1;
+    }
+
+    fn dispatch(&mut self, run: &Arc<Run>) -> Result<(), ApplyError> {
         if run.number != self.next_run {
             return Err(ApplyError::Mismatch(
                 "a run was dispatched under a number that is not the next",
@@ -309,7 +314,7 @@ impl ExecutionState {
         self.next_run += 1;
         self.count_run(&run.node);
         if matches!(run.progress, Progress::Tool { .. }) {
-            self.context.operational.tool_calls += 1;
+            self.context_mut().operational.tool_calls += 1;
         }
         self.runs.insert(run.number, run.clone());
         Ok(())
@@ -329,6 +334,11 @@ impl ExecutionState {
             .any(|(_, other)| other.snapshot == run.snapshot);
         if !needed {
             self.snapshots.remove(&run.snapshot);
+        }
+        if self.runs.is_empty() {
+            // An empty map keeps its last node, and an execution at rest should hold no more than it needs.
+            self.runs = BTreeMap::new();
+            self.snapshots = BTreeMap::new();
         }
         Ok(())
     }

@@ -2,62 +2,88 @@
 
 use std::sync::Arc;
 
-use rpds::VectorSync;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::collections::Vector;
 use crate::{ExecutionId, OrderedMap, SignalLog, Value};
 
 /// Every value that a context field ever had, oldest first. Persistent: cloning is O(1), appending O(log n).
-#[derive(Clone, Debug)]
-pub struct History(VectorSync<Value>);
+#[derive(Clone, Debug, Default)]
+pub struct History(Values);
+
+/// Most fields are written once: a single value needs no vector.
+#[derive(Clone, Debug, Default)]
+enum Values {
+    #[default]
+    None,
+    One(Value),
+    Many(Vector<Value>),
+}
 
 impl History {
     /// The number of values.
     pub fn len(&self) -> usize {
-        self.0.len()
+        match &self.0 {
+            Values::None => 0,
+            Values::One(_) => 1,
+            Values::Many(values) => values.len(),
+        }
     }
 
     /// Whether there is no value.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// The current value: the last one written.
     pub fn last(&self) -> Option<&Value> {
-        self.0.last()
+        match &self.0 {
+            Values::None => None,
+            Values::One(value) => Some(value),
+            Values::Many(values) => values.last(),
+        }
     }
 
     /// The value at `position`, counted from the oldest.
     pub fn get(&self, position: usize) -> Option<&Value> {
-        self.0.get(position)
+        match &self.0 {
+            Values::One(value) if position == 0 => Some(value),
+            Values::Many(values) => values.get(position),
+            _ => None,
+        }
     }
 
     /// All values, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Value> {
-        self.0.iter()
+        let (one, many) = match &self.0 {
+            Values::None => (None, None),
+            Values::One(value) => (Some(value), None),
+            Values::Many(values) => (None, Some(values.iter())),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
     }
 
     /// Appends a value.
     pub fn push(&mut self, value: Value) {
-        self.0.push_back_mut(value);
-    }
-}
-
-impl Default for History {
-    fn default() -> Self {
-        Self(VectorSync::new_sync())
+        match &mut self.0 {
+            Values::None => self.0 = Values::One(value),
+            Values::One(first) => self.0 = Values::Many([std::mem::take(first), value].into_iter().collect()),
+            Values::Many(values) => values.push(value),
+        }
     }
 }
 
 impl PartialEq for History {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
+        self.len() == other.len() && self.iter().eq(other.iter())
     }
 }
 
 impl FromIterator<Value> for History {
     fn from_iter<I: IntoIterator<Item = Value>>(values: I) -> Self {
-        Self(values.into_iter().collect())
+        let mut history = Self::default();
+        values.into_iter().for_each(|value| history.push(value));
+        history
     }
 }
 

@@ -48,7 +48,7 @@ pub struct ExecutionState {
     /// When it was changed last.
     pub updated_at: Timestamp,
     /// What templates and nodes read.
-    pub context: Context,
+    pub context: Arc<Context>,
     /// The size of all values in the histories, in bytes, as [`Value::size`](crate::Value::size) counts.
     pub context_bytes: u64,
     /// Broadcasts so far.
@@ -56,11 +56,11 @@ pub struct ExecutionState {
     /// Node runs so far, routers included.
     pub runs_started: u64,
     /// Runs in flight (of a failed or suspended execution: those to be run again) by number.
-    pub runs: BTreeMap<u64, Run>,
+    pub runs: BTreeMap<u64, Arc<Run>>,
     /// The number of the next run.
     pub next_run: u64,
     /// The contexts that runs in flight were dispatched on, by commit.
-    pub snapshots: BTreeMap<u64, Context>,
+    pub snapshots: BTreeMap<u64, Arc<Context>>,
     /// The rest of a cascade that is not worked off yet, innermost batch last.
     #[serde(default)]
     pub stack: Vec<Frame>,

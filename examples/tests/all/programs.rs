@@ -51,10 +51,10 @@ fn parallel_tools_are_joined_once() {
             "{signals}"
         );
     }
-    // Parallel at all, on however slow a machine: one call after the other takes 1700 ms.
+    // One call after the other would sleep for 1700 ms; the slowest alone sleeps for 400.
     let elapsed = printed.lines().find_map(|line| line.strip_prefix("elapsed: ")).unwrap();
     let millis: u64 = elapsed.split(' ').next().unwrap().parse().unwrap();
-    assert!((400..1500).contains(&millis), "{millis} ms");
+    assert!((400..1700).contains(&millis), "{millis} ms");
 }
 
 #[test]

@@ -134,7 +134,7 @@ impl Serialize for Written<'_> {
 /// The state without its context, whatever else it consists of; then the snapshots, the outbox and the token.
 fn engine(state: &ExecutionState, outbox: &[Event], token: &str) -> Result<Json, serde_json::Error> {
     let bare = ExecutionState {
-        context: Context::default(),
+        context: Arc::default(),
         snapshots: Default::default(),
         ..state.clone()
     };
@@ -205,10 +205,10 @@ impl Document {
             .insert("context".to_owned(), serde_json::to_value(Context::default())?);
         self.engine.insert("snapshots".to_owned(), json!({}));
         let mut state = ExecutionState::deserialize(Json::Object(self.engine))?;
-        state.context = self.context;
+        state.context = Arc::new(self.context);
         for stored in Option::<Vec<Snapshot>>::deserialize(snapshots)?.unwrap_or_default() {
             let (commit, context) = stored.restore(&state.context)?;
-            state.snapshots.insert(commit, context);
+            state.snapshots.insert(commit, Arc::new(context));
         }
         Ok(Stored { state, outbox })
     }

@@ -64,3 +64,58 @@ codes! {
     JOINS_NOT_CHECKED = "joins-not-checked", Warning;
     MORE_PROBLEMS = "more-problems", Warning;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented() {
+        let docs = include_str!("../../../../docs/validation.md");
+        for code in ALL {
+            assert!(
+                docs.contains(&format!("| `{}` |", code.name)),
+                "'{}' is not in docs/validation.md",
+                code.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_code_is_tested() {
+        // What no single YAML file shows has a test of its own.
+        let elsewhere = [
+            TOO_DEEP,
+            NOT_SERIALIZABLE,
+            UNKNOWN_WORKFLOW,
+            NO_INITIAL_SIGNALS,
+            JOINS_NOT_CHECKED,
+            MORE_PROBLEMS,
+        ];
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/validate");
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let expected = files.filter(|file| file.extension().is_some_and(|extension| extension == "expected"));
+        let reported: String = expected.map(|file| fs::read_to_string(file).unwrap()).collect();
+        for code in ALL.iter().filter(|code| !elsewhere.contains(code)) {
+            assert!(
+                reported.contains(&format!("[{}]", code.name)),
+                "no file shows '{}'",
+                code.name
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_kebab_case_and_unique() {
+        for (i, code) in ALL.iter().enumerate() {
+            assert!(
+                code.name.chars().all(|c| c.is_ascii_lowercase() || c == '-'),
+                "{code:?}"
+            );
+            assert!(ALL[..i].iter().all(|other| other.name != code.name), "{code:?}");
+        }
+    }
+}

@@ -105,7 +105,11 @@ impl fmt::Display for Diagnostic {
             Severity::Warning => "warning",
         };
         write!(f, "{severity}[{}]: ", self.code)?;
-        if let Some(workflow) = &self.workflow {
+        if let Some(workflow) = self
+            .workflow
+            .as_ref()
+            .filter(|_| !self.message.starts_with("Workflow '"))
+        {
             write!(f, "Workflow '{}'", one_line(workflow))?;
             if let Some(node) = &self.node {
                 write!(f, ", node '{}'", one_line(node))?;

@@ -8,15 +8,14 @@ use serde::Serialize;
 use soe_backends::Value;
 
 use super::codes::{
-    DUPLICATE_KEY, EMPTY_CONFIG, INVALID_CONFIG, INVALID_IDENTITY, INVALID_SECTION, INVALID_YAML, MISSPELLED_SECTION,
-    NO_INITIAL_SIGNALS, NOT_SERIALIZABLE, UNKNOWN_WORKFLOW,
+    INVALID_CONFIG, INVALID_IDENTITY, INVALID_SECTION, MISSPELLED_SECTION, NO_INITIAL_SIGNALS, NOT_SERIALIZABLE,
+    UNKNOWN_WORKFLOW,
 };
 use super::diagnostic::{ConfigError, Diagnostic, Problems, Report};
 use super::read::{self, Known};
 use super::schema::{ContextSchema, read_context_schema};
-use super::yaml::{
-    Content, Document, DuplicateKey, Entry, Mapping, Step, Tree, YamlError, YamlErrorKind, read_document,
-};
+use super::text::{duplicate_key, empty_config, in_config, invalid_yaml};
+use super::yaml::{Content, Document, Entry, Mapping, Tree, read_document};
 use super::{Registry, Workflow, graph};
 
 /// The system prompts by the name of their identity.
@@ -211,7 +210,7 @@ fn read_text(text: &str, options: &ValidateOptions, problems: &mut Problems) -> 
         Ok(Some(Document { root, duplicates })) => {
             let combined = root.as_map().is_some_and(|map| map.contains_key("workflows"));
             for duplicate in &duplicates {
-                problems.push(duplicate_key(duplicate, combined));
+                problems.push(in_config(duplicate_key(duplicate), duplicate, combined));
             }
             read_config(&root, options, problems)
         }
@@ -289,7 +288,7 @@ fn read_sections(
     let known = Known {
         options,
         workflows: Some(&names),
-        empty_workflows: false,
+        stored: false,
     };
     let mut compiled = IndexMap::with_capacity(workflows.len());
     for (name, entry) in workflows {
@@ -367,68 +366,10 @@ fn misspelled_section(name: &str, message: String, entry: &Entry) -> Diagnostic 
         .at(entry.key_position)
 }
 
-fn looks_like_workflow(tree: &Tree) -> bool {
+pub(super) fn looks_like_workflow(tree: &Tree) -> bool {
     let is_node = |entry: &Entry| entry.value.as_map().is_some_and(|node| node.contains_key("node_type"));
     tree.as_map()
         .is_some_and(|map| !map.is_empty() && map.values().all(is_node))
-}
-
-fn empty_config() -> Diagnostic {
-    Diagnostic::new(
-        EMPTY_CONFIG,
-        "the configuration is empty: it needs at least one workflow",
-    )
-}
-
-fn invalid_yaml(text: &str, error: &YamlError) -> Diagnostic {
-    let message = format!("Invalid YAML: {}", error.kind());
-    let diagnostic = Diagnostic::new(INVALID_YAML, message).at(error.position());
-    let line = error.position().and_then(|p| text.lines().nth(p.line as usize - 1));
-    let template = line.is_some_and(|line| line.contains("{{") || line.contains("{%"));
-    let grammar = matches!(error.kind(), YamlErrorKind::Syntax(_) | YamlErrorKind::KeyNotScalar);
-    if template && grammar {
-        return diagnostic.help("put a template that begins a value, or has ': ' in it, in quotes");
-    }
-    diagnostic
-}
-
-fn duplicate_key(duplicate: &DuplicateKey, combined: bool) -> Diagnostic {
-    let DuplicateKey {
-        key,
-        first,
-        second,
-        path,
-    } = duplicate;
-    let message = format!("the key '{key}' is here and at {first} of the same mapping");
-    let mut diagnostic = Diagnostic::new(DUPLICATE_KEY, message)
-        .at(Some(*second))
-        .help("rename or remove one of them");
-    let mut steps = path
-        .iter()
-        .chain([&Step::Key(key.clone())])
-        .cloned()
-        .collect::<Vec<_>>()
-        .into_iter()
-        .peekable();
-    let in_workflows = !combined || matches!(steps.peek(), Some(Step::Key(section)) if section.as_ref() == "workflows");
-    if in_workflows {
-        if combined {
-            steps.next();
-        }
-        if let Some(Step::Key(workflow)) = steps.next() {
-            diagnostic = diagnostic.workflow(&workflow);
-        }
-        if let Some(Step::Key(node)) = steps.next() {
-            diagnostic = diagnostic.node(&node);
-        }
-    }
-    let mut field = String::new();
-    steps.for_each(|step| read::extend_path(&mut field, &step));
-    if field.is_empty() {
-        diagnostic
-    } else {
-        diagnostic.field(field)
-    }
 }
 
 /// The document of a registry, made of its nodes as they are stored.

@@ -10,6 +10,7 @@ mod graph;
 mod read;
 mod registry;
 mod schema;
+mod text;
 mod workflow;
 mod yaml;
 

@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 use soe_backends::{RegistryId, Value};
 
 use super::diagnostic::{ConfigError, Diagnostic, Problems};
-use super::document::document_of;
+use super::document::{document_of, looks_like_workflow};
 use super::read::{self, Known};
-use super::yaml::{Entry, Mapping};
+use super::text::{duplicate_key, empty_config, invalid_yaml};
+use super::yaml::{Document, Entry, Mapping, Tree, parse_json, read_document};
 use super::{Registry, ValidateOptions, Workflow, graph};
 use crate::config::codes::INVALID_CONFIG;
 
@@ -36,7 +37,7 @@ impl Registry {
     /// # Errors
     /// All problems, if one of them is an error.
     pub fn from_document(document: Value) -> Result<Self, ConfigError> {
-        let tree = read::tree_of_value(&document)?;
+        let tree = read::tree_of_stored(&document)?;
         let Some(map) = tree.as_map() else {
             let message = format!(
                 "a registry must be an object of workflows by name, not {}",
@@ -48,7 +49,7 @@ impl Registry {
         let known = Known {
             options: &options,
             workflows: None,
-            empty_workflows: true,
+            stored: true,
         };
         let mut problems = Problems::default();
         let mut workflows = Workflows::with_capacity(map.len());
@@ -61,18 +62,19 @@ impl Registry {
         Ok(Self::of_workflows(workflows))
     }
 
-    /// Adds the workflow `name`, or replaces it at its place. `nodes` is `node name -> configuration`.
+    /// Adds the workflow `name`, or replaces it at its place. `nodes` is `node name -> configuration`, alone or under the
+    /// name of a workflow, as a value or as YAML or JSON text.
     ///
     /// # Errors
     /// All problems of the workflow, if one of them is an error. The registry is as it was.
     pub fn with_workflow(&self, name: &str, nodes: &Value, options: &ValidateOptions) -> Result<Changed, ConfigError> {
         let name: Arc<str> = name.into();
-        let entry = Entry::from(read::tree_of_value(nodes)?);
+        let entry = Entry::from(nodes_of(definition(nodes)?, &name));
         let names = self.names_with(&name);
         let known = Known {
             options,
             workflows: Some(&names),
-            empty_workflows: false,
+            stored: false,
         };
         let mut problems = Problems::default();
         let workflow = read::read_workflow(&name, &entry.value, None, known, &mut problems);
@@ -85,7 +87,8 @@ impl Registry {
         changed(workflows, problems)
     }
 
-    /// Adds the node `name` to `workflow`, or replaces it at its place.
+    /// Adds the node `name` to `workflow`, or replaces it at its place. `config` is its configuration, as a value or as
+    /// YAML or JSON text.
     ///
     /// # Errors
     /// There is no such workflow; or all problems of the node, if one of them is an error. The registry is as it was.
@@ -98,20 +101,21 @@ impl Registry {
     ) -> Result<Changed, ConfigError> {
         let old = self.workflow(workflow)?;
         let name: Arc<str> = name.into();
-        let entry = Entry::from(read::tree_of_value(config)?);
+        let entry = Entry::from(definition(config)?);
         let names = self.names_with(&old.name);
         let known = Known {
             options,
             workflows: Some(&names),
-            empty_workflows: false,
+            stored: false,
         };
         let mut problems = Problems::default();
         let node = read::read_node(workflow, &name, &entry, known, &mut problems);
         let mut workflows = self.workflows.clone();
         if let Some(node) = node {
             let mut nodes = old.nodes.clone();
-            nodes.insert(name, Arc::new(node));
+            nodes.insert(name.clone(), Arc::new(node));
             workflows.insert(old.name.clone(), Arc::new(Workflow::new(old.name.clone(), nodes)));
+            check_node_in_graph(&workflows, &old.name, &name, entry, options, &mut problems);
         }
         changed(workflows, problems)
     }
@@ -154,6 +158,59 @@ impl Registry {
     fn names_with(&self, name: &Arc<str>) -> HashSet<Arc<str>> {
         self.workflows.keys().chain([name]).cloned().collect()
     }
+}
+
+/// The document of what is injected.
+fn definition(value: &Value) -> Result<Tree, ConfigError> {
+    let Value::Text(text) = value else {
+        return read::tree_of_value(value);
+    };
+    if let Some(value) = parse_json(text) {
+        return read::tree_of_value(&value);
+    }
+    let document = read_document(text).map_err(|error| invalid_yaml(text, &error))?;
+    let Some(Document { root, duplicates }) = document else {
+        return Err(empty_config().into());
+    };
+    let mut problems = Problems::default();
+    for duplicate in &duplicates {
+        let path = read::path_of(&duplicate.path, &duplicate.key);
+        problems.push(duplicate_key(duplicate).field(path));
+    }
+    problems.into_result()?;
+    Ok(root)
+}
+
+/// The nodes in what is injected as the workflow `name`: they may stand alone, or under a workflow's name.
+fn nodes_of(tree: Tree, name: &str) -> Tree {
+    let Some(map) = tree.as_map() else {
+        return tree;
+    };
+    let is_node = |entry: &Entry| entry.value.as_map().is_some_and(|node| node.contains_key("node_type"));
+    let wrapped = match (map.get(name), map.len()) {
+        (Some(entry), _) if entry.value.as_map().is_some() && !is_node(entry) => Some(entry),
+        (None, 1) => map.values().next().filter(|entry| looks_like_workflow(&entry.value)),
+        _ => None,
+    };
+    wrapped.map_or(tree.clone(), |entry| entry.value.clone())
+}
+
+/// Of the warnings about the graph, those that are about the node that was injected.
+fn check_node_in_graph(
+    workflows: &Workflows,
+    workflow: &Arc<str>,
+    name: &Arc<str>,
+    entry: Entry,
+    options: &ValidateOptions,
+    problems: &mut Problems,
+) {
+    let nodes = Mapping::from_iter([(name.clone(), entry)]);
+    let checked = Mapping::from_iter([(workflow.clone(), Entry::from(Tree::of_map(nodes)))]);
+    let mut found = Problems::default();
+    graph::check(workflows, &checked, true, options, &mut found);
+    let about_it = |problem: &Diagnostic| problem.node.as_deref() == Some(name.as_ref());
+    let found = found.into_report().diagnostics.into_iter();
+    found.filter(about_it).for_each(|problem| problems.push(problem));
 }
 
 fn changed(workflows: Workflows, problems: Problems) -> Result<Changed, ConfigError> {

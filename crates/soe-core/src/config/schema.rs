@@ -156,8 +156,8 @@ impl SchemaReader<'_> {
                 None
             }
         });
-        let default =
-            get("default").map(|tree| read::value_or_problem(tree, &format!("{path}.default"), self.problems));
+        // What can't be stored is reported where the whole section is stored.
+        let default = get("default").and_then(|tree| tree.to_value().ok());
         let required = match get("required") {
             None => true,
             Some(tree) => match tree.content {

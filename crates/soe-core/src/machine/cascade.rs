@@ -146,7 +146,7 @@ impl Transaction<'_> {
                 Condition::Always | Condition::PlainText(_) => true,
                 Condition::Jinja(template) => {
                     let scope = scope.get_or_insert_with(|| {
-                        let scope = Scope::new(&self.machine.state.context);
+                        let scope = Scope::shared(self.machine.state.context.clone());
                         match result {
                             Some(result) => scope.with_result(result.clone()),
                             None => scope,

@@ -58,5 +58,5 @@ pub struct NodeRun {
     /// The name that its type is registered under.
     pub node_type: Arc<str>,
     /// The context that the run reads.
-    pub context: Box<Context>,
+    pub context: Arc<Context>,
 }

@@ -136,7 +136,7 @@ impl<'m> Transaction<'m> {
             progress,
         };
         let number = run.number;
-        self.change(Change::Dispatched(Box::new(run)))?;
+        self.change(Change::Dispatched(Arc::new(run)))?;
         self.event(EventKind::NodeExecution {
             node_name: node.name.clone(),
             node_type: node.type_name.clone(),

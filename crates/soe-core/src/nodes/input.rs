@@ -15,7 +15,7 @@ use crate::tools::{TestContext, ToolContext, ToolError, ToolRegistry};
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct NodeInput {
-    context: Context,
+    context: Arc<Context>,
     run: ToolContext,
     tools: Arc<dyn ToolCaller>,
     next_call: Arc<AtomicU32>,
@@ -35,7 +35,7 @@ pub(crate) trait ToolCaller: Send + Sync {
 
 impl NodeInput {
     /// The input of `run`, whose context has no call index, on the snapshot `context`.
-    pub(crate) fn new(context: Context, run: ToolContext, tools: Arc<dyn ToolCaller>) -> Self {
+    pub(crate) fn new(context: Arc<Context>, run: ToolContext, tools: Arc<dyn ToolCaller>) -> Self {
         Self {
             context,
             run,
@@ -64,7 +64,7 @@ impl NodeInput {
     /// # Errors
     /// The template doesn't compile or can't be evaluated.
     pub fn render(&self, template: &str) -> Result<String, TemplateError> {
-        Template::compile(template)?.render(&Scope::new(&self.context))
+        Template::compile(template)?.render(&Scope::shared(self.context.clone()))
     }
 
     /// Evaluates a template against the context: exactly one `{{ expression }}` keeps the expression's type.
@@ -72,7 +72,7 @@ impl NodeInput {
     /// # Errors
     /// The template doesn't compile or can't be evaluated.
     pub fn evaluate(&self, template: &str) -> Result<Value, TemplateError> {
-        Template::compile(template)?.evaluate(&Scope::new(&self.context))
+        Template::compile(template)?.evaluate(&Scope::shared(self.context.clone()))
     }
 
     /// The node's name.
@@ -217,7 +217,11 @@ impl TestInput {
 
     /// The input.
     pub fn build(&self) -> NodeInput {
-        NodeInput::new(self.context.clone(), self.run.build(), Arc::new(self.tools.clone()))
+        NodeInput::new(
+            Arc::new(self.context.clone()),
+            self.run.build(),
+            Arc::new(self.tools.clone()),
+        )
     }
 }
 

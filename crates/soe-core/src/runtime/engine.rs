@@ -296,7 +296,7 @@ impl Engine {
     ///
     /// # Errors
     /// It doesn't exist, or the store fails.
-    pub async fn context(&self, execution: &ExecutionId) -> Result<Context, EngineError> {
+    pub async fn context(&self, execution: &ExecutionId) -> Result<Arc<Context>, EngineError> {
         Ok(self.state(execution).await?.context)
     }
 
@@ -453,7 +453,7 @@ impl Execution {
     ///
     /// # Errors
     /// As [`Engine::context`].
-    pub async fn context(&self) -> Result<Context, EngineError> {
+    pub async fn context(&self) -> Result<Arc<Context>, EngineError> {
         self.engine.context(&self.id).await
     }
 

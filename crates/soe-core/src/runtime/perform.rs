@@ -133,7 +133,7 @@ impl Performer {
         };
         let _permits = self.permits(None).await;
         let context = self.context(run.run, 1, &run.node.name, &run.node.config);
-        let input = NodeInput::new(*run.context, context, Arc::new(EngineTools(self.shared.clone())));
+        let input = NodeInput::new(run.context, context, Arc::new(EngineTools(self.shared.clone())));
         match AssertUnwindSafe(node.run(input)).catch_unwind().await {
             Ok(Ok(output)) => (Ok(output), None),
             Ok(Err(error)) => (Err(error.to_string().into()), Some(error.into_error())),

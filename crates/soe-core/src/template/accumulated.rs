@@ -11,24 +11,42 @@ use super::view::{ContextView, HistoryView, value_of};
 
 /// Adds the filters to `env`: by the field's name, which the translation uses where it sees the field, and by value.
 pub(crate) fn register(env: &mut Environment<'static>) {
-    env.add_filter("__soe_accumulated", |context: &Value, field: &str| by_name(context, field).map(accumulated));
-    env.add_filter("__soe_history", |context: &Value, field: &str| by_name(context, field).map(plain));
-    env.add_filter("accumulated", |state: &mut State<'_, '_>, value: &Value, context: Option<&Value>| {
-        by_value(state, value, context, accumulated)
+    env.add_filter("__soe_accumulated", |context: &Value, field: &str| {
+        by_name(context, field).map(accumulated)
     });
-    env.add_filter("history", |state: &mut State<'_, '_>, value: &Value, context: Option<&Value>| {
-        by_value(state, value, context, plain)
+    env.add_filter("__soe_history", |context: &Value, field: &str| {
+        by_name(context, field).map(plain)
     });
+    env.add_filter(
+        "accumulated",
+        |state: &mut State<'_, '_>, value: &Value, context: Option<&Value>| {
+            by_value(state, value, context, accumulated)
+        },
+    );
+    env.add_filter(
+        "history",
+        |state: &mut State<'_, '_>, value: &Value, context: Option<&Value>| by_value(state, value, context, plain),
+    );
 }
 
 fn by_name(context: &Value, field: &str) -> Result<History> {
-    Ok(context.downcast_object_ref::<ContextView>().map(|context| context.history(field)).unwrap_or_default())
+    Ok(context
+        .downcast_object_ref::<ContextView>()
+        .map(|context| context.history(field))
+        .unwrap_or_default())
 }
 
 /// The history of the field that a value came from. A value that is nobody's is a history of its own.
-fn by_value(state: &State<'_, '_>, value: &Value, context: Option<&Value>, shape: fn(History) -> Value) -> Result<Value> {
+fn by_value(
+    state: &State<'_, '_>,
+    value: &Value,
+    context: Option<&Value>,
+    shape: fn(History) -> Value,
+) -> Result<Value> {
     let context = context.cloned().or_else(|| state.lookup("context"));
-    let history = context.as_ref().and_then(|context| context.downcast_object_ref::<ContextView>()?.history_of(value));
+    let history = context
+        .as_ref()
+        .and_then(|context| context.downcast_object_ref::<ContextView>()?.history_of(value));
     if let Some(history) = history
         && let Some(last) = history.last()
         && equal(&value_of(last), value, state)?

@@ -29,7 +29,9 @@ fn data_at(value: &Value, meter: &dyn Meter, depth: usize) -> Result<Data> {
     }
     meter.spend(1)?;
     if depth > MAX_VALUE_DEPTH {
-        return Err(limit_error(format!("the value nests deeper than {MAX_VALUE_DEPTH} levels")));
+        return Err(limit_error(format!(
+            "the value nests deeper than {MAX_VALUE_DEPTH} levels"
+        )));
     }
     match value.kind() {
         ValueKind::Undefined | ValueKind::None => Ok(Data::Null),
@@ -44,7 +46,9 @@ fn data_at(value: &Value, meter: &dyn Meter, depth: usize) -> Result<Data> {
             Ok(Data::Map(map.into()))
         }
         _ => {
-            let items = value.try_iter().map_err(|_| type_error(format!("a value of type '{}' is not data", type_name(value))))?;
+            let items = value
+                .try_iter()
+                .map_err(|_| type_error(format!("a value of type '{}' is not data", type_name(value))))?;
             let items = items.checked().map(|item| data_at(&item?, meter, depth + 1));
             Ok(Data::List(items.collect::<Result<_>>()?))
         }

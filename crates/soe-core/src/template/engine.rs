@@ -55,7 +55,8 @@ impl CompiledTemplate {
     /// Renders to text.
     pub(crate) fn render(&self, root: Value) -> Result<String> {
         let mut output = Output(Vec::new());
-        self.0.with_dependent(|_, template| template.render_captured_to(root, &mut output).map(drop))?;
+        self.0
+            .with_dependent(|_, template| template.render_captured_to(root, &mut output).map(drop))?;
         String::from_utf8(output.0).map_err(|error| Error::new(ErrorKind::WriteFailure, error.to_string()))
     }
 }
@@ -87,7 +88,8 @@ fn engine() -> &'static Environment<'static> {
         env.set_unknown_method_callback(|state, value, name, args| methods::call(state, value, name, args));
         env.set_formatter(|out, state, value| {
             let text = printed(state, value)?;
-            out.write_str(&text).map_err(|error| Error::new(ErrorKind::WriteFailure, error.to_string()))
+            out.write_str(&text)
+                .map_err(|error| Error::new(ErrorKind::WriteFailure, error.to_string()))
         });
         filters::register(&mut env);
         tests::register(&mut env);

@@ -53,7 +53,9 @@ impl TemplateError {
         let cause = innermost(&error);
         let kind = kind_of(cause);
         let message = match (kind, cause.kind(), cause.detail()) {
-            (_, minijinja::ErrorKind::OutOfFuel, _) => "the template does too much work: loop over less, or build less text".into(),
+            (_, minijinja::ErrorKind::OutOfFuel, _) => {
+                "the template does too much work: loop over less, or build less text".into()
+            }
             (_, _, Some(detail)) => detail.strip_prefix(LIMIT_MARK).unwrap_or(detail).to_owned(),
             (TemplateErrorKind::Undefined, _, None) => {
                 "the value is undefined: guard it with 'is defined' or the 'default' filter".into()

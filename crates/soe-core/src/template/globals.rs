@@ -1,8 +1,11 @@
 //! The functions that templates can call.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use indexmap::IndexMap;
-use minijinja::value::{Kwargs, Rest, Value, ValueOrKwargs};
-use minijinja::{Environment, State};
+use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, Value, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind, State};
 
 use super::operators::{check_item, own};
 use super::python::Result;
@@ -16,20 +19,64 @@ pub(crate) fn register(env: &mut Environment<'static>) {
     env.remove_global("debug");
     env.add_function("range", range);
     env.add_function("dict", make_dict);
-    env.add_function("cycler", minijinja_contrib::globals::cycler);
+    env.add_function("cycler", cycler);
     env.add_function("joiner", minijinja_contrib::globals::joiner);
     env.add_function("lipsum", |_: Rest<ValueOrKwargs>| LIPSUM);
-    let namespace = env.globals().find(|(name, _)| *name == "namespace").map(|(_, function)| function);
+    let namespace = env
+        .globals()
+        .find(|(name, _)| *name == "namespace")
+        .map(|(_, function)| function);
     if let Some(make) = namespace {
-        env.add_function("namespace", move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
-            let args = args.into_values().into_iter().map(|arg| namespace_argument(state, arg));
-            let args = args.collect::<Result<Vec<_>>>()?;
-            make.call(state, &args)
-        });
+        env.add_function(
+            "namespace",
+            move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+                let args = args.into_values().into_iter().map(|arg| namespace_argument(state, arg));
+                let args = args.collect::<Result<Vec<_>>>()?;
+                make.call(state, &args)
+            },
+        );
     }
 }
 
-const LIPSUM: &str = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore.";
+/// `cycler(...)`: gives its items in turn.
+#[derive(Debug)]
+struct Cycler {
+    items: Vec<Value>,
+    next: AtomicUsize,
+}
+
+fn cycler(items: Rest<Value>) -> Result<Value> {
+    if items.is_empty() {
+        return Err(type_error("at least one item has to be provided"));
+    }
+    let next = AtomicUsize::new(0);
+    Ok(Value::from_object(Cycler { items: items.0, next }))
+}
+
+impl Object for Cycler {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let current = self.next.load(Ordering::Relaxed) % self.items.len();
+        (key.as_str() == Some("current")).then(|| self.items[current].clone())
+    }
+
+    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, name: &str, _: &[Value]) -> Result<Value> {
+        match name {
+            "next" => Ok(self.items[self.next.fetch_add(1, Ordering::Relaxed) % self.items.len()].clone()),
+            "reset" => {
+                self.next.store(0, Ordering::Relaxed);
+                Ok(Value::from(()))
+            }
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
+}
+
+const LIPSUM: &str =
+    "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore.";
 
 fn range(start: i64, stop: Option<i64>, step: Option<i64>) -> Result<Value> {
     let (start, stop) = stop.map_or((0, start), |stop| (start, stop));
@@ -65,7 +112,10 @@ pub(crate) fn pairs(state: &State<'_, '_>, args: &[Value]) -> Result<Vec<(Value,
                 match &items(&pair, state)?[..] {
                     [key, value] => found.push((key.clone(), value.clone())),
                     other => {
-                        let message = format!("dictionary update sequence element has length {}; 2 is required", other.len());
+                        let message = format!(
+                            "dictionary update sequence element has length {}; 2 is required",
+                            other.len()
+                        );
                         return Err(type_error(message));
                     }
                 }

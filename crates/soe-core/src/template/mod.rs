@@ -65,10 +65,12 @@ pub struct Scope {
 impl Scope {
     /// The view on `context`. Costs O(1) whatever the size of the histories.
     pub fn new(context: &Context) -> Self {
-        Self {
-            context: Arc::new(context.clone()),
-            result: None,
-        }
+        Self::shared(Arc::new(context.clone()))
+    }
+
+    /// The view on a context that is shared already: a pointer copy.
+    pub fn shared(context: Arc<Context>) -> Self {
+        Self { context, result: None }
     }
 
     /// Adds `result`, the value that a tool returned.
@@ -129,7 +131,9 @@ impl Template {
     pub fn render(&self, scope: &Scope) -> Result<String, TemplateError> {
         let text = match &self.0.program {
             None => return Ok(self.source().to_owned()),
-            Some(Program::Expression(expression)) => expression.eval(scope.root()).and_then(|value| engine::print(&value)),
+            Some(Program::Expression(expression)) => {
+                expression.eval(scope.root()).and_then(|value| engine::print(&value))
+            }
             Some(Program::Template(template)) => template.render(scope.root()),
         };
         text.map_err(|error| self.error(error))
@@ -193,6 +197,6 @@ pub fn shadows_method(field: &str) -> bool {
 }
 
 fn is_passing(text: &str) -> bool {
-    let text = text.trim();
+    let text = text.trim_matches(python::digits::is_space);
     !(text.is_empty() || text == "0" || text.eq_ignore_ascii_case("false") || text.eq_ignore_ascii_case("none"))
 }

@@ -39,14 +39,16 @@ const ARITHMETIC: [(&str, &str); 7] = [
 /// Adds the operators to `env`.
 pub(crate) fn register(env: &mut Environment<'static>) {
     for (name, operator) in COMPARISONS {
-        env.add_filter(format!("__soe_{name}"), move |state: &mut State<'_, '_>, a: &Value, b: &Value| {
-            compare(operator, a, b, &*state).map(Value::from)
-        });
+        env.add_filter(
+            format!("__soe_{name}"),
+            move |state: &mut State<'_, '_>, a: &Value, b: &Value| compare(operator, a, b, &*state).map(Value::from),
+        );
     }
     for (name, operator) in ARITHMETIC {
-        env.add_filter(format!("__soe_{name}"), move |state: &mut State<'_, '_>, a: &Value, b: &Value| {
-            binary(operator, a, b, &*state)
-        });
+        env.add_filter(
+            format!("__soe_{name}"),
+            move |state: &mut State<'_, '_>, a: &Value, b: &Value| binary(operator, a, b, &*state),
+        );
     }
     env.add_filter("__soe_neg", negative);
     env.add_filter("__soe_pos", positive);
@@ -61,9 +63,18 @@ pub(crate) fn register(env: &mut Environment<'static>) {
     env.add_filter("__soe_fold", fold);
     env.add_filter("__soe_cat", concat);
     env.add_filter("__soe_iter", iterable);
-    env.add_filter("__soe_list", |state: &mut State<'_, '_>, _: &Value, items: Rest<Value>| build(state, items.0, list));
-    env.add_filter("__soe_tuple", |state: &mut State<'_, '_>, _: &Value, items: Rest<Value>| build(state, items.0, tuple));
-    env.add_filter("__soe_dict", |state: &mut State<'_, '_>, _: &Value, items: Rest<Value>| mapping(state, &items));
+    env.add_filter(
+        "__soe_list",
+        |state: &mut State<'_, '_>, _: &Value, items: Rest<Value>| build(state, items.0, list),
+    );
+    env.add_filter(
+        "__soe_tuple",
+        |state: &mut State<'_, '_>, _: &Value, items: Rest<Value>| build(state, items.0, tuple),
+    );
+    env.add_filter(
+        "__soe_dict",
+        |state: &mut State<'_, '_>, _: &Value, items: Rest<Value>| mapping(state, &items),
+    );
     env.add_filter("__soe_own", own);
     env.add_filter("__soe_attribute", attribute);
     env.add_filter("__soe_call", method_call);
@@ -134,7 +145,10 @@ fn mapping(state: &mut State<'_, '_>, items: &[Value]) -> Result<Value> {
 
 /// Namespaces can't be kept in containers: cycles and nesting without an end could be built with them.
 pub(crate) fn check_item(value: &Value) -> Result<()> {
-    if value.as_object().is_some_and(|object| object.type_name().ends_with("Namespace")) {
+    if value
+        .as_object()
+        .is_some_and(|object| object.type_name().ends_with("Namespace"))
+    {
         return Err(type_error("a namespace can't be kept in another value"));
     }
     Ok(())

@@ -6,7 +6,9 @@ use minijinja::{Environment, State};
 use super::python::Result;
 use super::python::arith::binary;
 use super::python::compare::{compare, equal};
-use super::python::kinds::{is_dict, is_generator, is_list, is_range, is_scalar, is_text, is_tuple, is_view, number, type_error};
+use super::python::kinds::{
+    is_dict, is_generator, is_list, is_range, is_scalar, is_text, is_tuple, is_view, number, type_error,
+};
 use super::python::text::str_of;
 use super::syntax::names::{FILTERS, OPERATOR_TESTS, TESTS};
 use super::view::is_same_object;
@@ -63,7 +65,12 @@ fn property(name: &str, value: &Value, state: &mut State<'_, '_>) -> Result<bool
         "string" => is_text(value),
         "mapping" => is_dict(value),
         "sequence" => {
-            value.is_undefined() || is_text(value) || is_dict(value) || is_list(value) || is_tuple(value) || is_range(value)
+            value.is_undefined()
+                || is_text(value)
+                || is_dict(value)
+                || is_list(value)
+                || is_tuple(value)
+                || is_range(value)
         }
         "iterable" => !is_scalar(value) && (value.is_undefined() || is_generator(value) || value.try_iter().is_ok()),
         "callable" => value.is_undefined() || (kind == ValueKind::Plain && !is_generator(value) && !is_view(value)),
@@ -75,7 +82,9 @@ fn property(name: &str, value: &Value, state: &mut State<'_, '_>) -> Result<bool
         "lower" => has_case(&str_of(value, &*state)?, char::is_lowercase, char::is_uppercase),
         "upper" => has_case(&str_of(value, &*state)?, char::is_uppercase, char::is_lowercase),
         "filter" => value.as_str().is_some_and(|name| FILTERS.contains(&name)),
-        "test" => value.as_str().is_some_and(|name| TESTS.contains(&name) || OPERATOR_TESTS.contains(&name)),
+        "test" => value
+            .as_str()
+            .is_some_and(|name| TESTS.contains(&name) || OPERATOR_TESTS.contains(&name)),
         _ => return Err(type_error(format!("No test named '{name}'."))),
     })
 }

@@ -123,12 +123,19 @@ impl ContextView {
 
     /// The history of the field that `value` came from, as far as that is known.
     pub(crate) fn history_of(&self, value: &Value) -> Option<History> {
-        let tagged = match (value.downcast_object_ref::<ListView>(), value.downcast_object_ref::<MapView>()) {
+        let tagged = match (
+            value.downcast_object_ref::<ListView>(),
+            value.downcast_object_ref::<MapView>(),
+        ) {
             (Some(list), _) => list.field,
             (_, Some(map)) => map.field,
             _ => NO_FIELD,
         };
-        let field = if tagged == NO_FIELD { self.last_read.load(Ordering::Relaxed) } else { tagged };
+        let field = if tagged == NO_FIELD {
+            self.last_read.load(Ordering::Relaxed)
+        } else {
+            tagged
+        };
         self.context.fields.get_at(field).map(|(_, history)| history.clone())
     }
 
@@ -152,8 +159,14 @@ impl ContextView {
         let parent = self.context.parent.as_ref()?;
         let names = |names: &[Arc<str>]| Value::from(names.iter().cloned().map(Value::from).collect::<Vec<_>>());
         Some(Value::from_pairs([
-            ("parent_execution_id", Value::from(parent.parent_execution_id.as_shared().clone())),
-            ("main_execution_id", Value::from(parent.main_execution_id.as_shared().clone())),
+            (
+                "parent_execution_id",
+                Value::from(parent.parent_execution_id.as_shared().clone()),
+            ),
+            (
+                "main_execution_id",
+                Value::from(parent.main_execution_id.as_shared().clone()),
+            ),
             ("signals_to_parent", names(&parent.signals_to_parent)),
             ("context_updates_to_parent", names(&parent.context_updates_to_parent)),
         ]))
@@ -217,7 +230,10 @@ impl Object for MapView {
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         let map = self.map.clone();
-        let entry = move |index| map.get_index(index).map(|(key, value)| (Value::from(key.clone()), value_of(value)));
+        let entry = move |index| {
+            map.get_index(index)
+                .map(|(key, value)| (Value::from(key.clone()), value_of(value)))
+        };
         Enumerator::KeyValueIter(Box::new((0..self.map.len()).filter_map(entry)))
     }
 
@@ -272,7 +288,15 @@ impl Object for OperationalView {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Str(&["signals", "nodes", "llm_calls", "tool_calls", "errors", "main_execution_id", "tree"])
+        Enumerator::Str(&[
+            "signals",
+            "nodes",
+            "llm_calls",
+            "tool_calls",
+            "errors",
+            "main_execution_id",
+            "tree",
+        ])
     }
 }
 
@@ -308,7 +332,11 @@ impl Object for CountsView {
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         let counts = self.0.clone();
-        let entry = move |position| counts.get_at(position).map(|(name, count)| (Value::from(name.clone()), Value::from(*count)));
+        let entry = move |position| {
+            counts
+                .get_at(position)
+                .map(|(name, count)| (Value::from(name.clone()), Value::from(*count)))
+        };
         Enumerator::KeyValueIter(Box::new((0..self.0.len()).filter_map(entry)))
     }
 

@@ -45,10 +45,13 @@ pub(super) fn check(
     problems: &mut Problems,
 ) {
     let mut joins = graph.nodes.iter().enumerate().flat_map(|(node, join)| {
-        join.emissions.iter().enumerate().filter_map(move |(i, emission)| match &emission.condition {
-            Condition::Jinja(template) => Some((node, i, counted_terms(template.source()))),
-            _ => None,
-        })
+        join.emissions
+            .iter()
+            .enumerate()
+            .filter_map(move |(i, emission)| match &emission.condition {
+                Condition::Jinja(template) => Some((node, i, counted_terms(template.source()))),
+                _ => None,
+            })
     });
     let mut joins = joins.by_ref().filter(|(_, _, terms)| !terms.is_empty()).peekable();
     if joins.peek().is_none() {
@@ -64,7 +67,8 @@ pub(super) fn check(
             let message = format!(
                 "this may pass more than once or never: it counts {what}, but node '{between}' runs between that and this condition"
             );
-            let help = format!("let a router evaluate it on a signal of '{writer}', with nothing but routers in between");
+            let help =
+                format!("let a router evaluate it on a signal of '{writer}', with nothing but routers in between");
             let problem = Diagnostic::new(INEXACT_JOIN, message).help(help);
             let name = &graph.nodes[join].name;
             problems.push(source.at_emission(workflow, name, emission, "condition", problem));
@@ -121,7 +125,10 @@ impl<'g, 'w, 'b> Search<'g, 'w, 'b> {
         let mut late = Vec::new();
         for origin in origins {
             let graph = self.graph;
-            let in_time = origin.node == join || self.path(&origin.signals, join, &|node| !is_router(graph, node)).is_some();
+            let in_time = origin.node == join
+                || self
+                    .path(&origin.signals, join, &|node| !is_router(graph, node))
+                    .is_some();
             // A join that isn't a router is itself what awaits, whatever leads to it.
             if in_time && (origin.node == join || is_router(graph, join)) {
                 exact.push(origin.node);
@@ -161,14 +168,22 @@ impl<'g, 'w, 'b> Search<'g, 'w, 'b> {
         match term {
             Term::Field(field) => {
                 let writers = self.writers.get(field.as_str()).into_iter().flatten();
-                let origin = |&node: &usize| Origin { term, node, signals: signals_of(node) };
+                let origin = |&node: &usize| Origin {
+                    term,
+                    node,
+                    signals: signals_of(node),
+                };
                 writers.map(origin).collect()
             }
             Term::Signal(signal) => {
                 let Some(number) = self.graph.number(signal) else {
                     return Vec::new();
                 };
-                let origin = |&node: &usize| Origin { term, node, signals: vec![number] };
+                let origin = |&node: &usize| Origin {
+                    term,
+                    node,
+                    signals: vec![number],
+                };
                 self.emitters[number].iter().map(origin).collect()
             }
         }

@@ -14,7 +14,11 @@ pub(super) fn check(workflow: &str, graph: &SignalGraph<'_>, source: Source<'_>,
         let mut nodes: Vec<usize> = component.into_iter().filter(|&v| v < graph.nodes.len()).collect();
         nodes.sort_unstable();
         let Some(&first) = nodes.first() else { continue };
-        let mut names: Vec<&str> = nodes.iter().take(MAX_LISTED).map(|&i| graph.nodes[i].name.as_ref()).collect();
+        let mut names: Vec<&str> = nodes
+            .iter()
+            .take(MAX_LISTED)
+            .map(|&i| graph.nodes[i].name.as_ref())
+            .collect();
         if nodes.len() > MAX_LISTED {
             names.push("...");
         }

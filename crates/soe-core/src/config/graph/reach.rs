@@ -33,8 +33,16 @@ pub(super) fn check(
         graph,
         source,
         emitted: graph.emitted(),
-        from_parents: starters.iter().flat_map(|c| &c.initial_signals).map(AsRef::as_ref).collect(),
-        to_parents: starters.iter().flat_map(|c| &c.signals_to_parent).map(AsRef::as_ref).collect(),
+        from_parents: starters
+            .iter()
+            .flat_map(|c| &c.initial_signals)
+            .map(AsRef::as_ref)
+            .collect(),
+        to_parents: starters
+            .iter()
+            .flat_map(|c| &c.signals_to_parent)
+            .map(AsRef::as_ref)
+            .collect(),
         options,
         comparisons: MAX_COMPARISONS,
         problems,
@@ -107,7 +115,9 @@ impl Check<'_, '_> {
                     let message = format!("no node listens for the signal '{signal}'");
                     let help = format!("did you mean '{similar}', which has listeners?");
                     let problem = Diagnostic::new(UNHEARD_EMISSION, message).help(help);
-                    let problem = self.source.at_emission(self.name, &node.name, i, "signal_name", problem);
+                    let problem = self
+                        .source
+                        .at_emission(self.name, &node.name, i, "signal_name", problem);
                     self.problems.push(problem);
                 }
             }
@@ -123,9 +133,14 @@ impl Check<'_, '_> {
             };
             for (i, signal) in child.initial_signals.iter().enumerate() {
                 if workflow.listeners(std::slice::from_ref(signal)).is_empty() {
-                    let message = format!("no node of workflow '{}' listens for the signal '{signal}'", child.workflow);
+                    let message = format!(
+                        "no node of workflow '{}' listens for the signal '{signal}'",
+                        child.workflow
+                    );
                     let problem = Diagnostic::new(UNHEARD_EMISSION, message);
-                    let problem = self.source.at_item(self.name, &node.name, "child_initial_signals", i, problem);
+                    let problem = self
+                        .source
+                        .at_item(self.name, &node.name, "child_initial_signals", i, problem);
                     self.problems.push(problem);
                 }
             }
@@ -181,7 +196,11 @@ impl Check<'_, '_> {
     }
 
     fn is_sent(&self, signal: &str) -> bool {
-        let by_caller = self.options.sent_signals.as_ref().is_some_and(|sent| sent.contains(signal));
+        let by_caller = self
+            .options
+            .sent_signals
+            .as_ref()
+            .is_some_and(|sent| sent.contains(signal));
         by_caller || self.from_parents.contains(signal)
     }
 

@@ -105,7 +105,11 @@ pub(super) fn children_by_workflow(workflows: &IndexMap<Arc<str>, Arc<Workflow>>
 }
 
 fn outputs(node: &Node) -> impl Iterator<Item = (&Arc<str>, When)> {
-    let has_template = || node.emissions.iter().any(|e| matches!(e.condition, Condition::Jinja(_)));
+    let has_template = || {
+        node.emissions
+            .iter()
+            .any(|e| matches!(e.condition, Condition::Jinja(_)))
+    };
     let llm_chooses = match node.kind {
         NodeKind::Llm(_) | NodeKind::Agent(_) => node.emissions.len() > 1 && !has_template(),
         NodeKind::Custom(_) => true,

@@ -16,13 +16,31 @@ impl Source<'_> {
     }
 
     /// Says that `diagnostic` is about an item of a list of a node.
-    pub(super) fn at_item(&self, workflow: &str, node: &str, list: &str, i: usize, diagnostic: Diagnostic) -> Diagnostic {
+    pub(super) fn at_item(
+        &self,
+        workflow: &str,
+        node: &str,
+        list: &str,
+        i: usize,
+        diagnostic: Diagnostic,
+    ) -> Diagnostic {
         let position = self.item(workflow, node, list, i).and_then(|item| item.position);
-        diagnostic.workflow(workflow).node(node).field(format!("{list}[{i}]")).at(position)
+        diagnostic
+            .workflow(workflow)
+            .node(node)
+            .field(format!("{list}[{i}]"))
+            .at(position)
     }
 
     /// Says that `diagnostic` is about a field of an emission of a node.
-    pub(super) fn at_emission(&self, workflow: &str, node: &str, i: usize, field: &str, diagnostic: Diagnostic) -> Diagnostic {
+    pub(super) fn at_emission(
+        &self,
+        workflow: &str,
+        node: &str,
+        i: usize,
+        field: &str,
+        diagnostic: Diagnostic,
+    ) -> Diagnostic {
         let position = self.emission_field(workflow, node, i, field);
         let path = format!("event_emissions[{i}].{field}");
         diagnostic.workflow(workflow).node(node).field(path).at(position)

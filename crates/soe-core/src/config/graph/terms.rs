@@ -90,7 +90,9 @@ fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut rest = source;
     while let Some(first) = rest.chars().next() {
         let length = if first.is_alphanumeric() || first == '_' {
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
             tokens.push(Word(&rest[..end]));
             end
         } else if matches!(first, '\'' | '"') {

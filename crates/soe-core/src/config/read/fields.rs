@@ -194,10 +194,9 @@ impl<'a> NodeReader<'a> {
                 let position = tree.position;
                 let message = format!("Jinja syntax error: {error}");
                 let mut diagnostic = Diagnostic::new(TEMPLATE_ERROR, message).field(path).at(position);
-                if tree.block
-                    && let (Some(position), Some(line)) = (position, error.line())
-                {
-                    diagnostic.line = Some(position.line.saturating_add(u32::try_from(line).unwrap_or(u32::MAX)));
+                if let (Some(first), Some(line)) = (tree.text_line, error.line()) {
+                    let below = u32::try_from(line.saturating_sub(1)).unwrap_or(u32::MAX);
+                    diagnostic.line = Some(first.saturating_add(below));
                     diagnostic.column = None;
                 }
                 self.push(diagnostic);

@@ -12,12 +12,15 @@ use crate::config::codes::{
 };
 use crate::config::diagnostic::Diagnostic;
 use crate::config::yaml::Content;
-use crate::config::{AgentNode, Arguments, ChildNode, Emission, FanOut, LlmNode, NodeKind, ToolNode};
+use crate::config::{AgentNode, Arguments, ChildNode, Emission, FanOut, LlmNode, NodeKind, Position, ToolNode};
 use crate::template::Template;
 
 const BUILT_IN: &[&str] = &["router", "llm", "agent", "tool", "child"];
 
 const DEFAULT_RETRIES: u32 = 3;
+
+/// Beyond this many errors, no names of workflows are suggested: each suggestion looks at all of them.
+const MAX_SUGGESTED: usize = 20;
 
 /// What a node's type says about it.
 pub(super) struct Typed {
@@ -77,7 +80,7 @@ impl NodeReader<'_> {
         let position = self.get("node_type").and_then(|tree| tree.position);
         let registered = self.known.options.node_types.as_ref();
         let is_registered = registered.is_some_and(|types| types.contains(node_type.as_ref()));
-        if !is_registered {
+        if !is_registered && !self.known.stored {
             let registered = registered.into_iter().flatten().map(String::as_str);
             let names = BUILT_IN.iter().copied().chain(registered);
             let lower = node_type.to_lowercase();
@@ -122,8 +125,12 @@ impl NodeReader<'_> {
 
     fn agent(&mut self) -> Option<AgentNode> {
         let tools = self.names("tools", "tool names");
-        for (i, tool) in tools.iter().enumerate() {
-            self.check_tool(&format!("tools[{i}]"), "tools", tool);
+        if let Some(Content::List(items)) = self.get("tools").map(|tree| &tree.content) {
+            for (i, item) in items.iter().enumerate() {
+                if let Some(tool) = item.as_name() {
+                    self.check_tool(&format!("tools[{i}]"), item.position, tool);
+                }
+            }
         }
         let llm = self.llm("Agent")?;
         Some(AgentNode { llm, tools })
@@ -139,8 +146,8 @@ impl NodeReader<'_> {
     }
 
     fn prompt(&mut self) -> Option<Template> {
-        match self.get("prompt") {
-            Some(tree) => match &tree.content {
+        if let Some(tree) = self.get("prompt") {
+            match &tree.content {
                 Content::Text(text) if !text.is_empty() => return self.template("prompt", text, tree),
                 Content::Text(_) => {}
                 _ => {
@@ -148,8 +155,7 @@ impl NodeReader<'_> {
                     self.report(INVALID_VALUE, "prompt", tree.position, message);
                     return None;
                 }
-            },
-            None => {}
+            }
         }
         self.missing("prompt", "the text that the LLM gets");
         None
@@ -179,7 +185,8 @@ impl NodeReader<'_> {
     fn tool(&mut self) -> Option<ToolNode> {
         let tool = self.required_name("tool_name", "the tool to call");
         if let Some(tool) = &tool {
-            self.check_tool("tool_name", "tool_name", tool);
+            let position = self.get("tool_name").and_then(|tree| tree.position);
+            self.check_tool("tool_name", position, tool);
         }
         let output_field = self.written_field("output_field");
         let arguments = self.arguments();
@@ -217,14 +224,13 @@ impl NodeReader<'_> {
         }
     }
 
-    fn check_tool(&mut self, path: &str, field: &str, tool: &str) {
+    fn check_tool(&mut self, path: &str, position: Option<Position>, tool: &str) {
         let Some(tools) = self.known.options.tools.as_ref() else {
             return;
         };
         if tools.contains(tool) || has_tags(tool) {
             return;
         }
-        let position = self.get(field).and_then(|tree| tree.position);
         let message = format!("Tool '{tool}' not found: it is neither registered nor built in");
         let mut problem = Diagnostic::new(UNKNOWN_TOOL, message).field(path).at(position);
         if let Some(meant) = closest(tool, tools.iter().map(String::as_str)) {
@@ -268,8 +274,12 @@ impl NodeReader<'_> {
         let mut problem = Diagnostic::new(UNKNOWN_CHILD_WORKFLOW, message)
             .field("child_workflow_name")
             .at(position);
+        let suggest = self.problems.errors() < MAX_SUGGESTED;
         // The set has no order of its own, and messages shouldn't depend on it.
-        let meant = workflows.iter().filter(|workflow| looks_like(name, workflow)).min();
+        let meant = workflows
+            .iter()
+            .filter(|workflow| suggest && looks_like(name, workflow))
+            .min();
         if let Some(meant) = meant {
             problem = problem.help(format!("did you mean '{meant}'?"));
         }

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 pub(crate) use names::{closest, similar_signals};
-pub(crate) use stored::{extend_path, tree_of_json, tree_of_value, value_or_problem};
+pub(crate) use stored::{path_of, tree_of_json, tree_of_stored, tree_of_value, value_or_problem};
 pub(crate) use suspicious::check_shadowing;
 pub(crate) use workflow::{read_node, read_workflow};
 
@@ -24,8 +24,9 @@ pub(crate) struct Known<'a> {
     pub(crate) options: &'a ValidateOptions,
     /// The names of all workflows; `None` if children may name any.
     pub(crate) workflows: Option<&'a HashSet<Arc<str>>>,
-    /// Whether a workflow without nodes is accepted.
-    pub(crate) empty_workflows: bool,
+    /// Whether it was accepted before, and is only read again: then a workflow may have lost its nodes, and node types
+    /// were compared with what was registered at the time.
+    pub(crate) stored: bool,
 }
 
 /// What a configuration may nest, and what a value that was never text may nest as well.

@@ -63,6 +63,10 @@ fn tolerance(name: &str) -> usize {
 /// How many letters were added, dropped, changed, or swapped with their neighbour; `None` if the names are too long or
 /// too different in length to tell.
 fn slips(a: &str, b: &str) -> Option<usize> {
+    // A character has at most four bytes.
+    if a.len().max(b.len()) > 4 * MAX_COMPARED || a.len().abs_diff(b.len()) > 8 {
+        return None;
+    }
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     if a.len().max(b.len()) > MAX_COMPARED || a.len().abs_diff(b.len()) > 2 {
         return None;

@@ -37,6 +37,11 @@ pub(crate) fn tree_of_value(value: &Value) -> Result<Tree, ConfigError> {
     Tree::from_value(value, MAX_DEPTH).map_err(|_| too_deep())
 }
 
+/// The tree of a document that was accepted before. It may be a little deeper than each part that went into it.
+pub(crate) fn tree_of_stored(document: &Value) -> Result<Tree, ConfigError> {
+    Tree::from_value(document, MAX_DEPTH + 8).map_err(|_| too_deep())
+}
+
 /// The tree of a value that was never text.
 pub(crate) fn tree_of_json(json: serde_json::Value) -> Result<Tree, ConfigError> {
     Tree::from_json(json, MAX_DEPTH).map_err(|_| too_deep())
@@ -117,7 +122,15 @@ fn name_value(tree: &Tree, path: &str, problems: &mut Problems) -> Value {
     }
 }
 
-pub(crate) fn extend_path(path: &mut String, step: &Step) {
+/// The text of a path: `steps`, and then `key`.
+pub(crate) fn path_of(steps: &[Step], key: &str) -> String {
+    let mut path = String::new();
+    steps.iter().for_each(|step| extend_path(&mut path, step));
+    extend_path(&mut path, &Step::Key(key.into()));
+    path
+}
+
+fn extend_path(path: &mut String, step: &Step) {
     use std::fmt::Write as _;
     // Writing to a String can't fail.
     let _ = match step {

@@ -69,6 +69,9 @@ const HABITS: &[(&str, &str)] = &[
     ("failure_signal", "llm_failure_signal"),
 ];
 
+/// How many of the habits, the first ones, are about fields that all nodes have.
+const COMMON_HABITS: usize = 8;
+
 const EMISSION: &[&str] = &["signal_name", "condition"];
 
 const EMISSION_HABITS: &[(&str, &str)] = &[
@@ -100,7 +103,7 @@ impl NodeReader<'_> {
     /// Warns about fields that are misspelled, or that belong to another type of node.
     pub(super) fn check_field_names(&mut self, node_type: &str) {
         let Some(own) = fields_of(node_type) else {
-            self.check_names("", self.fields, COMMON, &HABITS[..7]);
+            self.check_names("", self.fields, COMMON, &HABITS[..COMMON_HABITS]);
             return;
         };
         let fields: Vec<_> = COMMON.iter().chain(own).copied().collect();

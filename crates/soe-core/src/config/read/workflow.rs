@@ -23,7 +23,7 @@ pub(crate) fn read_workflow(
 ) -> Option<Workflow> {
     let push = |problems: &mut Problems, problem: Diagnostic| problems.push(problem.workflow(name).at(position));
     let is_empty = tree.is_null() || tree.as_map().is_some_and(|map| map.is_empty());
-    if is_empty && !known.empty_workflows {
+    if is_empty && !known.stored {
         let message = format!("Workflow '{name}' is empty: it needs at least one node");
         push(problems, Diagnostic::new(EMPTY_WORKFLOW, message));
         return None;

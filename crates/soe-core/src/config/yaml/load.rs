@@ -64,18 +64,21 @@ struct Loader<'t> {
     unterminated_end: Option<usize>,
 }
 
-/// A node, and how many nodes it stands for when it is copied.
+/// A node, and what it costs to copy it.
 #[derive(Clone)]
 struct Loaded {
     tree: Tree,
+    /// How many nodes it stands for.
     weight: usize,
+    /// How many levels there are below it.
+    height: usize,
 }
 
 impl<'t> Loader<'t> {
     fn next(&mut self) -> Result<(Event<'t>, Span), YamlError> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => Err(syntax(&error)),
+            Some(Err(error)) => Err(self.syntax(&error)),
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
@@ -89,9 +92,14 @@ impl<'t> Loader<'t> {
                 let loaded = self.anchors.get(&id).cloned();
                 let loaded = loaded.ok_or_else(|| at(YamlErrorKind::RecursiveAlias, &span))?;
                 self.count(loaded.weight, &span)?;
+                if depth + loaded.height > self.limits.depth {
+                    return Err(at(YamlErrorKind::TooDeep(self.limits.depth), &span));
+                }
                 return Ok(loaded);
             }
-            Event::Scalar(text, style, anchor, tag) => (anchor, self.scalar(text, style, tag.as_deref(), &span)?),
+            Event::Scalar(text, style, anchor, tag) => {
+                (anchor, self.scalar(text, style, anchor > 0, tag.as_deref(), &span)?)
+            }
             Event::SequenceStart(anchor, tag) => (anchor, self.sequence(tag.as_deref(), &span, depth)?),
             Event::MappingStart(anchor, tag) => (anchor, self.mapping(tag.as_deref(), &span, depth)?),
             _ => return Err(at(YamlErrorKind::Syntax("a value is expected".into()), &span)),
@@ -106,6 +114,7 @@ impl<'t> Loader<'t> {
         &mut self,
         text: Cow<'t, str>,
         style: ScalarStyle,
+        is_anchored: bool,
         tag: Option<&Tag>,
         span: &Span,
     ) -> Result<Loaded, YamlError> {
@@ -117,6 +126,15 @@ impl<'t> Loader<'t> {
         if block && self.unterminated_end.is_some_and(|end| span.end.index() >= end) {
             text = text.strip_suffix('\n').unwrap_or(text);
         }
+        let position = position(&span.start);
+        // The parser says where the block begins if it has an anchor or a tag, else where its first line with text is.
+        let text_line = (style == ScalarStyle::Literal).then(|| {
+            if is_anchored || tag.is_some() {
+                return position.line.saturating_add(1);
+            }
+            let blank = text.bytes().take_while(|&b| b == b'\n').count();
+            position.line.saturating_sub(u32::try_from(blank).unwrap_or(u32::MAX))
+        });
         let content = match tag.filter(|tag| !is_non_specific(tag)) {
             Some(tag) => tagged(text, tag, span)?,
             None if style == ScalarStyle::Plain => scalar::resolve(text),
@@ -128,17 +146,21 @@ impl<'t> Loader<'t> {
         };
         let tree = Tree {
             content,
-            position: Some(position(&span.start)),
+            position: Some(position),
             written,
-            block,
+            text_line,
         };
-        Ok(Loaded { tree, weight })
+        Ok(Loaded {
+            tree,
+            weight,
+            height: 0,
+        })
     }
 
     fn sequence(&mut self, tag: Option<&Tag>, span: &Span, depth: usize) -> Result<Loaded, YamlError> {
         check_collection_tag(tag, &["seq"], "a list", span)?;
         self.count(1, span)?;
-        let mut weight: usize = 1;
+        let (mut weight, mut height): (usize, usize) = (1, 0);
         let mut items = Vec::new();
         loop {
             let (event, item_span) = self.next()?;
@@ -149,18 +171,20 @@ impl<'t> Loader<'t> {
             let item = self.node(event, item_span, depth + 1)?;
             self.path.pop();
             weight = weight.saturating_add(item.weight);
+            height = height.max(item.height + 1);
             items.push(item.tree);
         }
         Ok(Loaded {
             tree: collection(Content::List(items.into()), span),
             weight,
+            height,
         })
     }
 
     fn mapping(&mut self, tag: Option<&Tag>, span: &Span, depth: usize) -> Result<Loaded, YamlError> {
         check_collection_tag(tag, &["map", "set"], "a mapping", span)?;
         self.count(1, span)?;
-        let mut weight: usize = 1;
+        let (mut weight, mut height): (usize, usize) = (1, 0);
         let mut own = Mapping::new();
         let mut merged = Mapping::new();
         loop {
@@ -175,6 +199,8 @@ impl<'t> Loader<'t> {
             let value = self.node(event, value_span, depth + 1)?;
             self.path.pop();
             weight = weight.saturating_add(value.weight).saturating_add(1);
+            // What is merged ends up at this level, not below it.
+            height = height.max(value.height + usize::from(!is_merge));
             if is_merge {
                 merge(&mut merged, &value.tree, &value_span)?;
             } else {
@@ -191,6 +217,7 @@ impl<'t> Loader<'t> {
         Ok(Loaded {
             tree: collection(Content::Map(Arc::new(entries)), span),
             weight,
+            height,
         })
     }
 
@@ -229,6 +256,16 @@ impl<'t> Loader<'t> {
                 slot.insert(entry);
             }
         }
+    }
+
+    fn syntax(&self, error: &ScanError) -> YamlError {
+        // The parser has a limit of its own on nested brackets, which it meets first on a single line.
+        let kind = if error.info().contains("recursion limit") {
+            YamlErrorKind::TooDeep(self.limits.depth)
+        } else {
+            YamlErrorKind::Syntax(error.info().to_owned())
+        };
+        YamlError::new(kind, position(error.marker()))
     }
 
     fn count(&mut self, weight: usize, span: &Span) -> Result<(), YamlError> {
@@ -320,16 +357,12 @@ fn collection(content: Content, span: &Span) -> Tree {
         content,
         position: Some(position(&span.start)),
         written: None,
-        block: false,
+        text_line: None,
     }
 }
 
 fn at(kind: YamlErrorKind, span: &Span) -> YamlError {
     YamlError::new(kind, position(&span.start))
-}
-
-fn syntax(error: &ScanError) -> YamlError {
-    YamlError::new(YamlErrorKind::Syntax(error.info().to_owned()), position(error.marker()))
 }
 
 fn position(marker: &Marker) -> Position {

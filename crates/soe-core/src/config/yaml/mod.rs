@@ -92,7 +92,7 @@ pub fn parse_yaml(text: &str) -> Result<Value, YamlError> {
 }
 
 /// The value of a JSON text within the limits; `None` for any other text.
-fn parse_json(text: &str) -> Option<Value> {
+pub(crate) fn parse_json(text: &str) -> Option<Value> {
     let limits = YamlLimits::default();
     let separators = || text.bytes().filter(|b| matches!(b, b',' | b':' | b'[' | b'{')).count();
     if !text.trim_start().starts_with(['{', '[', '"']) || text.len() > limits.bytes || separators() > limits.nodes {

@@ -118,3 +118,38 @@ fn agrees_with_pyyaml() {
     println!("{agreed} of {} documents as PyYAML reads them", cases.len());
     assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
 }
+
+#[test]
+fn lines_of_literal_blocks() {
+    let cases = [
+        ("a: |\n  x\n", Some(2)),
+        ("a: |\n\n  x\n", Some(2)),
+        ("a:   |2\n\n\n      x\n", Some(2)),
+        ("b: 1\na: &x |\n\n  x\n", Some(3)),
+        ("a: !!str |  # c\n  x\n", Some(2)),
+        ("a: >\n  x\n", None),
+        ("a: x", None),
+    ];
+    for (text, line) in cases {
+        let root = load(text, &YamlLimits::default()).unwrap().unwrap().root;
+        assert_eq!(root.as_map().unwrap()["a"].value.text_line, line, "{text:?}");
+    }
+}
+
+#[test]
+fn everything_has_a_position() {
+    let text = "first:\n  - {key: value, é: [1, two]}\n";
+    let root = load(text, &YamlLimits::default()).unwrap().unwrap().root;
+    let at = |line, column| Some(Position { line, column });
+    let first = &root.as_map().unwrap()["first"];
+    assert_eq!(first.key_position, at(1, 1));
+    let Content::List(items) = &first.value.content else {
+        panic!("a list")
+    };
+    let map = items[0].as_map().unwrap();
+    assert_eq!((items[0].position, map["key"].value.position), (at(2, 5), at(2, 11)));
+    let Content::List(items) = &map["é"].value.content else {
+        panic!("a list")
+    };
+    assert_eq!((map["é"].key_position, items[1].position), (at(2, 18), at(2, 25)));
+}

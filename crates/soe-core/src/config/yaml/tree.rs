@@ -30,8 +30,8 @@ pub(crate) struct Tree {
     pub(crate) position: Option<Position>,
     /// The text of a plain scalar that was resolved to something other than text.
     pub(crate) written: Option<Arc<str>>,
-    /// Whether it is a block scalar, whose text begins on the line below [`Tree::position`].
-    pub(crate) block: bool,
+    /// The line on which its text begins, if the lines of the text are lines of the document: a literal block.
+    pub(crate) text_line: Option<u32>,
 }
 
 /// What a [`Tree`] holds.
@@ -181,12 +181,17 @@ impl Tree {
         }))
     }
 
+    /// The tree of a mapping that was never text.
+    pub(crate) fn of_map(map: Mapping) -> Self {
+        Self::detached(Content::Map(Arc::new(map)))
+    }
+
     fn detached(content: Content) -> Self {
         Self {
             content,
             position: None,
             written: None,
-            block: false,
+            text_line: None,
         }
     }
 

@@ -9,12 +9,12 @@ use super::super::{Effect, NodeRun};
 use crate::config::Node;
 use crate::nodes::{NodeOutput, Signals};
 
-pub(super) fn effect(run: u64, node: &Arc<Node>, context: &Context) -> Effect {
+pub(super) fn effect(run: u64, node: &Arc<Node>, context: &Arc<Context>) -> Effect {
     Effect::RunNode(NodeRun {
         run,
         node: node.clone(),
         node_type: node.type_name.clone(),
-        context: Box::new(context.clone()),
+        context: context.clone(),
     })
 }
 

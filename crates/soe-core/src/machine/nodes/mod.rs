@@ -13,7 +13,7 @@ use crate::config::{Node, NodeKind};
 
 impl Transaction<'_> {
     /// The effect that performs an attempt of a run.
-    pub(super) fn effect_of(&mut self, run: u64, attempt: u32, node: &Arc<Node>, context: &Context) -> Effect {
+    pub(super) fn effect_of(&mut self, run: u64, attempt: u32, node: &Arc<Node>, context: &Arc<Context>) -> Effect {
         match &node.kind {
             NodeKind::Tool(tool) => self.tool_effect(run, attempt, node, tool, context),
             _ => custom::effect(run, node, context),
@@ -46,7 +46,7 @@ impl Transaction<'_> {
         if !self.is_running() {
             return Ok(());
         }
-        let runs: Vec<Run> = self.state().runs.values().cloned().collect();
+        let runs: Vec<Arc<Run>> = self.state().runs.values().cloned().collect();
         for run in runs {
             let node = self.machine.node(&run.registry, &run.workflow, &run.node);
             let context = self.state().snapshots.get(&run.snapshot).cloned();

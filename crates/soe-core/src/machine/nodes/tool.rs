@@ -17,7 +17,7 @@ impl Transaction<'_> {
         attempt: u32,
         node: &Arc<Node>,
         tool: &ToolNode,
-        context: &Context,
+        context: &Arc<Context>,
     ) -> Effect {
         let (tool_name, node_name) = (tool.tool.clone(), node.name.clone());
         self.event(EventKind::ToolCall {
@@ -48,14 +48,14 @@ impl Transaction<'_> {
     }
 
     /// A tool's arguments, checked; or what is wrong with them.
-    fn arguments(&mut self, node: &Node, tool: &ToolNode, context: &Context) -> Result<serde_json::Value, String> {
+    fn arguments(&mut self, node: &Node, tool: &ToolNode, context: &Arc<Context>) -> Result<serde_json::Value, String> {
         let name = &tool.tool;
         let spec = self.machine.tools.get(name).cloned();
         let spec = spec.ok_or_else(|| format!("tool '{name}' is not registered with this engine"))?;
         let arguments = match &tool.arguments {
             Arguments::None => Value::Map(Arc::default()),
             Arguments::Parameters(parameters) => {
-                let scope = Scope::new(context);
+                let scope = Scope::shared(context.clone());
                 let render = |(key, parameter): (&Arc<str>, &Parameter)| {
                     let value = self.render_parameter(node, key, parameter, &scope);
                     (key.clone(), value)

@@ -50,7 +50,11 @@ fn striptags(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result
     state.text(text.len() * 2)?;
     let text = without(&without(&text, "<!--", "-->"), "<", ">");
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let text = if text.contains('&') { minijinja_contrib::filters::striptags(text) } else { text };
+    let text = if text.contains('&') {
+        minijinja_contrib::filters::striptags(text)
+    } else {
+        text
+    };
     Ok(Value::from(text))
 }
 
@@ -92,7 +96,10 @@ fn urlencode(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result
         let [key, item] = &items(&pair, &*state)?[..] else {
             return Err(type_error("not enough values to unpack (expected 2)"));
         };
-        let (key, item) = (quoted(&str_of(key, &*state)?, true), quoted(&str_of(item, &*state)?, true));
+        let (key, item) = (
+            quoted(&str_of(key, &*state)?, true),
+            quoted(&str_of(item, &*state)?, true),
+        );
         state.text(key.len() + item.len())?;
         pairs.push(format!("{key}={item}"));
     }
@@ -120,7 +127,9 @@ fn urlize(_: &mut State<'_, '_>, _: &Value, _: &[Value]) -> Result<Value> {
 fn xmlattr(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Value> {
     let args = bind("xmlattr", &["autospace"], args)?;
     if !is_dict(value) {
-        return Err(error_about(value, || format!("'{}' object has no attribute 'items'", type_name(value))));
+        return Err(error_about(value, || {
+            format!("'{}' object has no attribute 'items'", type_name(value))
+        }));
     }
     let mut attributes = Vec::new();
     for (key, item) in entries(value).filter(|(_, item)| !item.is_none() && !item.is_undefined()) {

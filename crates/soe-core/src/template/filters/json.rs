@@ -45,7 +45,9 @@ struct Writer<'a, 's> {
 impl Writer<'_, '_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<()> {
         if depth > MAX_VALUE_DEPTH {
-            return Err(limit_error(format!("the value nests deeper than {MAX_VALUE_DEPTH} levels")));
+            return Err(limit_error(format!(
+                "the value nests deeper than {MAX_VALUE_DEPTH} levels"
+            )));
         }
         self.state.text(self.out.len() - self.paid)?;
         self.paid = self.out.len();
@@ -55,7 +57,12 @@ impl Writer<'_, '_> {
             ValueKind::String => self.text(value.as_str().unwrap_or_default()),
             ValueKind::Map => self.object(value, depth)?,
             _ if prints_items(value) => self.array(value, depth)?,
-            _ => return Err(type_error(format!("Object of type {} is not JSON serializable", type_name(value)))),
+            _ => {
+                return Err(type_error(format!(
+                    "Object of type {} is not JSON serializable",
+                    type_name(value)
+                )));
+            }
         }
         Ok(())
     }
@@ -63,7 +70,9 @@ impl Writer<'_, '_> {
     fn object(&mut self, value: &Value, depth: usize) -> Result<()> {
         let mut sorted: Vec<_> = entries(value).map(|(key, item)| (vec![key], item)).collect();
         sort_by_keys(&mut sorted, false, self.state)?;
-        let sorted = sorted.into_iter().filter_map(|(mut keys, item)| Some((keys.pop()?, item)));
+        let sorted = sorted
+            .into_iter()
+            .filter_map(|(mut keys, item)| Some((keys.pop()?, item)));
         self.container('{', '}', depth, sorted, |writer, (key, item)| {
             match key.kind() {
                 ValueKind::String => writer.text(key.as_str().unwrap_or_default()),
@@ -78,7 +87,9 @@ impl Writer<'_, '_> {
 
     fn array(&mut self, value: &Value, depth: usize) -> Result<()> {
         let items = items(value, self.state)?;
-        self.container('[', ']', depth, items.into_iter(), |writer, item| writer.value(&item, depth + 1))
+        self.container('[', ']', depth, items.into_iter(), |writer, item| {
+            writer.value(&item, depth + 1)
+        })
     }
 
     fn container<T>(

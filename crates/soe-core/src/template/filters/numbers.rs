@@ -5,8 +5,8 @@ use minijinja::value::Value;
 
 use super::Filter;
 use crate::template::python::Result;
-use crate::template::python::arith::round_half_even;
 use crate::template::python::args::bind;
+use crate::template::python::arith::round_half_even;
 use crate::template::python::digits::{parse_float, parse_int};
 use crate::template::python::kinds::{Num, error_about, int, number, type_error, type_name, undefined_error};
 
@@ -26,7 +26,9 @@ fn abs(_: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Value> {
     match number(value) {
         Some(Num::Int(number)) => Ok(int(number.saturating_abs())),
         Some(Num::Float(number)) => Ok(Value::from(number.abs())),
-        None => Err(error_about(value, || format!("bad operand type for abs(): '{}'", type_name(value)))),
+        None => Err(error_about(value, || {
+            format!("bad operand type for abs(): '{}'", type_name(value))
+        })),
     }
 }
 
@@ -77,15 +79,22 @@ fn round(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Val
     if !matches!(method.as_str(), "common" | "ceil" | "floor") {
         return Err(type_error("method must be common, ceil or floor"));
     }
-    let number = number(value)
-        .ok_or_else(|| error_about(value, || format!("type {} doesn't define __round__ method", type_name(value))))?;
+    let number = number(value).ok_or_else(|| {
+        error_about(value, || {
+            format!("type {} doesn't define __round__ method", type_name(value))
+        })
+    })?;
     match (method.as_str(), number) {
         ("common", Num::Int(number)) => Ok(int(round_int(number, precision))),
         ("common", Num::Float(number)) => Ok(Value::from(round_half_even(number, precision))),
         (method, number) => {
             let unit = 10f64.powi(precision);
             let scaled = number.as_f64() * unit;
-            let rounded = if method == "ceil" { scaled.ceil() } else { scaled.floor() };
+            let rounded = if method == "ceil" {
+                scaled.ceil()
+            } else {
+                scaled.floor()
+            };
             Ok(Value::from(rounded / unit))
         }
     }
@@ -108,8 +117,14 @@ fn filesizeformat(_: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Resul
     let args = bind("filesizeformat", &["binary"], args)?;
     let bytes = match (number(value), value.as_str()) {
         (Some(number), _) => number.as_f64(),
-        (None, Some(text)) => parse_float(text).ok_or_else(|| type_error(format!("could not convert string to float: '{text}'")))?,
-        (None, None) => return Err(error_about(value, || "float() argument must be a string or a real number".into())),
+        (None, Some(text)) => {
+            parse_float(text).ok_or_else(|| type_error(format!("could not convert string to float: '{text}'")))?
+        }
+        (None, None) => {
+            return Err(error_about(value, || {
+                "float() argument must be a string or a real number".into()
+            }));
+        }
     };
     let (base, prefixes) = if args.flag(0) {
         (1024.0, ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"])

@@ -28,12 +28,17 @@ fn sort(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Valu
     let case_sensitive = args.flag(1);
     let paths: Vec<Path> = match args.some(2).map(|attribute| (attribute, attribute.as_str())) {
         None => vec![Path::of(None)],
-        Some((_, Some(names))) => names.split(',').map(|name| Path::of(Some(&Value::from(name)))).collect(),
+        Some((_, Some(names))) => names
+            .split(',')
+            .map(|name| Path::of(Some(&Value::from(name))))
+            .collect(),
         Some((other, None)) => vec![Path::of(Some(other))],
     };
     let mut keyed = Vec::new();
     for item in items(value, &*state)? {
-        let keys = paths.iter().map(|path| path.get(&item, None).map(|key| folded(key, case_sensitive)));
+        let keys = paths
+            .iter()
+            .map(|path| path.get(&item, None).map(|key| folded(key, case_sensitive)));
         keyed.push((keys.collect::<Result<Vec<_>>>()?, item));
     }
     sort_by_keys(&mut keyed, args.flag(0), &*state)?;
@@ -55,7 +60,9 @@ fn dictsort(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<
         return Err(type_error("You can only sort by either \"key\" or \"value\""));
     }
     if !is_dict(value) {
-        return Err(error_about(value, || format!("'{}' object has no attribute 'items'", type_name(value))));
+        return Err(error_about(value, || {
+            format!("'{}' object has no attribute 'items'", type_name(value))
+        }));
     }
     let mut keyed = Vec::new();
     for (key, item) in entries(value) {

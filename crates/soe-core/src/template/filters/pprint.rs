@@ -33,7 +33,9 @@ fn pprint(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Va
 /// A copy whose mappings are sorted by key.
 fn sorted(value: &Value, state: &State<'_, '_>, depth: usize) -> Result<Value> {
     if depth > MAX_VALUE_DEPTH {
-        return Err(limit_error(format!("the value nests deeper than {MAX_VALUE_DEPTH} levels")));
+        return Err(limit_error(format!(
+            "the value nests deeper than {MAX_VALUE_DEPTH} levels"
+        )));
     }
     if is_dict(value) {
         let mut keyed: Vec<_> = entries(value).map(|(key, item)| (vec![key], item)).collect();
@@ -50,7 +52,10 @@ fn sorted(value: &Value, state: &State<'_, '_>, depth: usize) -> Result<Value> {
         return Ok(dict(copied.collect::<Result<_>>()?));
     }
     if is_list(value) || is_tuple(value) {
-        let copied = items(value, state)?.iter().map(|item| sorted(item, state, depth + 1)).collect::<Result<_>>()?;
+        let copied = items(value, state)?
+            .iter()
+            .map(|item| sorted(item, state, depth + 1))
+            .collect::<Result<_>>()?;
         return Ok(if is_tuple(value) { tuple(copied) } else { list(copied) });
     }
     Ok(value.clone())

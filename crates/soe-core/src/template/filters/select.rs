@@ -24,7 +24,11 @@ pub(super) const FILTERS: &[(&str, Filter)] = &[
 
 fn map(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Value> {
     let label = "generator object sync_do_map at 0x7f0000000000";
-    let mapped = if is_empty(value) { Ok(Vec::new()) } else { map_items(state, value, args) };
+    let mapped = if is_empty(value) {
+        Ok(Vec::new())
+    } else {
+        map_items(state, value, args)
+    };
     lazily(label, mapped)
 }
 
@@ -44,7 +48,10 @@ fn lazily(label: &'static str, items: Result<Vec<Value>>) -> Result<Value> {
 
 fn map_items(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Vec<Value>> {
     let (positional, named) = split(args)?;
-    if let (true, Some(named)) = (positional.is_empty(), named.as_ref().filter(|named| named.has("attribute"))) {
+    if let (true, Some(named)) = (
+        positional.is_empty(),
+        named.as_ref().filter(|named| named.has("attribute")),
+    ) {
         return map_attribute(state, value, named);
     }
     let Some(name) = positional.first() else {
@@ -71,9 +78,14 @@ fn map_attribute(state: &State<'_, '_>, value: &Value, named: &Kwargs) -> Result
         return Err(type_error(format!("Unexpected keyword argument '{other}'")));
     }
     let attribute: Value = named.get("attribute")?;
-    let default = named.get::<Option<Value>>("default")?.filter(|default| !default.is_none());
+    let default = named
+        .get::<Option<Value>>("default")?
+        .filter(|default| !default.is_none());
     let path = Path::of(Some(&attribute).filter(|attribute| !attribute.is_none()));
-    items(value, state)?.iter().map(|item| path.get(item, default.as_ref())).collect()
+    items(value, state)?
+        .iter()
+        .map(|item| path.get(item, default.as_ref()))
+        .collect()
 }
 
 fn select(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Value> {
@@ -92,23 +104,43 @@ fn rejectattr(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Resul
     filtered(state, value, args, false, true)
 }
 
-fn filtered(state: &mut State<'_, '_>, value: &Value, args: &[Value], wanted: bool, by_attribute: bool) -> Result<Value> {
+fn filtered(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    args: &[Value],
+    wanted: bool,
+    by_attribute: bool,
+) -> Result<Value> {
     let label = "generator object select_or_reject at 0x7f0000000000";
-    let kept = if is_empty(value) { Ok(Vec::new()) } else { filter_items(state, value, args, wanted, by_attribute) };
+    let kept = if is_empty(value) {
+        Ok(Vec::new())
+    } else {
+        filter_items(state, value, args, wanted, by_attribute)
+    };
     lazily(label, kept)
 }
 
-fn filter_items(state: &mut State<'_, '_>, value: &Value, args: &[Value], wanted: bool, by_attribute: bool) -> Result<Vec<Value>> {
+fn filter_items(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    args: &[Value],
+    wanted: bool,
+    by_attribute: bool,
+) -> Result<Vec<Value>> {
     let (mut positional, named) = split(args)?;
     let mut path = Path::of(None);
     if by_attribute {
-        let (attribute, rest) = positional.split_first().ok_or_else(|| type_error("Missing parameter for attribute name"))?;
+        let (attribute, rest) = positional
+            .split_first()
+            .ok_or_else(|| type_error("Missing parameter for attribute name"))?;
         path = Path::of(Some(attribute));
         positional = rest;
     }
     let test = match positional.first() {
         Some(name) => {
-            let known = name.as_str().filter(|name| TESTS.contains(name) || OPERATOR_TESTS.contains(name));
+            let known = name
+                .as_str()
+                .filter(|name| TESTS.contains(name) || OPERATOR_TESTS.contains(name));
             Some(known.ok_or_else(|| type_error(format!("No test named '{name}'.")))?)
         }
         None => None,

@@ -52,7 +52,11 @@ fn first(_: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Value> 
 
 /// The engine carries an error in a sequence as a value.
 fn checked(value: Value) -> Result<Value> {
-    list(vec![value]).try_iter()?.checked().next().unwrap_or(Ok(Value::UNDEFINED))
+    list(vec![value])
+        .try_iter()?
+        .checked()
+        .next()
+        .unwrap_or(Ok(Value::UNDEFINED))
 }
 
 fn last(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Value> {
@@ -63,7 +67,10 @@ fn last(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Valu
     if value.kind() == ValueKind::Seq
         && let Some(length) = value.len()
     {
-        return Ok(length.checked_sub(1).and_then(|index| value.get_item_by_index(index).ok()).unwrap_or_default());
+        return Ok(length
+            .checked_sub(1)
+            .and_then(|index| value.get_item_by_index(index).ok())
+            .unwrap_or_default());
     }
     Ok(items(value, &*state)?.pop().unwrap_or_default())
 }
@@ -100,7 +107,11 @@ fn reverse(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<V
     }
     let mut all = items(value, &*state)?;
     all.reverse();
-    Ok(if is_generator(value) { list(all) } else { generator("list_reverseiterator", all) })
+    Ok(if is_generator(value) {
+        list(all)
+    } else {
+        generator("list_reverseiterator", all)
+    })
 }
 
 fn sum(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Value> {
@@ -164,7 +175,9 @@ fn slices(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Va
 
 fn check_count(count: usize) -> Result<()> {
     if count > MAX_ITEMS {
-        return Err(limit_error(format!("the sequence would have more than {MAX_ITEMS} items")));
+        return Err(limit_error(format!(
+            "the sequence would have more than {MAX_ITEMS} items"
+        )));
     }
     Ok(())
 }
@@ -172,7 +185,9 @@ fn check_count(count: usize) -> Result<()> {
 fn random(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Value> {
     bind("random", &[], args)?;
     let count = length(value)?;
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    let nanos = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos());
     let picked = (nanos as usize).checked_rem(count).unwrap_or(0);
     Ok(items(value, &*state)?.into_iter().nth(picked).unwrap_or_default())
 }

@@ -17,10 +17,18 @@ use crate::template::python::sequence::length;
 use crate::template::python::text::str_of;
 
 pub(super) const FILTERS: &[(&str, Filter)] = &[
-    ("capitalize", |state, value, args| convert("capitalize", capitalize, state, value, args)),
-    ("title", |state, value, args| convert("title", title, state, value, args)),
-    ("upper", |state, value, args| convert("upper", str::to_uppercase, state, value, args)),
-    ("lower", |state, value, args| convert("lower", str::to_lowercase, state, value, args)),
+    ("capitalize", |state, value, args| {
+        convert("capitalize", capitalize, state, value, args)
+    }),
+    ("title", |state, value, args| {
+        convert("title", title, state, value, args)
+    }),
+    ("upper", |state, value, args| {
+        convert("upper", str::to_uppercase, state, value, args)
+    }),
+    ("lower", |state, value, args| {
+        convert("lower", str::to_lowercase, state, value, args)
+    }),
     ("string", string),
     ("center", center_filter),
     ("trim", trim),
@@ -46,7 +54,11 @@ fn convert(
 
 /// `text`, marked as safe for HTML if `value` is.
 fn like(value: &Value, text: String) -> Value {
-    if value.is_safe() { Value::from_safe_string(text) } else { Value::from(text) }
+    if value.is_safe() {
+        Value::from_safe_string(text)
+    } else {
+        Value::from(text)
+    }
 }
 
 /// `str.capitalize`.
@@ -126,7 +138,10 @@ fn truncate(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<
     let Some(text) = value.as_str() else {
         return Err(type_error(format!("'{}' object can't be truncated", type_name(value))));
     };
-    let kept: String = text.chars().take(usize::try_from(wanted - end_length).unwrap_or(0)).collect();
+    let kept: String = text
+        .chars()
+        .take(usize::try_from(wanted - end_length).unwrap_or(0))
+        .collect();
     let kept = match kept.rfind(' ') {
         Some(space) if !args.flag(1) => &kept[..space],
         _ => &kept[..],
@@ -147,7 +162,11 @@ fn replace_filter(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> R
 /// `str.replace`, `count` below zero meaning all.
 pub(crate) fn replace(state: &State<'_, '_>, text: &str, old: &str, new: &str, count: i128) -> Result<String> {
     let most = usize::try_from(count).unwrap_or(usize::MAX);
-    let found = if old.is_empty() { text.chars().count() + 1 } else { text.matches(old).count() };
+    let found = if old.is_empty() {
+        text.chars().count() + 1
+    } else {
+        text.matches(old).count()
+    };
     state.text(text.len().saturating_add(found.min(most).saturating_mul(new.len())))?;
     Ok(text.replacen(old, new, most))
 }
@@ -160,16 +179,27 @@ fn indent(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Va
         None => " ".repeat(args.width(0, 4)?),
     };
     let Some(text) = value.as_str() else {
-        return Err(error_about(value, || format!("can only indent text, not '{}'", type_name(value))));
+        return Err(error_about(value, || {
+            format!("can only indent text, not '{}'", type_name(value))
+        }));
     };
     let lines = split_lines(text, false);
     state.text(text.len() + lines.len().saturating_mul(unit.len()))?;
     let mut indented = String::new();
-    for (index, line) in lines.iter().map(String::as_str).chain(ends_line(text).then_some("")).enumerate() {
+    for (index, line) in lines
+        .iter()
+        .map(String::as_str)
+        .chain(ends_line(text).then_some(""))
+        .enumerate()
+    {
         if index > 0 {
             indented.push('\n');
         }
-        let is_indented = if index == 0 { args.flag(1) } else { args.flag(2) || !line.is_empty() };
+        let is_indented = if index == 0 {
+            args.flag(1)
+        } else {
+            args.flag(2) || !line.is_empty()
+        };
         if is_indented {
             indented.push_str(&unit);
         }
@@ -184,7 +214,10 @@ fn ends_line(text: &str) -> bool {
 }
 
 fn is_line_break(c: char) -> bool {
-    matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}')
+    matches!(
+        c,
+        '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
 }
 
 /// `str.splitlines`.
@@ -215,7 +248,9 @@ fn format(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Va
     let (positional, named) = split(args)?;
     let arg = match named {
         Some(_) if !positional.is_empty() => {
-            return Err(type_error("can't handle positional and keyword arguments at the same time"));
+            return Err(type_error(
+                "can't handle positional and keyword arguments at the same time",
+            ));
         }
         Some(named) => {
             let entry = |name: &str| Ok((Value::from(name), named.get::<Value>(name)?));
@@ -229,6 +264,8 @@ fn format(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Va
 fn wordcount(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Value> {
     bind("wordcount", &[], args)?;
     let text = str_of(value, &*state)?;
-    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty());
+    let words = text
+        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .filter(|word| !word.is_empty());
     Ok(int(words.count() as i128))
 }

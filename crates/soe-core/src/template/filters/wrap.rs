@@ -13,11 +13,21 @@ use crate::template::python::meter::Meter;
 pub(super) const FILTERS: &[(&str, Filter)] = &[("wordwrap", wordwrap)];
 
 fn wordwrap(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Value> {
-    let args = bind("wordwrap", &["width", "break_long_words", "wrapstring", "break_on_hyphens"], args)?;
+    let args = bind(
+        "wordwrap",
+        &["width", "break_long_words", "wrapstring", "break_on_hyphens"],
+        args,
+    )?;
     let width = args.int(0, 79)?;
-    let separator = if args.some(2).is_some() { args.text(2, "\n", state)? } else { "\n".to_owned() };
+    let separator = if args.some(2).is_some() {
+        args.text(2, "\n", state)?
+    } else {
+        "\n".to_owned()
+    };
     let Some(text) = value.as_str() else {
-        return Err(error_about(value, || format!("'{}' object has no attribute 'splitlines'", type_name(value))));
+        return Err(error_about(value, || {
+            format!("'{}' object has no attribute 'splitlines'", type_name(value))
+        }));
     };
     let width = usize::try_from(width).ok().filter(|width| *width > 0);
     let wrap = Wrap {
@@ -26,7 +36,10 @@ fn wordwrap(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<
         break_hyphens: args.get(3).is_none_or(Value::is_true),
     };
     state.text(text.len().saturating_mul(2 + separator.len()))?;
-    let lines: Vec<String> = split_lines(text, false).iter().map(|line| wrap.line(line).join(&separator)).collect();
+    let lines: Vec<String> = split_lines(text, false)
+        .iter()
+        .map(|line| wrap.line(line).join(&separator))
+        .collect();
     Ok(Value::from(lines.join(&separator)))
 }
 
@@ -52,7 +65,9 @@ impl Wrap {
                 length += width_of(&chunk);
                 current.push(chunk);
             }
-            if let Some(chunk) = chunks.pop_if(|chunk| width_of(chunk) > self.width && (self.break_words || current.is_empty())) {
+            if let Some(chunk) =
+                chunks.pop_if(|chunk| width_of(chunk) > self.width && (self.break_words || current.is_empty()))
+            {
                 if self.break_words {
                     let (head, tail) = self.broken(&chunk, self.width - length);
                     current.push(head);
@@ -91,7 +106,10 @@ impl Wrap {
         while start < chars.len() {
             let blank = is_blank_char(chars[start]);
             let mut end = start + 1;
-            while end < chars.len() && is_blank_char(chars[end]) == blank && !(self.break_hyphens && after_hyphen(&chars, start, end)) {
+            while end < chars.len()
+                && is_blank_char(chars[end]) == blank
+                && !(self.break_hyphens && after_hyphen(&chars, start, end))
+            {
                 end += 1;
             }
             chunks.push(chars[start..end].iter().collect());

@@ -9,7 +9,7 @@ use super::super::python::Result;
 use super::super::python::args::bind;
 use super::super::python::kinds::{int, is_hashable, type_error, type_name};
 use super::super::python::objects::{Dict, DictView, ViewKind, dict, entries, tuple};
-use super::lists::check_new_item;
+use super::lists::{IN_PLACE, check_new_item};
 
 pub(super) fn call(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value> {
     let view = match name {
@@ -33,7 +33,9 @@ fn get(value: &Value, args: &[Value]) -> Result<Value> {
     let key = args.required(0)?;
     check_key(key)?;
     let found = value.as_object().and_then(|object| object.get_value(key));
-    Ok(found.or_else(|| args.get(1).cloned()).unwrap_or_else(|| Value::from(())))
+    Ok(found
+        .or_else(|| args.get(1).cloned())
+        .unwrap_or_else(|| Value::from(())))
 }
 
 fn check_key(key: &Value) -> Result<()> {
@@ -44,11 +46,23 @@ fn check_key(key: &Value) -> Result<()> {
 }
 
 fn change(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value> {
-    if !matches!(name, "update" | "setdefault" | "pop" | "popitem" | "clear" | "__setitem__") {
+    if !matches!(
+        name,
+        "update" | "setdefault" | "pop" | "popitem" | "clear" | "__setitem__"
+    ) {
         return Err(super::unknown());
     }
     let Some(map) = value.downcast_object_ref::<Dict>() else {
-        return Err(type_error("the context's data can't be changed in place: {% set %} a variable to it first"));
+        // What these give is right for a copy too.
+        let copy = if matches!(name, "pop" | "popitem" | "setdefault") {
+            own(state, value)?
+        } else {
+            Value::UNDEFINED
+        };
+        return match copy.downcast_object_ref::<Dict>() {
+            Some(_) => change(state, &copy, name, args),
+            None => Err(type_error(IN_PLACE)),
+        };
     };
     state.consume_fuel(2)?;
     let none = Value::from(());
@@ -77,7 +91,9 @@ fn change(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
             check_key(key)?;
             state.consume_fuel(map.read().len() as u64 / 16)?;
             let removed = map.write().shift_remove(key);
-            return removed.or_else(|| args.get(1).cloned()).ok_or_else(|| type_error(format!("KeyError: {key}")));
+            return removed
+                .or_else(|| args.get(1).cloned())
+                .ok_or_else(|| type_error(format!("KeyError: {key}")));
         }
         "popitem" => {
             let last = map.write().pop();

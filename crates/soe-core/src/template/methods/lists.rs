@@ -5,7 +5,7 @@ use minijinja::value::Value;
 
 use super::super::error::limit_error;
 use super::super::limits::{MAX_ITEMS, MAX_VALUE_DEPTH};
-use super::super::operators::check_item;
+use super::super::operators::{check_item, own};
 use super::super::python::Result;
 use super::super::python::args::{Bound, bind};
 use super::super::python::compare::{equal, sort_by_keys};
@@ -13,6 +13,9 @@ use super::super::python::kinds::{int, is_dict, is_range, is_tuple, type_error};
 use super::super::python::objects::{Sequence, entries, list};
 use super::super::python::sequence::{items, length};
 use super::super::view::is_same_object;
+
+/// Why the context's own lists and mappings refuse.
+pub(super) const IN_PLACE: &str = "the context's data can't be changed in place: {% set %} a variable to it first";
 
 pub(super) fn call(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value> {
     match name {
@@ -28,12 +31,16 @@ pub(super) fn call(state: &mut State<'_, '_>, value: &Value, name: &str, args: &
         "index" => {
             let args = bind(name, &["value", "start"], args)?;
             let start = usize::try_from(args.int(1, 0)?).unwrap_or(0);
-            position(state, &items(value, &*state)?, start, args.required(0)?)
-                .and_then(|at| at.map(|at| int(at as i128)).ok_or_else(|| type_error("the value is not in the list")))
+            position(state, &items(value, &*state)?, start, args.required(0)?).and_then(|at| {
+                at.map(|at| int(at as i128))
+                    .ok_or_else(|| type_error("the value is not in the list"))
+            })
         }
         "__len__" => Ok(int(length(value)? as i128)),
         "copy" if !is_tuple(value) && !is_range(value) => items(value, &*state).map(list),
-        "append" | "extend" | "insert" | "pop" | "remove" | "clear" | "sort" | "reverse" if !is_tuple(value) && !is_range(value) => {
+        "append" | "extend" | "insert" | "pop" | "remove" | "clear" | "sort" | "reverse"
+            if !is_tuple(value) && !is_range(value) =>
+        {
             change(state, value, name, args)
         }
         _ => Err(super::unknown()),
@@ -52,7 +59,16 @@ fn position(state: &State<'_, '_>, all: &[Value], start: usize, wanted: &Value) 
 
 fn change(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value> {
     let Some(sequence) = value.downcast_object_ref::<Sequence>() else {
-        return Err(type_error("the context's data can't be changed in place: {% set %} a variable to it first"));
+        // What these give is right for a copy too.
+        let copy = if matches!(name, "pop") {
+            own(state, value)?
+        } else {
+            Value::UNDEFINED
+        };
+        return match copy.downcast_object_ref::<Sequence>() {
+            Some(_) => change(state, &copy, name, args),
+            None => Err(type_error(IN_PLACE)),
+        };
     };
     state.consume_fuel(1)?;
     if sequence.read().len() >= MAX_ITEMS {
@@ -108,15 +124,25 @@ fn pop(state: &State<'_, '_>, sequence: &Sequence, args: &Bound) -> Result<Value
     state.consume_fuel(sequence.read().len() as u64 / 16)?;
     let index = args.int(0, -1)?;
     let mut all = sequence.write();
-    let index = usize::try_from(from_end(index, all.len())).ok().filter(|index| *index < all.len());
-    index.map(|index| all.remove(index)).ok_or_else(|| type_error("pop index out of range"))
+    let index = usize::try_from(from_end(index, all.len()))
+        .ok()
+        .filter(|index| *index < all.len());
+    index
+        .map(|index| all.remove(index))
+        .ok_or_else(|| type_error("pop index out of range"))
 }
 
 fn sort(state: &State<'_, '_>, sequence: &Sequence, args: &Bound) -> Result<()> {
     if args.some(0).is_some() {
-        return Err(type_error("sort() has no 'key' here: use the filter 'sort' with an attribute"));
+        return Err(type_error(
+            "sort() has no 'key' here: use the filter 'sort' with an attribute",
+        ));
     }
-    let mut keyed: Vec<_> = sequence.read().iter().map(|item| (vec![item.clone()], item.clone())).collect();
+    let mut keyed: Vec<_> = sequence
+        .read()
+        .iter()
+        .map(|item| (vec![item.clone()], item.clone()))
+        .collect();
     sort_by_keys(&mut keyed, args.flag(1), state)?;
     *sequence.write() = keyed.into_iter().map(|(_, item)| item).collect();
     Ok(())
@@ -130,13 +156,22 @@ pub(super) fn check_new_item(state: &State<'_, '_>, container: &Value, item: &Va
             return Err(type_error("a value can't contain itself"));
         }
         if depth > MAX_VALUE_DEPTH {
-            return Err(limit_error(format!("the value nests deeper than {MAX_VALUE_DEPTH} levels")));
+            return Err(limit_error(format!(
+                "the value nests deeper than {MAX_VALUE_DEPTH} levels"
+            )));
         }
         if let Some(sequence) = item.downcast_object_ref::<Sequence>() {
             let inner = sequence.read().clone();
-            return inner.iter().filter(|item| item.as_object().is_some()).try_for_each(|item| check(state, container, item, depth + 1));
+            return inner
+                .iter()
+                .filter(|item| item.as_object().is_some())
+                .try_for_each(|item| check(state, container, item, depth + 1));
         }
-        if is_dict(item) && item.downcast_object_ref::<super::super::python::objects::Dict>().is_some() {
+        if is_dict(item)
+            && item
+                .downcast_object_ref::<super::super::python::objects::Dict>()
+                .is_some()
+        {
             return entries(item).try_for_each(|(_, item)| check(state, container, &item, depth + 1));
         }
         Ok(())

@@ -21,7 +21,9 @@ pub(crate) fn call(state: &mut State<'_, '_>, value: &Value, name: &str, args: &
         ValueKind::Number | ValueKind::Bool => of_number(value, name),
         ValueKind::Map => match dicts::call(state, value, name, args) {
             // A namespace, a module: objects of the engine that look like mappings.
-            Err(error) if error.kind() == ErrorKind::UnknownMethod && !is_data(value) => engine_call(state, value, name, args),
+            Err(error) if error.kind() == ErrorKind::UnknownMethod && !is_data(value) => {
+                engine_call(state, value, name, args)
+            }
             result => result,
         },
         _ if is_data(value) => Err(unknown()),
@@ -51,7 +53,9 @@ fn of_number(value: &Value, name: &str) -> Result<Value> {
 fn is_data(value: &Value) -> bool {
     value.downcast_object_ref::<DictView>().is_some()
         || value.downcast_object_ref::<Generator>().is_some()
-        || value.as_object().is_none_or(|object| object.type_name().starts_with("soe_"))
+        || value
+            .as_object()
+            .is_none_or(|object| object.type_name().starts_with("soe_core::template::view"))
 }
 
 /// Calls a method that the engine's own object has; the engine would ask us again for one that it doesn't have.

@@ -46,7 +46,11 @@ pub(super) fn call(state: &mut State<'_, '_>, text: &str, name: &str, args: &[Va
         "removeprefix" | "removesuffix" => {
             let args = bind(name, &["affix"], args)?;
             let affix = expect_text(&args, 0, name)?;
-            let rest = if name == "removeprefix" { text.strip_prefix(affix) } else { text.strip_suffix(affix) };
+            let rest = if name == "removeprefix" {
+                text.strip_prefix(affix)
+            } else {
+                text.strip_suffix(affix)
+            };
             Ok(Value::from(rest.unwrap_or(text)))
         }
         "join" => join(state, text, &bind(name, &["iterable"], args)?),
@@ -64,7 +68,9 @@ pub(super) fn call(state: &mut State<'_, '_>, text: &str, name: &str, args: &[Va
 /// The argument at `index`, which must be text.
 pub(super) fn expect_text<'a>(args: &'a Bound, index: usize, name: &str) -> Result<&'a str> {
     let value = args.required(index)?;
-    value.as_str().ok_or_else(|| type_error(format!("{name} arg must be str, not {}", type_name(value))))
+    value
+        .as_str()
+        .ok_or_else(|| type_error(format!("{name} arg must be str, not {}", type_name(value))))
 }
 
 /// `str.title`: a letter is a capital if no letter is before it.
@@ -83,7 +89,11 @@ pub(super) fn title(text: &str) -> String {
 }
 
 fn swapped(c: char) -> Vec<char> {
-    if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect() }
+    if c.is_uppercase() {
+        c.to_lowercase().collect()
+    } else {
+        c.to_uppercase().collect()
+    }
 }
 
 fn strip(text: &str, name: &str, args: &Bound) -> Result<Value> {
@@ -123,13 +133,25 @@ fn split_space(text: &str, most: usize, from_right: bool) -> Vec<&str> {
     let mut rest = text.trim_matches(is_space);
     if most != usize::MAX {
         // The part that isn't split further keeps the white space of its own end.
-        rest = if from_right { text.trim_end_matches(is_space) } else { text.trim_start_matches(is_space) };
+        rest = if from_right {
+            text.trim_end_matches(is_space)
+        } else {
+            text.trim_start_matches(is_space)
+        };
     }
     while !rest.is_empty() {
-        let space = if from_right { rest.rfind(is_space) } else { rest.find(is_space) };
+        let space = if from_right {
+            rest.rfind(is_space)
+        } else {
+            rest.find(is_space)
+        };
         match space.filter(|_| parts.len() + 1 < most) {
             None => {
-                let last = if from_right { rest.trim_start_matches(is_space) } else { rest.trim_end_matches(is_space) };
+                let last = if from_right {
+                    rest.trim_start_matches(is_space)
+                } else {
+                    rest.trim_end_matches(is_space)
+                };
                 parts.push(if parts.len() + 1 < most { last } else { rest });
                 break;
             }
@@ -152,9 +174,11 @@ fn partition(text: &str, name: &str, args: &Bound) -> Result<Value> {
         return Err(type_error("empty separator"));
     }
     let parts = if name == "partition" {
-        text.split_once(separator).map_or([text, "", ""], |(before, after)| [before, separator, after])
+        text.split_once(separator)
+            .map_or([text, "", ""], |(before, after)| [before, separator, after])
     } else {
-        text.rsplit_once(separator).map_or(["", "", text], |(before, after)| [before, separator, after])
+        text.rsplit_once(separator)
+            .map_or(["", "", text], |(before, after)| [before, separator, after])
     };
     Ok(tuple(parts.map(Value::from).to_vec()))
 }
@@ -163,7 +187,10 @@ fn join(state: &State<'_, '_>, separator: &str, args: &Bound) -> Result<Value> {
     let mut joined = String::new();
     for (index, part) in items(args.required(0)?, state)?.iter().enumerate() {
         let part = part.as_str().ok_or_else(|| {
-            type_error(format!("sequence item {index}: expected str instance, {} found", type_name(part)))
+            type_error(format!(
+                "sequence item {index}: expected str instance, {} found",
+                type_name(part)
+            ))
         })?;
         if index > 0 {
             joined.push_str(separator);
@@ -208,7 +235,11 @@ fn format(state: &State<'_, '_>, text: &str, name: &str, args: &[Value]) -> Resu
     if name == "format_map" {
         let args = bind(name, &["mapping"], args)?;
         let mapping = args.required(0)?.clone();
-        let named = move |key: &str| item(&mapping, &Value::from(key)).ok().filter(|value| !value.is_undefined());
+        let named = move |key: &str| {
+            item(&mapping, &Value::from(key))
+                .ok()
+                .filter(|value| !value.is_undefined())
+        };
         let fields = Fields {
             positional: &[],
             named: &named,
@@ -216,7 +247,12 @@ fn format(state: &State<'_, '_>, text: &str, name: &str, args: &[Value]) -> Resu
         return str_format(text, &fields, state).map(Value::from);
     }
     let (positional, named) = split(args)?;
-    let named = |key: &str| named.as_ref().filter(|named| named.has(key)).and_then(|named| named.get::<Value>(key).ok());
+    let named = |key: &str| {
+        named
+            .as_ref()
+            .filter(|named| named.has(key))
+            .and_then(|named| named.get::<Value>(key).ok())
+    };
     let fields = Fields {
         positional,
         named: &named,

@@ -76,18 +76,32 @@ fn window<'t>(text: &'t str, args: &Bound) -> Result<Option<(&'t str, usize)>> {
         let chars = usize::try_from(chars).unwrap_or(0);
         text.char_indices().nth(chars).map_or(text.len(), |(at, _)| at)
     };
-    Ok(Some((&text[byte(start)..byte(end)], usize::try_from(start).unwrap_or(0))))
+    Ok(Some((
+        &text[byte(start)..byte(end)],
+        usize::try_from(start).unwrap_or(0),
+    )))
 }
 
 fn starts_or_ends(state: &State<'_, '_>, text: &str, name: &str, args: &Bound) -> Result<Value> {
     let affix = args.required(0)?;
-    let affixes = if is_tuple(affix) { items(affix, state)? } else { vec![affix.clone()] };
+    let affixes = if is_tuple(affix) {
+        items(affix, state)?
+    } else {
+        vec![affix.clone()]
+    };
     if !all_text(&affixes) {
-        return Err(type_error(format!("{name} first arg must be str or a tuple of str, not {}", type_name(affix))));
+        return Err(type_error(format!(
+            "{name} first arg must be str or a tuple of str, not {}",
+            type_name(affix)
+        )));
     }
     let found = window(text, args)?.is_some_and(|(window, _)| {
         affixes.iter().filter_map(Value::as_str).any(|affix| {
-            if name == "startswith" { window.starts_with(affix) } else { window.ends_with(affix) }
+            if name == "startswith" {
+                window.starts_with(affix)
+            } else {
+                window.ends_with(affix)
+            }
         })
     });
     Ok(Value::from(found))
@@ -96,7 +110,11 @@ fn starts_or_ends(state: &State<'_, '_>, text: &str, name: &str, args: &Bound) -
 fn find(text: &str, name: &str, args: &Bound) -> Result<Value> {
     let part = expect_text(args, 0, name)?;
     let found = window(text, args)?.and_then(|(window, start)| {
-        let at = if name.starts_with('r') { window.rfind(part) } else { window.find(part) }?;
+        let at = if name.starts_with('r') {
+            window.rfind(part)
+        } else {
+            window.find(part)
+        }?;
         Some(start + window[..at].chars().count())
     });
     match found {

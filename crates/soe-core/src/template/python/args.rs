@@ -27,12 +27,17 @@ pub(crate) fn split(args: &[Value]) -> Result<(&[Value], Option<Kwargs>)> {
 /// Binds `args` to the parameters `names`; all are optional as far as this is concerned.
 pub(crate) fn bind(function: &str, names: &'static [&'static str], args: &[Value]) -> Result<Bound> {
     if args.is_empty() {
-        return Ok(Bound { values: Vec::new(), names });
+        return Ok(Bound {
+            values: Vec::new(),
+            names,
+        });
     }
     let (positional, named) = split(args)?;
     if positional.len() > names.len() {
         let (most, given) = (names.len(), positional.len());
-        return Err(type_error(format!("{function}() takes at most {most} arguments ({given} given)")));
+        return Err(type_error(format!(
+            "{function}() takes at most {most} arguments ({given} given)"
+        )));
     }
     let mut values: Vec<Option<Value>> = positional.iter().cloned().map(Some).collect();
     values.resize(names.len(), None);
@@ -41,8 +46,16 @@ pub(crate) fn bind(function: &str, names: &'static [&'static str], args: &[Value
             Some(index) if values[index].is_none() => {
                 values[index] = named.as_ref().map(|named| named.get::<Value>(name)).transpose()?;
             }
-            Some(_) => return Err(type_error(format!("{function}() got multiple values for argument '{name}'"))),
-            None => return Err(type_error(format!("{function}() got an unexpected keyword argument '{name}'"))),
+            Some(_) => {
+                return Err(type_error(format!(
+                    "{function}() got multiple values for argument '{name}'"
+                )));
+            }
+            None => {
+                return Err(type_error(format!(
+                    "{function}() got an unexpected keyword argument '{name}'"
+                )));
+            }
         }
     }
     Ok(Bound { values, names })
@@ -87,7 +100,9 @@ impl Bound {
 
     /// The argument at `index` as text.
     pub(crate) fn text(&self, index: usize, default: &str, state: &State<'_, '_>) -> Result<String> {
-        self.get(index)
-            .map_or_else(|| Ok(default.to_owned()), |value| str_of(value, state as &dyn Meter).map(|text| text.into_owned()))
+        self.get(index).map_or_else(
+            || Ok(default.to_owned()),
+            |value| str_of(value, state as &dyn Meter).map(|text| text.into_owned()),
+        )
     }
 }

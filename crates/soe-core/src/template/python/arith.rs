@@ -35,7 +35,10 @@ pub(crate) fn negative(value: &Value) -> Result<Value> {
         Some(Num::Int(number)) => number.checked_neg().map(int).ok_or_else(too_large),
         Some(Num::Float(number)) => Ok(Value::from(-number)),
         None if value.is_undefined() => Err(undefined_error()),
-        None => Err(type_error(format!("bad operand type for unary -: '{}'", type_name(value)))),
+        None => Err(type_error(format!(
+            "bad operand type for unary -: '{}'",
+            type_name(value)
+        ))),
     }
 }
 
@@ -45,7 +48,10 @@ pub(crate) fn positive(value: &Value) -> Result<Value> {
         Some(Num::Int(number)) => Ok(int(number)),
         Some(Num::Float(number)) => Ok(Value::from(number)),
         None if value.is_undefined() => Err(undefined_error()),
-        None => Err(type_error(format!("bad operand type for unary +: '{}'", type_name(value)))),
+        None => Err(type_error(format!(
+            "bad operand type for unary +: '{}'",
+            type_name(value)
+        ))),
     }
 }
 
@@ -78,8 +84,12 @@ fn integers(operator: &str, a: i128, b: i128) -> Result<Value> {
         "+" => a.checked_add(b),
         "-" => a.checked_sub(b),
         "*" => a.checked_mul(b),
-        "//" => a.checked_div(b).map(|quotient| quotient - i128::from(opposite && quotient.wrapping_mul(b) != a)),
-        "%" => a.checked_rem(b).map(|rest| if rest != 0 && opposite { rest + b } else { rest }),
+        "//" => a
+            .checked_div(b)
+            .map(|quotient| quotient - i128::from(opposite && quotient.wrapping_mul(b) != a)),
+        "%" => a
+            .checked_rem(b)
+            .map(|rest| if rest != 0 && opposite { rest + b } else { rest }),
         _ => match (a, b) {
             (0 | 1, _) => Some(if b == 0 { 1 } else { a }),
             (-1, _) => Some(if b % 2 == 0 { 1 } else { -1 }),
@@ -167,7 +177,9 @@ fn repeat(a: &Value, b: &Value, meter: &dyn Meter) -> Result<Value> {
     }
     let length = value.len().unwrap_or(0).saturating_mul(count);
     if length > MAX_ITEMS {
-        return Err(limit_error(format!("the sequence would have more than {MAX_ITEMS} items")));
+        return Err(limit_error(format!(
+            "the sequence would have more than {MAX_ITEMS} items"
+        )));
     }
     meter.spend(length as u64)?;
     let once = if length == 0 { Vec::new() } else { items(value, meter)? };

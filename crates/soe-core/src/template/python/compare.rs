@@ -5,7 +5,9 @@ use std::cmp::Ordering;
 use minijinja::value::{Value, ValueKind};
 
 use super::Result;
-use super::kinds::{Num, error_about, is_dict, is_hashable, is_list, is_range, is_tuple, number, type_error, type_name, undefined_error};
+use super::kinds::{
+    Num, error_about, is_dict, is_hashable, is_list, is_range, is_tuple, number, type_error, type_name, undefined_error,
+};
 use super::meter::Meter;
 use super::objects::{DictView, ViewKind, entries};
 use crate::template::error::limit_error;
@@ -32,7 +34,9 @@ fn equal_at(a: &Value, b: &Value, meter: &dyn Meter, depth: usize) -> Result<boo
     }
     meter.spend(1)?;
     if depth > MAX_VALUE_DEPTH {
-        return Err(limit_error(format!("the values nest deeper than {MAX_VALUE_DEPTH} levels")));
+        return Err(limit_error(format!(
+            "the values nest deeper than {MAX_VALUE_DEPTH} levels"
+        )));
     }
     if is_dict(a) && is_dict(b) {
         return equal_dicts(a, b, meter, depth);
@@ -96,7 +100,9 @@ fn order_at(a: &Value, b: &Value, operator: &str, meter: &dyn Meter, depth: usiz
         return Err(undefined_error());
     }
     if depth > MAX_VALUE_DEPTH {
-        return Err(limit_error(format!("the values nest deeper than {MAX_VALUE_DEPTH} levels")));
+        return Err(limit_error(format!(
+            "the values nest deeper than {MAX_VALUE_DEPTH} levels"
+        )));
     }
     if (is_list(a) && is_list(b)) || (is_tuple(a) && is_tuple(b)) {
         let (mut left, mut right) = (a.try_iter()?, b.try_iter()?);
@@ -110,7 +116,9 @@ fn order_at(a: &Value, b: &Value, operator: &str, meter: &dyn Meter, depth: usiz
         }
     }
     let (a, b) = (type_name(a), type_name(b));
-    Err(type_error(format!("'{operator}' not supported between instances of '{a}' and '{b}'")))
+    Err(type_error(format!(
+        "'{operator}' not supported between instances of '{a}' and '{b}'"
+    )))
 }
 
 /// One of Python's comparisons.
@@ -139,16 +147,22 @@ pub(crate) fn contains(container: &Value, item: &Value, meter: &dyn Meter) -> Re
             let text = container.as_str().unwrap_or_default();
             meter.spend((text.len() / 256) as u64)?;
             let part = item.as_str().ok_or_else(|| {
-                error_about(item, || format!("'in <string>' requires string as left operand, not {}", type_name(item)))
+                error_about(item, || {
+                    format!("'in <string>' requires string as left operand, not {}", type_name(item))
+                })
             })?;
             Ok(text.contains(part))
         }
         ValueKind::Map => has_key(container, item),
-        ValueKind::None | ValueKind::Bool | ValueKind::Number => {
-            Err(type_error(format!("argument of type '{}' is not iterable", type_name(container))))
-        }
+        ValueKind::None | ValueKind::Bool | ValueKind::Number => Err(type_error(format!(
+            "argument of type '{}' is not iterable",
+            type_name(container)
+        ))),
         _ => {
-            if let Some(view) = container.downcast_object_ref::<DictView>().filter(|view| view.kind == ViewKind::Keys) {
+            if let Some(view) = container
+                .downcast_object_ref::<DictView>()
+                .filter(|view| view.kind == ViewKind::Keys)
+            {
                 return has_key(&view.dict, item);
             }
             for candidate in container.try_iter()? {

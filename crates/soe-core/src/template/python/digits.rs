@@ -8,11 +8,15 @@ pub(crate) fn is_space(c: char) -> bool {
 /// The digit that `c` is, in any script that commonly writes numbers.
 pub(crate) fn decimal_digit(c: char) -> Option<u32> {
     const ZEROS: [u32; 17] = [
-        0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xe50, 0xed0, 0xf20, 0x1040, 0xff10,
+        0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xe50, 0xed0, 0xf20,
+        0x1040, 0xff10,
     ];
     c.to_digit(10).or_else(|| {
         let code = u32::from(c);
-        ZEROS.iter().find(|zero| (**zero..**zero + 10).contains(&code)).map(|zero| code - zero)
+        ZEROS
+            .iter()
+            .find(|zero| (**zero..**zero + 10).contains(&code))
+            .map(|zero| code - zero)
     })
 }
 
@@ -30,7 +34,9 @@ pub(crate) fn parse_int(text: &str, base: u32) -> Option<i128> {
     }
     let mut value = 0i128;
     for c in body.chars().filter(|c| *c != '_') {
-        let digit = c.to_digit(base).or_else(|| decimal_digit(c).filter(|digit| *digit < base))?;
+        let digit = c
+            .to_digit(base)
+            .or_else(|| decimal_digit(c).filter(|digit| *digit < base))?;
         value = value.checked_mul(i128::from(base))?.checked_add(i128::from(digit))?;
     }
     Some(if negative { -value } else { value })

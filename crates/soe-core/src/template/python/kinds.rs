@@ -99,7 +99,10 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
 pub(crate) fn is_hashable(value: &Value) -> bool {
     fn within(value: &Value, depth: usize) -> bool {
         if is_tuple(value) {
-            return depth > 0 && value.try_iter().is_ok_and(|mut items| items.all(|item| within(&item, depth - 1)));
+            return depth > 0
+                && value
+                    .try_iter()
+                    .is_ok_and(|mut items| items.all(|item| within(&item, depth - 1)));
         }
         !is_list(value) && !is_dict(value)
     }
@@ -118,7 +121,11 @@ pub(crate) fn undefined_error() -> Error {
 
 /// An error about `value`: undefined if it is, else `message`.
 pub(crate) fn error_about(value: &Value, message: impl FnOnce() -> String) -> Error {
-    if value.is_undefined() { undefined_error() } else { type_error(message()) }
+    if value.is_undefined() {
+        undefined_error()
+    } else {
+        type_error(message())
+    }
 }
 
 /// The integer that `value` is.

@@ -39,7 +39,11 @@ impl Allowance {
 
 impl Meter for Allowance {
     fn spend(&self, units: u64) -> Result<()> {
-        let left = self.0.get().checked_sub(units).ok_or_else(|| Error::from(ErrorKind::OutOfFuel))?;
+        let left = self
+            .0
+            .get()
+            .checked_sub(units)
+            .ok_or_else(|| Error::from(ErrorKind::OutOfFuel))?;
         self.0.set(left);
         Ok(())
     }

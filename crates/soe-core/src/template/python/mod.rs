@@ -1,7 +1,7 @@
 //! Python's values over the engine's: what they are called, how they print, compare and add up.
 
-pub(crate) mod arith;
 pub(crate) mod args;
+pub(crate) mod arith;
 pub(crate) mod compare;
 pub(crate) mod digits;
 pub(crate) mod kinds;

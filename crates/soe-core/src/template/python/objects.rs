@@ -78,7 +78,10 @@ pub(crate) fn generator(label: &'static str, items: Vec<Value>) -> Value {
 
 /// The entries of a mapping, in order.
 pub(crate) fn entries(dict: &Value) -> impl Iterator<Item = (Value, Value)> + use<> {
-    dict.as_object().and_then(|object| object.try_iter_pairs()).into_iter().flatten()
+    dict.as_object()
+        .and_then(|object| object.try_iter_pairs())
+        .into_iter()
+        .flatten()
 }
 
 impl Sequence {
@@ -226,7 +229,11 @@ impl Object for DictView {
 
 impl Range {
     pub(crate) fn len(&self) -> usize {
-        let span = if self.step > 0 { self.stop - self.start } else { self.start - self.stop };
+        let span = if self.step > 0 {
+            self.stop - self.start
+        } else {
+            self.start - self.stop
+        };
         let step = self.step.abs();
         usize::try_from(((span + step - 1) / step).max(0)).unwrap_or(usize::MAX)
     }

@@ -12,7 +12,11 @@ use crate::template::limits::MAX_WIDTH;
 
 /// `text % arg`.
 pub(crate) fn printf(text: &str, arg: &Value, meter: &dyn Meter) -> Result<String> {
-    let tuple = if is_tuple(arg) { Some(arg.try_iter()?.collect()) } else { None };
+    let tuple = if is_tuple(arg) {
+        Some(arg.try_iter()?.collect())
+    } else {
+        None
+    };
     let mut printf = Printf {
         rest: text,
         arg,
@@ -64,7 +68,11 @@ impl Printf<'_> {
             precision = Some(self.size()?.unwrap_or(0));
         }
         self.rest = self.rest.trim_start_matches(['h', 'l', 'L']);
-        let letter = self.rest.chars().next().ok_or_else(|| type_error("incomplete format"))?;
+        let letter = self
+            .rest
+            .chars()
+            .next()
+            .ok_or_else(|| type_error("incomplete format"))?;
         self.rest = &self.rest[letter.len_utf8()..];
         if letter == '%' {
             out.push('%');
@@ -143,7 +151,11 @@ impl Printf<'_> {
     fn conversion(&self, letter: char, spec: &Spec, value: &Value, out: &mut String) -> Result<()> {
         match letter {
             's' | 'r' | 'a' => {
-                let text = if letter == 's' { str_of(value, self.meter)?.into_owned() } else { repr_of(value, self.meter)? };
+                let text = if letter == 's' {
+                    str_of(value, self.meter)?.into_owned()
+                } else {
+                    repr_of(value, self.meter)?
+                };
                 let text = match spec.precision {
                     Some(precision) => text.chars().take(precision).collect(),
                     None => text,
@@ -153,11 +165,16 @@ impl Printf<'_> {
             'c' => {
                 let c = match number(value) {
                     Some(Num::Int(code)) => u32::try_from(code).ok().and_then(char::from_u32).map(String::from),
-                    _ => value.as_str().filter(|text| text.chars().count() == 1).map(str::to_owned),
+                    _ => value
+                        .as_str()
+                        .filter(|text| text.chars().count() == 1)
+                        .map(str::to_owned),
                 };
                 spec.pad(&c.ok_or_else(|| type_error("%c requires int or char"))?, out);
             }
-            'd' | 'i' | 'u' | 'x' | 'X' | 'o' | 'e' | 'E' | 'f' | 'F' | 'g' | 'G' => out.push_str(&spec.number(letter, value)?),
+            'd' | 'i' | 'u' | 'x' | 'X' | 'o' | 'e' | 'E' | 'f' | 'F' | 'g' | 'G' => {
+                out.push_str(&spec.number(letter, value)?)
+            }
             _ => return Err(type_error(format!("unsupported format character '{letter}'"))),
         }
         Ok(())
@@ -189,17 +206,28 @@ impl Spec {
     fn number(&self, letter: char, value: &Value) -> Result<String> {
         let letter = if matches!(letter, 'i' | 'u') { 'd' } else { letter };
         let is_integral = matches!(letter, 'd' | 'x' | 'X' | 'o');
-        let wrong = |wanted: &str| type_error(format!("%{letter} format: {wanted} is required, not {}", type_name(value)));
+        let wrong = |wanted: &str| {
+            type_error(format!(
+                "%{letter} format: {wanted} is required, not {}",
+                type_name(value)
+            ))
+        };
         let value = match number(value) {
             None if value.is_undefined() => return Err(undefined_error()),
             None => return Err(wrong("a real number")),
             Some(Num::Int(whole)) if is_integral => int(whole),
-            Some(Num::Float(float)) if letter == 'd' && float.is_finite() && float.abs() < 1e38 => int(float.trunc() as i128),
+            Some(Num::Float(float)) if letter == 'd' && float.is_finite() && float.abs() < 1e38 => {
+                int(float.trunc() as i128)
+            }
             Some(Num::Float(_)) if is_integral => return Err(wrong("an integer")),
             Some(other) => Value::from(other.as_f64()),
         };
         if let (true, Some(precision)) = (is_integral, self.precision) {
-            let plain = format(FormatStyle::Printf, &format!("%{}{letter}", self.flags.replace('0', "")), &[value])?;
+            let plain = format(
+                FormatStyle::Printf,
+                &format!("%{}{letter}", self.flags.replace('0', "")),
+                &[value],
+            )?;
             let plain = plain.trim();
             let (sign, digits) = plain.split_at(usize::from(plain.starts_with(['-', '+'])));
             let zeros = "0".repeat(precision.saturating_sub(digits.len()));
@@ -207,8 +235,18 @@ impl Spec {
             self.pad(&format!("{sign}{zeros}{digits}"), &mut out);
             return Ok(out);
         }
-        let width = if self.width > 0 { self.width.to_string() } else { String::new() };
-        let precision = self.precision.map_or(String::new(), |precision| format!(".{precision}"));
-        format(FormatStyle::Printf, &format!("%{}{width}{precision}{letter}", self.flags), &[value])
+        let width = if self.width > 0 {
+            self.width.to_string()
+        } else {
+            String::new()
+        };
+        let precision = self
+            .precision
+            .map_or(String::new(), |precision| format!(".{precision}"));
+        format(
+            FormatStyle::Printf,
+            &format!("%{}{width}{precision}{letter}", self.flags),
+            &[value],
+        )
     }
 }

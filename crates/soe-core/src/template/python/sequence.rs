@@ -3,7 +3,10 @@
 use minijinja::value::{Value, ValueKind};
 
 use super::Result;
-use super::kinds::{Num, error_about, is_list, is_range, is_scalar, is_text, is_tuple, is_view, number, type_error, type_name, undefined_error};
+use super::kinds::{
+    Num, error_about, is_list, is_range, is_scalar, is_text, is_tuple, is_view, number, type_error, type_name,
+    undefined_error,
+};
 use super::meter::Meter;
 use super::objects::{Group, list, tuple};
 use crate::template::error::limit_error;
@@ -21,7 +24,9 @@ pub(crate) fn items(value: &Value, meter: &dyn Meter) -> Result<Vec<Value>> {
     for item in value.try_iter()?.checked() {
         meter.spend(1)?;
         if all.len() >= MAX_ITEMS {
-            return Err(limit_error(format!("the sequence would have more than {MAX_ITEMS} items")));
+            return Err(limit_error(format!(
+                "the sequence would have more than {MAX_ITEMS} items"
+            )));
         }
         all.push(item?);
     }
@@ -35,7 +40,10 @@ pub(crate) fn length(value: &Value) -> Result<usize> {
         ValueKind::Undefined => Ok(0),
         ValueKind::String => Ok(value.as_str().unwrap_or_default().chars().count()),
         ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => value.len().ok_or_else(no_length),
-        _ if is_view(value) => value.as_object().and_then(|view| view.enumerator_len()).ok_or_else(no_length),
+        _ if is_view(value) => value
+            .as_object()
+            .and_then(|view| view.enumerator_len())
+            .ok_or_else(no_length),
         _ => Err(no_length()),
     }
 }
@@ -64,7 +72,10 @@ pub(crate) fn item(value: &Value, key: &Value) -> Result<Value> {
             None => Value::UNDEFINED,
         });
     }
-    Ok(value.as_object().and_then(|object| object.get_value(key)).unwrap_or_default())
+    Ok(value
+        .as_object()
+        .and_then(|object| object.get_value(key))
+        .unwrap_or_default())
 }
 
 fn at_index(value: &Value, index: i128) -> Value {
@@ -75,12 +86,16 @@ fn at_index(value: &Value, index: i128) -> Value {
     if let Some(text) = value.as_str() {
         let found = match usize::try_from(index) {
             Ok(index) => text.chars().nth(index),
-            Err(_) => usize::try_from(-(index + 1)).ok().and_then(|back| text.chars().nth_back(back)),
+            Err(_) => usize::try_from(-(index + 1))
+                .ok()
+                .and_then(|back| text.chars().nth_back(back)),
         };
         return found.map_or(Value::UNDEFINED, Value::from);
     }
     let length = value.len().unwrap_or(0);
-    from_end(length).and_then(|index| value.get_item_by_index(index).ok()).unwrap_or_default()
+    from_end(length)
+        .and_then(|index| value.get_item_by_index(index).ok())
+        .unwrap_or_default()
 }
 
 /// `value[start:stop:step]`; a bound that is none was left out.
@@ -128,7 +143,11 @@ fn slice_indices(start: Option<i128>, stop: Option<i128>, step: i128, length: us
     let length = length as i128;
     let clamp = |index: i128| {
         let index = if index < 0 { index.saturating_add(length) } else { index };
-        if step > 0 { index.clamp(0, length) } else { index.clamp(-1, length - 1) }
+        if step > 0 {
+            index.clamp(0, length)
+        } else {
+            index.clamp(-1, length - 1)
+        }
     };
     let (first, end) = if step > 0 {
         (start.map_or(0, clamp), stop.map_or(length, clamp))

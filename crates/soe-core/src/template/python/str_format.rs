@@ -70,12 +70,22 @@ impl Formatter<'_> {
         });
         let colon = colon.into_iter().find(|(_, is_colon)| *is_colon).map(|(at, _)| at);
         let (head, spec) = colon.map_or((field, ""), |at| (&field[..at], &field[at + 1..]));
-        let (path, conversion) = head.rsplit_once('!').map_or((head, None), |(path, conversion)| (path, Some(conversion)));
+        let (path, conversion) = head
+            .rsplit_once('!')
+            .map_or((head, None), |(path, conversion)| (path, Some(conversion)));
         let value = self.lookup(path)?;
-        let spec = if spec.contains('{') { self.format(spec, depth + 1)? } else { spec.to_owned() };
+        let spec = if spec.contains('{') {
+            self.format(spec, depth + 1)?
+        } else {
+            spec.to_owned()
+        };
         match conversion {
             None => format_value(&value, &spec, self.meter),
-            Some("s") => format_value(&Value::from(str_of(&value, self.meter)?.into_owned()), &spec, self.meter),
+            Some("s") => format_value(
+                &Value::from(str_of(&value, self.meter)?.into_owned()),
+                &spec,
+                self.meter,
+            ),
             Some("r" | "a") => format_value(&Value::from(repr_of(&value, self.meter)?), &spec, self.meter),
             Some(other) => Err(type_error(format!("Unknown conversion specifier '{other}'"))),
         }
@@ -92,7 +102,9 @@ impl Formatter<'_> {
         };
         let mut value = match position {
             Some(position) => self.fields.positional.get(position).cloned().ok_or_else(|| {
-                type_error(format!("Replacement index {position} out of range for positional args tuple"))
+                type_error(format!(
+                    "Replacement index {position} out of range for positional args tuple"
+                ))
             })?,
             None => (self.fields.named)(first).ok_or_else(|| type_error(format!("KeyError: '{first}'")))?,
         };
@@ -125,7 +137,12 @@ fn format_value(value: &Value, spec: &str, meter: &dyn Meter) -> Result<String> 
     if spec.is_empty() {
         return str_of(value, meter).map(|text| text.into_owned());
     }
-    let refused = || type_error(format!("unsupported format string passed to {}.__format__", type_name(value)));
+    let refused = || {
+        type_error(format!(
+            "unsupported format string passed to {}.__format__",
+            type_name(value)
+        ))
+    };
     if value.is_undefined() {
         return Err(refused());
     }
@@ -133,12 +150,18 @@ fn format_value(value: &Value, spec: &str, meter: &dyn Meter) -> Result<String> 
         return Err(limit_error(format!("a width is at most {MAX_WIDTH}")));
     }
     if !is_text(value) && number(value).is_none() {
-        return Err(error_about(value, || format!("unsupported format string passed to {}.__format__", type_name(value))));
+        return Err(error_about(value, || {
+            format!("unsupported format string passed to {}.__format__", type_name(value))
+        }));
     }
     if let Some(spec) = spec.strip_suffix('%') {
         return percentage(value, spec);
     }
-    let out = format(FormatStyle::StrFormat, &format!("{{:{spec}}}"), std::slice::from_ref(value))?;
+    let out = format(
+        FormatStyle::StrFormat,
+        &format!("{{:{spec}}}"),
+        std::slice::from_ref(value),
+    )?;
     meter.text(out.len())?;
     Ok(out)
 }
@@ -158,8 +181,16 @@ fn percentage(value: &Value, spec: &str) -> Result<String> {
     let (flags, width) = spec.split_at(spec.len() - digits);
     let signs: String = flags.chars().filter(|c| matches!(c, '+' | ' ')).collect();
     let hundredfold = Value::from(number.as_f64() * 100.0);
-    let body = format(FormatStyle::StrFormat, &format!("{{:{signs}.{precision}f}}"), &[hundredfold])? + "%";
+    let body = format(
+        FormatStyle::StrFormat,
+        &format!("{{:{signs}.{precision}f}}"),
+        &[hundredfold],
+    )? + "%";
     let missing = width.parse::<usize>().unwrap_or(0).saturating_sub(body.chars().count());
     let padding = " ".repeat(missing);
-    Ok(if flags.contains('<') { body + &padding } else { padding + &body })
+    Ok(if flags.contains('<') {
+        body + &padding
+    } else {
+        padding + &body
+    })
 }

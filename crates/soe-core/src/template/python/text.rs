@@ -66,7 +66,9 @@ impl Repr<'_> {
 
     fn pay(&mut self, depth: usize) -> Result<()> {
         if depth > MAX_VALUE_DEPTH {
-            return Err(limit_error(format!("the value nests deeper than {MAX_VALUE_DEPTH} levels")));
+            return Err(limit_error(format!(
+                "the value nests deeper than {MAX_VALUE_DEPTH} levels"
+            )));
         }
         if self.out.len() > MAX_TEXT {
             return Err(limit_error(format!("the text would be longer than {MAX_TEXT} bytes")));
@@ -148,7 +150,11 @@ pub(crate) fn float_repr(value: f64, out: &mut String) {
 
 /// A text in quotes, with what can't be printed escaped.
 pub(crate) fn text_repr(text: &str, out: &mut String) {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     out.push(quote);
     for c in text.chars() {
         match c {

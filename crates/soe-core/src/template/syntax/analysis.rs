@@ -8,7 +8,18 @@ use super::statements::target_names;
 
 /// The methods that change a list or mapping in place.
 const MUTATORS: [&str; 12] = [
-    "append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort", "update", "__setitem__",
+    "append",
+    "clear",
+    "extend",
+    "insert",
+    "pop",
+    "popitem",
+    "remove",
+    "reverse",
+    "setdefault",
+    "sort",
+    "update",
+    "__setitem__",
 ];
 
 /// What [`analyse`] found.
@@ -80,7 +91,10 @@ impl Analysis {
             }
             StmtKind::SetBlock(target, filters, body) => {
                 self.target(target);
-                filters.iter().flat_map(|(_, args)| args.iter()).for_each(|arg| self.expression(arg));
+                filters
+                    .iter()
+                    .flat_map(|(_, args)| args.iter())
+                    .for_each(|arg| self.expression(arg));
                 self.statements(body);
             }
             StmtKind::With(assignments, body) => {
@@ -101,7 +115,10 @@ impl Analysis {
                 self.statements(body);
             }
             StmtKind::FilterBlock(filters, body) => {
-                filters.iter().flat_map(|(_, args)| args.iter()).for_each(|arg| self.expression(arg));
+                filters
+                    .iter()
+                    .flat_map(|(_, args)| args.iter())
+                    .for_each(|arg| self.expression(arg));
                 self.statements(body);
             }
             StmtKind::Block(_, body) => self.statements(body),
@@ -135,15 +152,23 @@ impl Analysis {
             && let ExprKind::Attr(owner, method) = &*callee.kind
         {
             self.mutates |= MUTATORS.contains(&method.as_str());
-            if matches!(&*owner.kind, ExprKind::Name(name) if name == "context") && MAPPING_METHODS.contains(&method.as_str()) {
-                if let ("get", Some(ExprKind::Str(field))) = (method.as_str(), args.positional.first().map(|key| &*key.kind)) {
+            if matches!(&*owner.kind, ExprKind::Name(name) if name == "context")
+                && MAPPING_METHODS.contains(&method.as_str())
+            {
+                if let ("get", Some(ExprKind::Str(field))) =
+                    (method.as_str(), args.positional.first().map(|key| &*key.kind))
+                {
                     self.field(field);
                 }
                 args.iter().for_each(|arg| self.expression(arg));
                 return;
             }
         }
-        value.kind.children().into_iter().for_each(|child| self.expression(child));
+        value
+            .kind
+            .children()
+            .into_iter()
+            .for_each(|child| self.expression(child));
     }
 
     fn field(&mut self, name: &str) {

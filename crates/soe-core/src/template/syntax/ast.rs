@@ -61,7 +61,11 @@ impl Args {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Expr> {
         let named = self.named.iter().map(|(_, value)| value);
-        self.positional.iter().chain(named).chain(&self.splat).chain(&self.named_splat)
+        self.positional
+            .iter()
+            .chain(named)
+            .chain(&self.splat)
+            .chain(&self.named_splat)
     }
 }
 
@@ -126,9 +130,9 @@ impl ExprKind {
             K::Call(value, args) | K::Filter(value, _, args) | K::Test { value, args, .. } => {
                 std::iter::once(value).chain(args.iter()).collect()
             }
-            K::Compare(first, rest) | K::Arithmetic(first, rest) => {
-                std::iter::once(first).chain(rest.iter().map(|(_, value)| value)).collect()
-            }
+            K::Compare(first, rest) | K::Arithmetic(first, rest) => std::iter::once(first)
+                .chain(rest.iter().map(|(_, value)| value))
+                .collect(),
             K::Ternary { test, then, otherwise } => [then, test].into_iter().chain(otherwise).collect(),
         }
     }

@@ -67,7 +67,10 @@ impl Emitter<'_> {
                 self.open("{% macro", stmt.line);
                 self.out.push_str(name);
                 self.params(params);
-                self.block(body, "endmacro", repeated);
+                self.out.push_str(" %}");
+                self.late_defaults(params);
+                self.body(body, repeated);
+                self.out.push_str("{% endmacro %}");
             }
             StmtKind::CallBlock(params, call, body) => {
                 self.open("{% call", stmt.line);
@@ -75,7 +78,10 @@ impl Emitter<'_> {
                     self.params(params);
                 }
                 self.native_call(call);
-                self.block(body, "endcall", repeated);
+                self.out.push_str(" %}");
+                self.late_defaults(params);
+                self.body(body, repeated);
+                self.out.push_str("{% endcall %}");
             }
             StmtKind::FilterBlock(filters, body) => {
                 self.open("{% filter", stmt.line);
@@ -213,12 +219,23 @@ impl Emitter<'_> {
         self.out.push('(');
         for (name, default) in params {
             self.out.push_str(name);
-            if let Some(default) = default {
+            if let Some(default) = default.as_ref().filter(|default| default.kind.is_constant()) {
                 self.out.push('=');
                 self.expression(default);
             }
             self.out.push(',');
         }
         self.out.push(')');
+    }
+
+    /// Sets the defaults that are computed: they may read the parameters before them.
+    fn late_defaults(&mut self, params: &Params) {
+        for (name, default) in params {
+            if let Some(default) = default.as_ref().filter(|default| !default.kind.is_constant()) {
+                self.put(format_args!("{{% if {name} is __soe_undefined %}}{{% set {name}="));
+                self.piped(default);
+                self.out.push_str(" %}{% endif %}");
+            }
+        }
     }
 }

@@ -140,7 +140,8 @@ impl Emitter<'_> {
             self.out.push(']');
             return;
         }
-        self.out.push_str(if is_list { "0|__soe_list(" } else { "0|__soe_tuple(" });
+        self.out
+            .push_str(if is_list { "0|__soe_list(" } else { "0|__soe_tuple(" });
         self.list(items);
         self.out.push(')');
     }

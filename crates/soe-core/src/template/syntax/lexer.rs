@@ -164,7 +164,9 @@ impl<'s> Lexer<'s> {
             // A '-' before the closing belongs to the tag, unless a bracket is still open.
             let rest = rest.trim_start();
             if open.is_empty() {
-                let signed = rest.strip_prefix('-').or_else(|| rest.strip_prefix('+').filter(|_| closing == "%}"));
+                let signed = rest
+                    .strip_prefix('-')
+                    .or_else(|| rest.strip_prefix('+').filter(|_| closing == "%}"));
                 if let Some(length) = [Some(rest), signed]
                     .into_iter()
                     .flatten()
@@ -190,14 +192,17 @@ impl<'s> Lexer<'s> {
 
     fn token(&mut self, rest: &'s str, open: &mut Vec<char>) -> Result<(), TemplateError> {
         let first = rest.chars().next().unwrap_or(' ');
-        let after_dot = matches!(self.tokens.last(), Some(Token { tok: Tok::Op("."), .. })) && self.source[..self.at].ends_with('.');
+        let after_dot = matches!(self.tokens.last(), Some(Token { tok: Tok::Op("."), .. }))
+            && self.source[..self.at].ends_with('.');
         let (tok, length) = if first == '\'' || first == '"' {
             let (text, length) = scan_string(rest, self.line)?;
             (Tok::Str(text), length)
         } else if first.is_ascii_digit() {
             scan_number(rest, after_dot, self.line)?
         } else if first == '_' || first.is_alphanumeric() {
-            let length = rest.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(rest.len());
+            let length = rest
+                .find(|c: char| c != '_' && !c.is_alphanumeric())
+                .unwrap_or(rest.len());
             (Tok::Name(rest[..length].to_owned()), length)
         } else if let Some(op) = OPERATORS.iter().find(|op| rest.starts_with(**op)) {
             self.balance(first, open)?;
@@ -218,7 +223,10 @@ impl<'s> Lexer<'s> {
             ')' | ']' | '}' => match open.pop() {
                 Some(expected) if expected == op => {}
                 Some(expected) => {
-                    return Err(TemplateError::syntax(format!("unexpected '{op}', expected '{expected}'"), self.line));
+                    return Err(TemplateError::syntax(
+                        format!("unexpected '{op}', expected '{expected}'"),
+                        self.line,
+                    ));
                 }
                 None => return Err(TemplateError::syntax(format!("unexpected '{op}'"), self.line)),
             },
@@ -232,7 +240,12 @@ impl<'s> Lexer<'s> {
 fn raw_end(text: &str) -> Option<(usize, bool, bool)> {
     let inner = text.strip_prefix("{%")?;
     let trims_before = inner.starts_with('-');
-    let inner = inner.strip_prefix(['-', '+']).unwrap_or(inner).trim_start().strip_prefix("endraw")?.trim_start();
+    let inner = inner
+        .strip_prefix(['-', '+'])
+        .unwrap_or(inner)
+        .trim_start()
+        .strip_prefix("endraw")?
+        .trim_start();
     let trims_after = inner.starts_with("-%}");
     let after = inner.strip_prefix(['-', '+']).unwrap_or(inner).strip_prefix("%}")?;
     Some((text.len() - after.len(), trims_before, trims_after))

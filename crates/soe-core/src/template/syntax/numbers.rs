@@ -7,7 +7,9 @@ use crate::template::TemplateError;
 pub(crate) fn scan_number(text: &str, after_dot: bool, line: usize) -> Result<(Tok, usize), TemplateError> {
     if !after_dot && let Some(length) = float_length(text) {
         let digits = text[..length].replace('_', "");
-        let value = digits.parse().map_err(|_| TemplateError::syntax(format!("bad number '{digits}'"), line))?;
+        let value = digits
+            .parse()
+            .map_err(|_| TemplateError::syntax(format!("bad number '{digits}'"), line))?;
         return Ok((Tok::Float(value), length));
     }
     let (radix, prefix, length) = integer_length(text);
@@ -19,7 +21,9 @@ pub(crate) fn scan_number(text: &str, after_dot: bool, line: usize) -> Result<(T
 
 fn float_length(text: &str) -> Option<usize> {
     let whole = grouped(text, char::is_ascii_digit)?;
-    let fraction = text[whole..].strip_prefix('.').and_then(|rest| grouped(rest, char::is_ascii_digit));
+    let fraction = text[whole..]
+        .strip_prefix('.')
+        .and_then(|rest| grouped(rest, char::is_ascii_digit));
     let mantissa = whole + fraction.map_or(0, |length| length + 1);
     match exponent(&text[mantissa..]) {
         Some(length) => Some(mantissa + length),

@@ -25,7 +25,13 @@ impl Parser {
 
     /// An expression, `condition` saying whether it may be `a if b else c`.
     pub(crate) fn expression(&mut self, condition: bool) -> Result<Expr> {
-        self.nested(|parser| if condition { parser.ternary() } else { parser.logic(false) })
+        self.nested(|parser| {
+            if condition {
+                parser.ternary()
+            } else {
+                parser.logic(false)
+            }
+        })
     }
 
     /// One expression, or a tuple of several without parentheses.
@@ -293,7 +299,11 @@ impl Parser {
             if !keys.is_empty() {
                 self.expect_op(",")?;
             }
-            let start = if self.is_op(":") { None } else { Some(self.expression(true)?) };
+            let start = if self.is_op(":") {
+                None
+            } else {
+                Some(self.expression(true)?)
+            };
             match start {
                 Some(key) if !self.is_op(":") => keys.push(key),
                 start => {
@@ -372,7 +382,11 @@ impl Parser {
             args.positional.push(self.postfix(argument)?);
         }
         let test = self.node(ExprKind::Test { value, name, args })?;
-        if negated { self.node(ExprKind::Not(test)) } else { Ok(test) }
+        if negated {
+            self.node(ExprKind::Not(test))
+        } else {
+            Ok(test)
+        }
     }
 
     fn starts_test_argument(&self) -> bool {
@@ -449,12 +463,16 @@ impl Parser {
     }
 
     fn too_deep(&self) -> TemplateError {
-        let message = format!("expressions and tags nest deeper than {MAX_DEPTH} levels; use {{% set %}} for the parts");
+        let message =
+            format!("expressions and tags nest deeper than {MAX_DEPTH} levels; use {{% set %}} for the parts");
         TemplateError::limit(message, Some(self.line()))
     }
 
     pub(crate) fn line(&self) -> usize {
-        self.tokens.get(self.at).or(self.tokens.last()).map_or(1, |token| token.line)
+        self.tokens
+            .get(self.at)
+            .or(self.tokens.last())
+            .map_or(1, |token| token.line)
     }
 
     pub(crate) fn error(&self, message: impl Into<String>) -> TemplateError {
@@ -513,6 +531,10 @@ impl Parser {
             self.at += 1;
             return Ok(());
         }
-        Err(self.error(format!("expected token '{}', got '{}'", tok.describe(), self.tok().describe())))
+        Err(self.error(format!(
+            "expected token '{}', got '{}'",
+            tok.describe(),
+            self.tok().describe()
+        )))
     }
 }

@@ -49,7 +49,8 @@ impl Parser {
                 }
                 _ => {
                     let wanted = ends.join("' or '");
-                    let message = format!("Unexpected end of template. Jinja was looking for the following tags: '{wanted}'.");
+                    let message =
+                        format!("Unexpected end of template. Jinja was looking for the following tags: '{wanted}'.");
                     return Err(TemplateError::syntax(message, line));
                 }
             };
@@ -87,7 +88,8 @@ impl Parser {
                 Ok(StmtKind::AutoEscape(enabled, self.body(&["endautoescape"])?.0))
             }
             "include" | "import" | "from" | "extends" => {
-                let message = format!("'{tag}' is not available: a template stands alone, put the text where it is needed");
+                let message =
+                    format!("'{tag}' is not available: a template stands alone, put the text where it is needed");
                 Err(TemplateError::syntax(message, line))
             }
             _ => Err(TemplateError::syntax(unknown_tag(tag, ends), line)),
@@ -116,10 +118,18 @@ impl Parser {
             return Err(self.error(format!("expected token 'in', got '{}'", self.tok().describe())));
         }
         let iter = self.tuple(false, &["recursive"])?;
-        let test = if self.skip_name("if") { Some(self.expression(true)?) } else { None };
+        let test = if self.skip_name("if") {
+            Some(self.expression(true)?)
+        } else {
+            None
+        };
         let recursive = self.skip_name("recursive");
         let (body, end) = self.body(&["endfor", "else"])?;
-        let otherwise = if end == "else" { self.body(&["endfor"])?.0 } else { Vec::new() };
+        let otherwise = if end == "else" {
+            self.body(&["endfor"])?.0
+        } else {
+            Vec::new()
+        };
         Ok(StmtKind::For {
             target,
             iter,
@@ -217,8 +227,16 @@ impl Parser {
                 self.expect_op(",")?;
             }
             let name = self.assignable_name()?;
-            let default = if self.skip_op("=") { Some(self.expression(true)?) } else { None };
-            if default.is_none() && params.last().is_some_and(|(_, default): &(String, Option<Expr>)| default.is_some()) {
+            let default = if self.skip_op("=") {
+                Some(self.expression(true)?)
+            } else {
+                None
+            };
+            if default.is_none()
+                && params
+                    .last()
+                    .is_some_and(|(_, default): &(String, Option<Expr>)| default.is_some())
+            {
                 return Err(self.error("non-default argument follows default argument"));
             }
             params.push((name, default));
@@ -262,7 +280,9 @@ impl Parser {
     fn assignable_name(&mut self) -> Result<String> {
         const CONSTANTS: [&str; 6] = ["true", "false", "none", "True", "False", "None"];
         match self.tok() {
-            Tok::Name(name) if CONSTANTS.contains(&name.as_str()) => Err(self.error(format!("can't assign to '{name}'"))),
+            Tok::Name(name) if CONSTANTS.contains(&name.as_str()) => {
+                Err(self.error(format!("can't assign to '{name}'")))
+            }
             Tok::Name(name) if name.starts_with(super::RESERVED) => {
                 Err(self.error(format!("names that begin with '{}' are reserved", super::RESERVED)))
             }

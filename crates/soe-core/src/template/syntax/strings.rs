@@ -15,7 +15,10 @@ pub(crate) fn scan_string(source: &str, line: usize) -> Result<(String, usize), 
             _ => {}
         }
     }
-    Err(TemplateError::syntax(format!("unexpected char '{quote}': the string isn't closed"), line))
+    Err(TemplateError::syntax(
+        format!("unexpected char '{quote}': the string isn't closed"),
+        line,
+    ))
 }
 
 fn unescape(body: &str, line: usize) -> Result<String, TemplateError> {
@@ -66,7 +69,9 @@ fn escape<'s>(rest: &'s str, text: &mut String) -> Option<&'s str> {
 }
 
 fn coded<'s>(rest: &'s str, length: usize, text: &mut String) -> Option<&'s str> {
-    let digits = rest.get(..length).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    let digits = rest
+        .get(..length)
+        .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
     let code = u32::from_str_radix(digits, 16).ok()?;
     // Half of a surrogate pair can't be text; Python would fail when the text is encoded.
     text.push(char::from_u32(code)?);

@@ -1,24 +1,29 @@
 //! Persistent collections: cloning is O(1), a change to one copy leaves the others as they were and costs O(log n).
 
+mod index;
+mod vector;
+
 use std::sync::Arc;
 
-use rpds::{HashTrieMapSync, VectorSync};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Below this many entries a map is searched, above it is indexed: small executions stay small in memory.
-const INDEX_FROM: usize = 8;
+use index::Index;
+pub(crate) use vector::Vector;
+
+/// Up to so many entries are searched, more are indexed: small executions stay small in memory.
+const SEARCHED: usize = 8;
 
 /// A persistent map from names to values that keeps the order of insertion. Entries are replaced, never removed.
 #[derive(Clone, Debug)]
 pub struct OrderedMap<V> {
-    entries: VectorSync<(Arc<str>, V)>,
-    index: Option<HashTrieMapSync<Arc<str>, usize>>,
+    entries: Vector<(Arc<str>, V)>,
+    index: Option<Index>,
 }
 
 impl<V> Default for OrderedMap<V> {
     fn default() -> Self {
         Self {
-            entries: VectorSync::new_sync(),
+            entries: Vector::default(),
             index: None,
         }
     }
@@ -43,7 +48,7 @@ impl<V> OrderedMap<V> {
     /// The place of `name` in the order of insertion.
     pub fn position(&self, name: &str) -> Option<usize> {
         match &self.index {
-            Some(index) => index.get(name).copied(),
+            Some(index) => index.get(name),
             None => self.entries.iter().position(|(key, _)| key.as_ref() == name),
         }
     }
@@ -79,7 +84,9 @@ impl<V: Clone> OrderedMap<V> {
     pub fn insert(&mut self, name: Arc<str>, value: V) {
         match self.position(&name) {
             Some(position) => {
-                self.entries.set_mut(position, (name, value));
+                if let Some(entry) = self.entries.get_mut(position) {
+                    *entry = (name, value);
+                }
             }
             None => {
                 self.push(name, value);
@@ -90,18 +97,16 @@ impl<V: Clone> OrderedMap<V> {
     fn push(&mut self, name: Arc<str>, value: V) -> usize {
         let position = self.entries.len();
         if let Some(index) = &mut self.index {
-            index.insert_mut(name.clone(), position);
-        } else if position + 1 > INDEX_FROM {
-            let mut index: HashTrieMapSync<_, _> = self
-                .entries
+            index.insert(name.clone(), position);
+        } else if position == SEARCHED {
+            let index = self.index.insert(Index::default());
+            self.entries
                 .iter()
                 .enumerate()
-                .map(|(i, (key, _))| (key.clone(), i))
-                .collect();
-            index.insert_mut(name.clone(), position);
-            self.index = Some(index);
+                .for_each(|(i, (key, _))| index.insert(key.clone(), i));
+            index.insert(name.clone(), position);
         }
-        self.entries.push_back_mut((name, value));
+        self.entries.push((name, value));
         position
     }
 }
@@ -138,8 +143,9 @@ impl<'de, V: Deserialize<'de> + Clone> Deserialize<'de> for OrderedMap<V> {
 /// Every signal broadcast in an execution, in order. Asking whether one is among them does not scan the list.
 #[derive(Clone, Debug, Default)]
 pub struct SignalLog {
-    order: VectorSync<Arc<str>>,
-    seen: OrderedMap<()>,
+    order: Vector<Arc<str>>,
+    /// The distinct ones, once there are too many signals to search.
+    seen: Option<Index>,
 }
 
 impl SignalLog {
@@ -155,7 +161,10 @@ impl SignalLog {
 
     /// Whether `signal` was ever broadcast.
     pub fn contains(&self, signal: &str) -> bool {
-        self.seen.position(signal).is_some()
+        match &self.seen {
+            Some(seen) => seen.get(signal).is_some(),
+            None => self.order.iter().any(|other| other.as_ref() == signal),
+        }
     }
 
     /// The signal at `position`, counted from the first.
@@ -170,10 +179,20 @@ impl SignalLog {
 
     /// Records a signal.
     pub fn push(&mut self, signal: Arc<str>) {
-        if !self.contains(&signal) {
-            self.seen.insert(signal.clone(), ());
+        let position = self.order.len();
+        if let Some(seen) = &mut self.seen {
+            if seen.get(&signal).is_none() {
+                seen.insert(signal.clone(), position);
+            }
+        } else if position == SEARCHED {
+            let seen = self.seen.insert(Index::default());
+            for (i, other) in self.order.iter().chain([&signal]).enumerate() {
+                if seen.get(other).is_none() {
+                    seen.insert(other.clone(), i);
+                }
+            }
         }
-        self.order.push_back_mut(signal);
+        self.order.push(signal);
     }
 }
 

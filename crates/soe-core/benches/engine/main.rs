@@ -1,0 +1,135 @@
+//! What the engine costs, beside the least that does the same in the same run: a Tokio task per node, an mpsc channel to a
+//! coordinator per execution, and one precompiled minijinja expression per completion on a live view of the context.
+//!
+//! `cargo bench -p soe-core --bench engine` ends with a table of ratios.
+
+mod baseline;
+mod report;
+mod workloads;
+
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use tokio::runtime::Runtime;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+
+    chain(&mut criterion, &runtime);
+    guarded_loop(&mut criterion, &runtime);
+    fan_in(&mut criterion, &runtime);
+    executions(&mut criterion, &runtime);
+    append(&mut criterion, &runtime);
+    waiting(&mut criterion, &runtime);
+    criterion.final_summary();
+    report::print();
+    report::memory(&runtime);
+}
+
+/// Measures `soe` and `baseline`, each a future that does `units` units of work, as one group.
+fn pair<S, B>(criterion: &mut Criterion, runtime: &Runtime, group: &str, units: u64, mut soe: S, mut baseline: B)
+where
+    S: AsyncFnMut(),
+    B: AsyncFnMut(),
+{
+    let mut group = criterion.benchmark_group(group);
+    group.throughput(Throughput::Elements(units));
+    group.bench_function(BenchmarkId::new("baseline", units), |bencher| {
+        bencher.iter_custom(|iterations| {
+            runtime.block_on(async {
+                let start = Instant::now();
+                for _ in 0..iterations {
+                    baseline().await;
+                }
+                start.elapsed()
+            })
+        });
+    });
+    group.bench_function(BenchmarkId::new("soe", units), |bencher| {
+        bencher.iter_custom(|iterations| {
+            runtime.block_on(async {
+                let start = Instant::now();
+                for _ in 0..iterations {
+                    soe().await;
+                }
+                start.elapsed()
+            })
+        });
+    });
+    group.finish();
+}
+
+fn chain(criterion: &mut Criterion, runtime: &Runtime) {
+    let subject = workloads::Subject::new(&workloads::chain(1_000));
+    pair(
+        criterion,
+        runtime,
+        "chain of routers",
+        1_000,
+        async || subject.run().await,
+        async || baseline::chain(1_000).await,
+    );
+}
+
+fn guarded_loop(criterion: &mut Criterion, runtime: &Runtime) {
+    for steps in [1_000, 10_000] {
+        let subject = workloads::Subject::new(&workloads::guarded_loop(steps));
+        let soe = async || subject.run().await;
+        pair(criterion, runtime, "router loop", steps, soe, async || {
+            baseline::guarded_loop(steps).await
+        });
+    }
+}
+
+fn fan_in(criterion: &mut Criterion, runtime: &Runtime) {
+    for tools in [100, 1_000] {
+        let subject = workloads::Subject::new(&workloads::fan_in(tools));
+        let soe = async || subject.run().await;
+        pair(criterion, runtime, "tools and a join", tools, soe, async || {
+            baseline::fan_in(tools).await
+        });
+    }
+}
+
+fn executions(criterion: &mut Criterion, runtime: &Runtime) {
+    for (at_a_time, name) in [(1, "executions one by one"), (64, "executions 64 at a time")] {
+        for count in [1_000, 10_000] {
+            let subject = workloads::Subject::new(&workloads::three_nodes());
+            let soe = async || subject.run_many(count, at_a_time).await;
+            pair(criterion, runtime, name, count, soe, async || {
+                baseline::executions(count, at_a_time).await
+            });
+        }
+    }
+}
+
+fn append(criterion: &mut Criterion, runtime: &Runtime) {
+    for appends in [1_000, 10_000] {
+        let subject = workloads::Subject::new(&workloads::append(appends));
+        let soe = async || subject.run().await;
+        pair(criterion, runtime, "append and count", appends, soe, async || {
+            baseline::append(appends).await
+        });
+    }
+}
+
+fn waiting(criterion: &mut Criterion, runtime: &Runtime) {
+    let subject = workloads::Subject::new(&workloads::waiting(100));
+    pair(
+        criterion,
+        runtime,
+        "100 nodes of 50 ms",
+        1,
+        async || subject.run().await,
+        async || baseline::waiting(100).await,
+    );
+}

@@ -1,0 +1,255 @@
+//! Hostile and large configurations: a clear error or a quick answer, never a crash.
+
+// Helpers are no tests to clippy.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use soe_core::config::{Config, Registry, YamlErrorKind, parse_yaml};
+
+/// Generous, since tests run unoptimised, beside each other and on busy machines: what grows with the square of the input
+/// takes far longer.
+const SOON: Duration = Duration::from_secs(120);
+
+fn soon<T>(what: &str, run: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = run();
+    let took = start.elapsed();
+    println!("{what}: {took:?}");
+    assert!(took < SOON, "{what} took {took:?}");
+    result
+}
+
+fn error_of(text: &str) -> String {
+    Config::from_yaml(text).unwrap_err().to_string()
+}
+
+#[test]
+fn alias_bombs() {
+    let mut doubling = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for i in 1..40 {
+        writeln!(doubling, "a{i}: &a{i} [*a{p}, *a{p}, *a{p}, *a{p}]", p = i - 1).unwrap();
+    }
+    assert!(soon("doubling lists", || error_of(&doubling)).contains("aliases counted in full"));
+
+    let mut many = String::from("big: &big [");
+    many.push_str(&"x,".repeat(1_000));
+    many.push_str("]\nall: [");
+    many.push_str(&"*big,".repeat(20_000));
+    many.push(']');
+    assert!(soon("many uses", || error_of(&many)).contains("aliases counted in full"));
+
+    let mut text = format!("text: &text '{}'\nall: [", "x".repeat(1 << 20));
+    text.push_str(&"*text,".repeat(20_000));
+    text.push(']');
+    assert!(soon("a long text", || error_of(&text)).contains("aliases counted in full"));
+
+    let mut merges = String::from("m0: &m0 {a: 1, b: 2}\n");
+    for i in 1..2_000 {
+        writeln!(merges, "m{i}: &m{i} {{<<: *m{p}, k{i}: 1}}", p = i - 1).unwrap();
+    }
+    assert!(soon("a chain of merges", || error_of(&merges)).contains("aliases counted in full"));
+}
+
+#[test]
+fn deep_nesting() {
+    let cases = [
+        ("flow lists", "[".repeat(10_000)),
+        ("flow mappings", "{a: ".repeat(50_000)),
+        ("lists on a line", "- ".repeat(10_000)),
+        ("keys of keys", "? ".repeat(10_000)),
+        (
+            "block mappings",
+            (0..10_000).fold(String::new(), |text, i| text + &" ".repeat(i.min(300)) + "a:\n"),
+        ),
+    ];
+    for (what, text) in cases {
+        let error = soon(what, || error_of(&text));
+        assert!(error.contains("Invalid YAML"), "{what}: {error}");
+    }
+    let json = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+    assert!(matches!(
+        parse_yaml(&json).unwrap_err().kind(),
+        YamlErrorKind::TooDeep(_)
+    ));
+}
+
+#[test]
+fn aliases_that_add_up_to_deep_nesting() {
+    let mut text = String::from("a0: &a0 [x]\n");
+    for i in 1..150 {
+        let (open, close) = ("[".repeat(60), "]".repeat(60));
+        writeln!(text, "a{i}: &a{i} {open}*a{}{close}", i - 1).unwrap();
+    }
+    assert!(matches!(
+        parse_yaml(&text).unwrap_err().kind(),
+        YamlErrorKind::TooDeep(_)
+    ));
+}
+
+#[test]
+fn values_that_are_too_deep() {
+    let mut value = serde_json::json!(1);
+    for _ in 0..500 {
+        value = serde_json::json!([value]);
+    }
+    let error = Config::from_value(serde_json::json!({"main": value.clone()})).unwrap_err();
+    assert_eq!(error.diagnostics()[0].code, "too-deep");
+    assert!(Registry::from_document(soe_backends::Value::from(value)).is_err());
+}
+
+#[test]
+fn texts_that_are_too_large() {
+    let text = format!("main: '{}'", "x".repeat(17 << 20));
+    assert!(matches!(
+        parse_yaml(&text).unwrap_err().kind(),
+        YamlErrorKind::TooLarge(_)
+    ));
+    let text = format!("main: {}", "x".repeat(8 << 20));
+    soon("a scalar of 8 MB", || parse_yaml(&text)).unwrap();
+    let lines = format!("main: |\n{}", "  x\n".repeat(500_000));
+    soon("a block of 2 MB", || parse_yaml(&lines)).unwrap();
+    let digits = format!("main: {}", "1".repeat(1 << 20));
+    let error = soon("a number of 1 MB", || parse_yaml(&digits)).unwrap_err();
+    assert!(matches!(error.kind(), YamlErrorKind::NonFiniteNumber(_)));
+    let parts = format!("main: 1{}", ":1".repeat(500_000));
+    let error = soon("base 60", || parse_yaml(&parts)).unwrap_err();
+    assert!(matches!(error.kind(), YamlErrorKind::NonFiniteNumber(_)));
+}
+
+#[test]
+fn ten_thousand_nodes_in_a_chain() {
+    let mut text = String::from("main:\n");
+    for i in 0..10_000 {
+        writeln!(
+            text,
+            "  node{i}:\n    node_type: llm\n    event_triggers: [S{i}]\n    prompt: '{{{{ context.f{i} }}}}'"
+        )
+        .unwrap();
+        writeln!(
+            text,
+            "    output_field: f{}\n    event_emissions: [{{signal_name: S{}}}]",
+            i + 1,
+            i + 1
+        )
+        .unwrap();
+    }
+    let config = soon("a chain", || Config::from_yaml(&text)).unwrap();
+    assert_eq!(config.workflow("main").unwrap().nodes.len(), 10_000);
+    assert!(config.warnings().is_empty());
+}
+
+#[test]
+fn ten_thousand_nodes_on_one_signal() {
+    let mut text = String::from("main:\n");
+    for i in 0..10_000 {
+        writeln!(
+            text,
+            "  node{i}:\n    node_type: router\n    event_triggers: [START, AGAIN]"
+        )
+        .unwrap();
+        writeln!(
+            text,
+            "    event_emissions: [{{signal_name: AGAIN}}, {{signal_name: OUT{i}}}]"
+        )
+        .unwrap();
+    }
+    let config = soon("one signal", || Config::from_yaml(&text)).unwrap();
+    assert_eq!(config.warnings().len(), 1, "{:?}", config.warnings());
+}
+
+#[test]
+fn ten_thousand_joins() {
+    let mut text = String::from("main:\n");
+    for i in 0..10_000 {
+        writeln!(
+            text,
+            "  node{i}:\n    node_type: tool\n    tool_name: t\n    output_field: f{i}"
+        )
+        .unwrap();
+        writeln!(
+            text,
+            "    event_triggers: [START, S{i}]\n    event_emissions:\n      - signal_name: S{}",
+            i + 1
+        )
+        .unwrap();
+        writeln!(
+            text,
+            "        condition: '{{{{ context.f{} | history | length == 2 }}}}'",
+            i / 2
+        )
+        .unwrap();
+    }
+    let config = soon("joins", || Config::from_yaml(&text)).unwrap();
+    assert!(config.warnings().iter().any(|w| w.code == "joins-not-checked"));
+}
+
+#[test]
+fn a_hundred_thousand_emissions() {
+    let mut text =
+        String::from("main:\n  node:\n    node_type: router\n    event_triggers: [START]\n    event_emissions:\n");
+    for i in 0..100_000 {
+        let condition = if i % 10 == 0 { "{{ context.x }}" } else { "" };
+        writeln!(text, "      - {{signal_name: S{i}, condition: '{condition}'}}").unwrap();
+    }
+    let config = soon("emissions", || Config::from_yaml(&text)).unwrap();
+    assert_eq!(config.workflow("main").unwrap().nodes["node"].emissions.len(), 100_000);
+}
+
+#[test]
+fn problems_are_listed_up_to_a_limit() {
+    let mut text =
+        String::from("main:\n  node:\n    node_type: router\n    event_triggers: [START]\n    event_emissions:\n");
+    for _ in 0..50_000 {
+        text.push_str("      - {signal: A, condition: 5}\n");
+    }
+    let error = soon("problems", || Config::from_yaml(&text)).unwrap_err();
+    assert_eq!(error.diagnostics().len(), 2_001);
+    assert!(
+        error.to_string().ends_with("148000 more problems are not listed"),
+        "{}",
+        error.diagnostics()[2_000]
+    );
+}
+
+#[test]
+fn unknown_names_by_the_thousand() {
+    let mut text = String::from("main:\n");
+    for i in 0..5_000 {
+        writeln!(
+            text,
+            "  node{i}:\n    node_type: child\n    event_triggers: [TRIGGER{i}]\n    child_workflow_name: workflow{i}x"
+        )
+        .unwrap();
+        writeln!(text, "    child_initial_signals: [START]\n    unknown_field{i}: 1").unwrap();
+    }
+    for i in 0..5_000 {
+        writeln!(
+            text,
+            "workflow{i}: {{n: {{node_type: llm, event_triggers: [START], prompt: p}}}}"
+        )
+        .unwrap();
+    }
+    soon("unknown names", || Config::from_yaml(&text)).unwrap_err();
+}
+
+#[test]
+fn random_bytes_never_panic() {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let pieces = [
+        "a", ":", " ", "\n", "- ", "[", "]", "{", "}", "&x ", "*x", "|", ">", "'", "\"", "#", "!!int ", "<<: ", "? ",
+        "1", ".", "\t", "%", "é", "---\n", ",",
+    ];
+    for _ in 0..20_000 {
+        let mut text = String::new();
+        for _ in 0..24 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            text.push_str(pieces[(state % pieces.len() as u64) as usize]);
+        }
+        let _ = parse_yaml(&text);
+        let _ = Config::from_yaml(&text);
+    }
+}
