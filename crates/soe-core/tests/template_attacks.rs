@@ -1,5 +1,7 @@
 //! Templates that mean harm: each ends as an error, on a small stack, with bounded work.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use std::time::{Duration, Instant};
 
 use soe_backends::{Context, Value};
@@ -117,8 +119,8 @@ fn attacks_end_as_errors() {
         format!("{doubled}{{{{ ns.s ~ '' }}}}"),
         format!("{doubled}{{{{ '%s' % (ns.s,) }}}}"),
         format!("{doubled}{{{{ '{{}}'.format(ns.s) }}}}"),
-        format!("{doubled}{{% set t = ns.s %}}{}{{{{ ns.s == t }}}}", &doubled[..]),
-        format!("{doubled}{{% set t = ns.s %}}{}{{{{ ns.s < t }}}}", &doubled[..]),
+        format!("{doubled}{{% set t = ns.s %}}{}{{{{ ns.s == t }}}}", doubled),
+        format!("{doubled}{{% set t = ns.s %}}{}{{{{ ns.s < t }}}}", doubled),
         "{% for i in range(10**9) %}{% for j in range(10**9) %}{{ i }}{% endfor %}{% endfor %}".into(),
         "{% for i in range(10**9) if false %}{% endfor %}".into(),
         "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}".into(),
@@ -191,7 +193,7 @@ fn deep_code_meets_a_limit_or_compiles_but_never_overflows() {
             format!("{{% set {}a{} = 1 %}}", "(".repeat(size), ")".repeat(size)),
             format!("{}x", "{% set x = 1 %}".repeat(size)),
             format!("{{{{ '{}' }}}}", "a".repeat(size)),
-            format!("{}", "{{ [1,2,3] }}".repeat(size)),
+            "{{ [1,2,3] }}".repeat(size),
         ];
         for source in shapes {
             attack(source);

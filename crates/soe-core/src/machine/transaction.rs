@@ -29,8 +29,9 @@ impl<'m> Transaction<'m> {
         Self {
             machine,
             at,
-            changes: Vec::new(),
-            events: Vec::new(),
+            // Enough for a completion and its first broadcasts without growing.
+            changes: Vec::with_capacity(8),
+            events: Vec::with_capacity(8),
             effects: Vec::new(),
             dispatched: Vec::new(),
             pure_steps: 0,

@@ -14,6 +14,7 @@ use super::shared::{Active, Cause, Control, Message, Progress, Shared, ended};
 use super::signals::EngineSignals;
 use super::{EngineError, EngineErrorKind};
 use crate::machine::{Effect, Input, Machine, MachineError, Step};
+use crate::tools::context::RunScope;
 
 /// How many messages may wait for a coordinator. It never waits for those who send, so a full mailbox only slows them.
 const MAILBOX: usize = 256;
@@ -98,7 +99,7 @@ impl Drop for Claim {
 pub(super) struct Coordinator {
     claim: Claim,
     machine: Machine,
-    performer: Performer,
+    performer: Arc<Performer>,
     /// What has arrived and is not worked off.
     queue: VecDeque<Message>,
     /// The machine wants to go on after the others had their turn.
@@ -167,13 +168,15 @@ impl Coordinator {
             shared: claim.shared.clone(),
             execution: claim.execution.clone(),
             mailbox: claim.active.mailbox.clone(),
-            cancellation: CancellationToken::new(),
-            signals: Arc::new(EngineSignals::new(claim.shared.clone(), main)),
+            run: Arc::new(RunScope {
+                cancellation: CancellationToken::new(),
+                signals: Arc::new(EngineSignals::new(claim.shared.clone(), main)),
+            }),
         };
         Self {
             claim,
             machine,
-            performer,
+            performer: Arc::new(performer),
             queue: VecDeque::new(),
             more: false,
             cause: None,
@@ -308,7 +311,7 @@ impl Coordinator {
                 }
                 Effect::Continue => self.more = true,
                 // All runs of an execution are aborted together: when it has failed or is cancelled.
-                Effect::Abort { .. } => self.performer.cancellation.cancel(),
+                Effect::Abort { .. } => self.performer.run.cancellation.cancel(),
             }
         }
     }
@@ -337,7 +340,7 @@ impl Coordinator {
     }
 
     fn end(mut self, result: Result<(), EngineError>) {
-        self.performer.cancellation.cancel();
+        self.performer.run.cancellation.cancel();
         if let Err(error) = result {
             tracing::warn!(%error, "the execution's coordinator stopped");
             return refuse_rest(self.claim, self.queue, &error.of(&self.machine.state().id));

@@ -9,31 +9,27 @@ use futures::FutureExt;
 use futures::future::{Either, select};
 use soe_backends::{ExecutionId, RunId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::shared::{Cause, Message, Shared};
-use super::signals::EngineSignals;
 use crate::machine::{NodeRun, Outcome, ToolCall, ToolFailure};
 use crate::nodes::NodeInput;
 use crate::nodes::input::ToolCaller;
-use crate::tools::context::CallInfo;
+use crate::tools::context::{CallInfo, RunScope};
 use crate::tools::{ToolContext, ToolError};
 
 /// What the tasks of one execution have in common.
-#[derive(Clone)]
 pub(super) struct Performer {
     pub(super) shared: Arc<Shared>,
     pub(super) execution: ExecutionId,
     pub(super) mailbox: mpsc::Sender<Message>,
-    /// Cancelled when nobody wants the outcomes any more.
-    pub(super) cancellation: CancellationToken,
-    pub(super) signals: Arc<EngineSignals>,
+    /// Its token is cancelled when nobody wants the outcomes any more.
+    pub(super) run: Arc<RunScope>,
 }
 
 impl Performer {
     /// Calls a tool in a task of its own.
-    pub(super) fn call_tool(&self, call: ToolCall) {
+    pub(super) fn call_tool(self: &Arc<Self>, call: ToolCall) {
         let this = self.clone();
         let span = tracing::info_span!(
             "node_run", execution = %self.execution, node = %call.node.name, node_type = "tool", run = call.run,
@@ -48,7 +44,7 @@ impl Performer {
     }
 
     /// Runs a custom node in a task of its own.
-    pub(super) fn run_node(&self, run: NodeRun) {
+    pub(super) fn run_node(self: &Arc<Self>, run: NodeRun) {
         let this = self.clone();
         let span = tracing::info_span!(
             "node_run", execution = %self.execution, node = %run.node.name, node_type = %run.node_type, run = run.run,
@@ -61,16 +57,21 @@ impl Performer {
         self.spawn(task, span);
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static, span: tracing::Span) {
-        let cancellation = self.cancellation.clone();
+    fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static, span: tracing::Span) {
+        let this = self.clone();
         let task = async move {
-            let cancelled = std::pin::pin!(cancellation.cancelled());
+            let cancelled = std::pin::pin!(this.run.cancellation.cancelled());
             // Polls the task first: one that is done at once never registers with the token.
             if let Either::Right(_) = select(std::pin::pin!(task), cancelled).await {
                 tracing::debug!("aborted");
             }
         };
-        tokio::spawn(task.instrument(span));
+        // A span that nobody listens to would still be entered at every poll.
+        if span.is_disabled() {
+            tokio::spawn(task);
+        } else {
+            tokio::spawn(task.instrument(span));
+        }
     }
 
     async fn answer(&self, run: u64, attempt: u32, outcome: Outcome, cause: Option<Cause>) {
@@ -155,7 +156,7 @@ impl Performer {
             node_name: node_name.clone(),
             node_config: node_config.clone(),
         };
-        ToolContext::new(call, self.cancellation.clone(), self.signals.clone())
+        ToolContext::new(call, self.run.clone())
     }
 
     /// Waits for the right to make a call: the narrower limit first, so that nobody holds the wider one while waiting.

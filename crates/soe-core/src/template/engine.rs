@@ -11,6 +11,7 @@ use super::limits::{FUEL, MAX_TEXT, RECURSION};
 use super::python::Result;
 use super::python::meter::{Allowance, Meter};
 use super::python::text::str_of;
+use super::syntax::Code;
 use super::{accumulated, filters, globals, html, methods, operators, tests};
 
 self_cell!(
@@ -35,15 +36,15 @@ pub(crate) enum Program {
 /// A compiled template of more than one expression.
 pub(crate) struct CompiledTemplate(OwnedTemplate);
 
-/// Compiles an expression.
-pub(crate) fn compile_expression(code: String) -> Result<Program> {
-    engine().compile_expression_owned(code).map(Program::Expression)
-}
-
-/// Compiles a template.
-pub(crate) fn compile_template(code: String) -> Result<Program> {
-    let template = OwnedTemplate::try_new(code, |code| engine().template_from_str(code))?;
-    Ok(Program::Template(Box::new(CompiledTemplate(template))))
+/// Compiles a translated template.
+pub(crate) fn compile(code: Code) -> Result<Program> {
+    match code {
+        Code::Expression { code, .. } => engine().compile_expression_owned(code).map(Program::Expression),
+        Code::Template(code) => {
+            let template = OwnedTemplate::try_new(code, |code| engine().template_from_str(code))?;
+            Ok(Program::Template(Box::new(CompiledTemplate(template))))
+        }
+    }
 }
 
 /// The text of `value` as `{{ }}` prints it.
@@ -85,7 +86,7 @@ fn engine() -> &'static Environment<'static> {
         env.set_auto_escape_callback(|_| AutoEscape::None);
         env.set_fuel(Some(FUEL));
         env.set_recursion_limit(RECURSION);
-        env.set_unknown_method_callback(|state, value, name, args| methods::call(state, value, name, args));
+        env.set_unknown_method_callback(methods::call);
         env.set_formatter(|out, state, value| {
             let text = printed(state, value)?;
             out.write_str(&text)

@@ -9,6 +9,7 @@ pub struct TemplateError {
     message: String,
     line: Option<usize>,
     source: Option<minijinja::Error>,
+    too_deep: bool,
 }
 
 /// What went wrong with a template.
@@ -36,6 +37,7 @@ impl TemplateError {
             message: message.into(),
             line,
             source: None,
+            too_deep: false,
         }
     }
 
@@ -45,6 +47,18 @@ impl TemplateError {
 
     pub(crate) fn limit(message: impl Into<String>, line: Option<usize>) -> Self {
         Self::new(TemplateErrorKind::Limit, message, line)
+    }
+
+    pub(crate) fn too_deep(message: impl Into<String>, line: usize) -> Self {
+        Self {
+            too_deep: true,
+            ..Self::limit(message, Some(line))
+        }
+    }
+
+    /// Whether a larger depth could have helped.
+    pub(crate) fn is_too_deep(&self) -> bool {
+        self.too_deep
     }
 
     /// An error of the engine, whose line numbers count from `first_line`.
@@ -67,6 +81,7 @@ impl TemplateError {
             message,
             line,
             source: Some(error),
+            too_deep: false,
         }
     }
 

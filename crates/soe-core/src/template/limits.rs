@@ -4,10 +4,12 @@
 pub(crate) const MAX_SOURCE: usize = 1024 * 1024;
 /// The most bytes inside `{{ }}` and `{% %}` of one template: what is compiled.
 pub(crate) const MAX_CODE: usize = 8 * 1024;
-/// How deep expressions and statements may nest, together. The engine compiles recursively, on the caller's stack.
-pub(crate) const MAX_DEPTH: u16 = 40;
-/// The longest `elif` chain.
-pub(crate) const MAX_ELIF: usize = 32;
+/// How deep expressions and statements may nest, and how long a chain of `elif` may be.
+pub(crate) const MAX_DEPTH: u16 = 64;
+/// The depth that is compiled on the caller's stack: compiling recurses, in the engine as well. What is deeper gets its own.
+pub(crate) const SHALLOW_DEPTH: u16 = 10;
+/// The stack for what is deeper; its pages are used as needed.
+pub(crate) const COMPILER_STACK: usize = 16 * 1024 * 1024;
 /// The work that one evaluation may do: one unit for an instruction, an item visited or a piece of text.
 pub(crate) const FUEL: u64 = 1_000_000;
 /// The bytes of text that cost one unit of fuel.

@@ -98,24 +98,10 @@ impl Template {
             let message = format!("the template is longer than {} bytes", limits::MAX_SOURCE);
             return Err(TemplateError::limit(message, None));
         }
-        let mut compiled = Compiled {
-            source: source.into(),
-            program: None,
-            first_line: 1,
-            fields: Vec::new(),
+        let compiled = match Compiled::new(source, limits::SHALLOW_DEPTH) {
+            Err(error) if error.is_too_deep() => compile_apart(source)?,
+            compiled => compiled?,
         };
-        if syntax::has_tags(source) {
-            let translation = syntax::translate(source)?;
-            compiled.fields = translation.fields;
-            let program = match translation.code {
-                Code::Expression { code, line } => {
-                    compiled.first_line = line;
-                    engine::compile_expression(code)
-                }
-                Code::Template(code) => engine::compile_template(code),
-            };
-            compiled.program = Some(program.map_err(|error| TemplateError::from_engine(error, compiled.first_line))?);
-        }
         Ok(Self(Arc::new(compiled)))
     }
 
@@ -183,6 +169,37 @@ impl Template {
     fn error(&self, error: minijinja::Error) -> TemplateError {
         TemplateError::from_engine(error, self.0.first_line)
     }
+}
+
+impl Compiled {
+    fn new(source: &str, max_depth: u16) -> Result<Self, TemplateError> {
+        let mut compiled = Self {
+            source: source.into(),
+            program: None,
+            first_line: 1,
+            fields: Vec::new(),
+        };
+        if syntax::has_tags(source) {
+            let translation = syntax::translate(source, max_depth)?;
+            compiled.fields = translation.fields;
+            if let Code::Expression { line, .. } = &translation.code {
+                compiled.first_line = *line;
+            }
+            let program = engine::compile(translation.code);
+            compiled.program = Some(program.map_err(|error| TemplateError::from_engine(error, compiled.first_line))?);
+        }
+        Ok(compiled)
+    }
+}
+
+/// Compiles on a stack of its own what might be too deep for the caller's.
+fn compile_apart(source: &str) -> Result<Compiled, TemplateError> {
+    let failed = || TemplateError::limit("the template nests deep, and there is no thread to compile it on", None);
+    std::thread::scope(|scope| {
+        let compiler = std::thread::Builder::new().stack_size(limits::COMPILER_STACK);
+        let running = compiler.spawn_scoped(scope, || Compiled::new(source, limits::MAX_DEPTH));
+        running.map_err(|_| failed())?.join().map_err(|_| failed())?
+    })
 }
 
 impl fmt::Debug for Template {

@@ -1,7 +1,7 @@
 //! What a tool gets besides its arguments.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use soe_backends::{ExecutionId, Map, RunId};
 use tokio_util::sync::CancellationToken;
@@ -17,10 +17,19 @@ use tokio_util::sync::CancellationToken;
 /// assert_eq!(context.attempt(), 2);
 /// ```
 #[derive(Clone)]
-pub struct ToolContext {
-    call: Arc<CallInfo>,
-    cancellation: CancellationToken,
-    signals: Arc<dyn SignalSink>,
+pub struct ToolContext(Arc<Call>);
+
+struct Call {
+    info: CallInfo,
+    run: Arc<RunScope>,
+    /// The call's own token under the run's. Most tools never ask for it, and making it takes a lock that all calls share.
+    cancellation: OnceLock<CancellationToken>,
+}
+
+/// What the calls of an execution have in common.
+pub(crate) struct RunScope {
+    pub(crate) cancellation: CancellationToken,
+    pub(crate) signals: Arc<dyn SignalSink>,
 }
 
 /// Which call it is: what stays the same over all clones of a context.
@@ -43,12 +52,12 @@ pub(crate) trait SignalSink: Send + Sync {
 }
 
 impl ToolContext {
-    pub(crate) fn new(call: CallInfo, cancellation: CancellationToken, signals: Arc<dyn SignalSink>) -> Self {
-        Self {
-            call: Arc::new(call),
-            cancellation,
-            signals,
-        }
+    pub(crate) fn new(info: CallInfo, run: Arc<RunScope>) -> Self {
+        Self(Arc::new(Call {
+            info,
+            run,
+            cancellation: OnceLock::new(),
+        }))
     }
 
     /// A context for testing a tool on its own; see [`TestContext`].
@@ -58,12 +67,12 @@ impl ToolContext {
 
     /// The execution on whose behalf the tool is called.
     pub fn execution_id(&self) -> &ExecutionId {
-        &self.call.run.execution
+        &self.0.info.run.execution
     }
 
     /// The node's run. It is the same in every attempt, and after a crash.
     pub fn run_id(&self) -> &RunId {
-        &self.call.run
+        &self.0.info.run
     }
 
     /// What identifies this call to the outside: the run id, and the call's index in it where there are several
@@ -72,32 +81,34 @@ impl ToolContext {
     /// A call may happen more than once: an attempt failed, or the process ended before the result was stored. Hand this
     /// key to a service that can tell repetitions by it, and the effect happens once.
     pub fn idempotency_key(&self) -> String {
-        match self.call.index {
-            None => self.call.run.to_string(),
-            Some(index) => format!("{}.{index}", self.call.run),
+        match self.0.info.index {
+            None => self.0.info.run.to_string(),
+            Some(index) => format!("{}.{index}", self.0.info.run),
         }
     }
 
     /// Which attempt this is, counted from 1.
     pub fn attempt(&self) -> u32 {
-        self.call.attempt
+        self.0.info.attempt
     }
 
     /// The node that calls the tool.
     pub fn node_name(&self) -> &str {
-        &self.call.node_name
+        &self.0.info.node_name
     }
 
     /// The node's whole configuration, fields that the engine doesn't know included.
     pub fn node_config(&self) -> &Map {
-        &self.call.node_config
+        &self.0.info.node_config
     }
 
     /// Is cancelled when nobody waits for the result any more: the execution has failed or is cancelled, the attempt's
     /// time is up, or the engine shuts down. The engine drops the call's future then. Pass it on to tasks and threads that
     /// the tool has started, which would go on otherwise.
     pub fn cancellation(&self) -> &CancellationToken {
-        &self.cancellation
+        self.0
+            .cancellation
+            .get_or_init(|| self.0.run.cancellation.child_token())
     }
 
     /// Sends `signals` as one batch to `execution`, this one or another, without waiting for what comes of it.
@@ -115,53 +126,62 @@ impl ToolContext {
         if signals.is_empty() {
             return Err(SignalError::Empty);
         }
-        self.signals.send(&self.call.run, execution, signals)
+        self.0.run.signals.send(&self.0.info.run, execution, signals)
     }
 
     /// The first attempt of one call among several of the same run.
     pub(crate) fn for_call(&self, index: u32) -> Self {
-        let call = CallInfo {
+        let info = CallInfo {
             index: Some(index),
             attempt: 1,
-            ..self.call.as_ref().clone()
+            ..self.0.info.clone()
         };
-        Self {
-            call: Arc::new(call),
-            ..self.clone()
-        }
+        Self::new(info, self.0.run.clone())
     }
 
     /// Another attempt of the same call.
     pub(crate) fn for_attempt(&self, attempt: u32) -> Self {
-        let call = CallInfo {
+        let info = CallInfo {
             attempt,
-            ..self.call.as_ref().clone()
+            ..self.0.info.clone()
         };
-        Self {
-            call: Arc::new(call),
-            ..self.clone()
-        }
+        Self::new(info, self.0.run.clone())
     }
 
-    /// The same call with a cancellation of its own, under the one it had.
-    pub(super) fn with_own_cancellation(self) -> Self {
-        Self {
-            cancellation: self.cancellation.child_token(),
-            ..self
-        }
+    /// Cancels what the call has started, when it is dropped.
+    pub(super) fn abandon_on_drop(&self) -> Abandoned {
+        Abandoned(Some(self.clone()))
     }
 
     pub(crate) fn shared_node_config(&self) -> &Arc<Map> {
-        &self.call.node_config
+        &self.0.info.node_config
     }
 }
 
 impl fmt::Debug for ToolContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ToolContext")
-            .field("call", &self.call)
-            .field("cancelled", &self.cancellation.is_cancelled())
+            .field("call", &self.0.info)
+            .field("cancelled", &self.0.run.cancellation.is_cancelled())
             .finish_non_exhaustive()
+    }
+}
+
+/// A call whose result nobody has taken yet.
+pub(super) struct Abandoned(Option<ToolContext>);
+
+impl Abandoned {
+    /// The result was taken: what the call has started may go on.
+    pub(super) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        if let Some(context) = &self.0 {
+            context.cancellation().cancel();
+        }
     }
 }
 
@@ -277,7 +297,11 @@ impl TestContext {
 
     /// The context.
     pub fn build(&self) -> ToolContext {
-        ToolContext::new(self.call.clone(), self.cancellation.clone(), self.sink.clone())
+        let run = RunScope {
+            cancellation: self.cancellation.clone(),
+            signals: self.sink.clone(),
+        };
+        ToolContext::new(self.call.clone(), Arc::new(run))
     }
 
     /// The batches sent through contexts that this builder has made, oldest first.
@@ -325,8 +349,11 @@ mod tests {
     #[test]
     fn cancelling_a_run_cancels_its_calls_but_not_the_other_way_round() {
         let run = ToolContext::for_tests().build();
-        let [first, second] = [0, 1].map(|index| run.for_call(index).with_own_cancellation());
-        first.cancellation().cancel();
+        let [first, second] = [0, 1].map(|index| run.for_call(index));
+        first.abandon_on_drop().disarm();
+        assert!(!first.cancellation().is_cancelled());
+        drop(first.abandon_on_drop());
+        assert!(first.cancellation().is_cancelled());
         assert!(!run.cancellation().is_cancelled() && !second.cancellation().is_cancelled());
         run.cancellation().cancel();
         assert!(second.cancellation().is_cancelled());

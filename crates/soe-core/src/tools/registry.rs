@@ -121,8 +121,7 @@ impl RegisteredTool {
     /// # Panics
     /// If the tool has a timeout and this is not called within a Tokio runtime that has a clock.
     pub async fn call(&self, arguments: Value, context: ToolContext) -> Result<Value, ToolError> {
-        let context = context.with_own_cancellation();
-        let abandoned = context.cancellation().clone().drop_guard();
+        let abandoned = context.abandon_on_drop();
         let call = self.tool.call(arguments, context);
         let result = match self.spec.timeout {
             None => call.await,

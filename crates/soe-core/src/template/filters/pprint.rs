@@ -37,6 +37,8 @@ fn sorted(value: &Value, state: &State<'_, '_>, depth: usize) -> Result<Value> {
             "the value nests deeper than {MAX_VALUE_DEPTH} levels"
         )));
     }
+    // Copied here, printed once for each level around it.
+    state.consume_fuel(8)?;
     if is_dict(value) {
         let mut keyed: Vec<_> = entries(value).map(|(key, item)| (vec![key], item)).collect();
         // Keys that can't be compared keep their order.

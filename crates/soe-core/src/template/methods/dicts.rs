@@ -25,7 +25,7 @@ pub(super) fn call(state: &mut State<'_, '_>, value: &Value, name: &str, args: &
         _ => return change(state, value, name, args),
     };
     bind(name, &[], args)?;
-    Ok(DictView::new(value, view))
+    Ok(DictView::of(value, view))
 }
 
 fn get(value: &Value, args: &[Value]) -> Result<Value> {

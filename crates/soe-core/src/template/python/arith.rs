@@ -8,7 +8,6 @@ use super::meter::Meter;
 use super::objects::{list, tuple};
 use super::printf::printf;
 use super::sequence::items;
-use super::text::float_repr;
 use crate::template::error::limit_error;
 use crate::template::html;
 use crate::template::limits::MAX_ITEMS;
@@ -201,16 +200,4 @@ pub(crate) fn round_half_even(value: f64, digits: i32) -> f64 {
     }
     let unit = 10f64.powi(-digits);
     (value / unit).round_ties_even() * unit
-}
-
-/// A number as `str` prints it, for messages and texts that are built from numbers.
-pub(crate) fn number_text(value: Num) -> String {
-    match value {
-        Num::Int(value) => value.to_string(),
-        Num::Float(value) => {
-            let mut text = String::new();
-            float_repr(value, &mut text);
-            text
-        }
-    }
 }

@@ -32,7 +32,7 @@ fn equal_at(a: &Value, b: &Value, meter: &dyn Meter, depth: usize) -> Result<boo
     if is_same_object(a, b) {
         return Ok(true);
     }
-    meter.spend(1)?;
+    meter.spend(5)?;
     if depth > MAX_VALUE_DEPTH {
         return Err(limit_error(format!(
             "the values nest deeper than {MAX_VALUE_DEPTH} levels"
@@ -166,7 +166,7 @@ pub(crate) fn contains(container: &Value, item: &Value, meter: &dyn Meter) -> Re
                 return has_key(&view.dict, item);
             }
             for candidate in container.try_iter()? {
-                meter.spend(1)?;
+                meter.spend(5)?;
                 if equal(&candidate, item, meter)? {
                     return Ok(true);
                 }

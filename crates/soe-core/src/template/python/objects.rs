@@ -184,7 +184,7 @@ impl Object for Generator {
 }
 
 impl DictView {
-    pub(crate) fn new(dict: &Value, kind: ViewKind) -> Value {
+    pub(crate) fn of(dict: &Value, kind: ViewKind) -> Value {
         let dict = dict.clone();
         Value::from_object(Self { dict, kind })
     }

@@ -73,6 +73,7 @@ impl Repr<'_> {
         if self.out.len() > MAX_TEXT {
             return Err(limit_error(format!("the text would be longer than {MAX_TEXT} bytes")));
         }
+        self.meter.spend(1)?;
         self.meter.text(self.out.len() - self.paid)?;
         self.paid = self.out.len();
         Ok(())

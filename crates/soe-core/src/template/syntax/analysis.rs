@@ -31,6 +31,10 @@ pub(crate) struct Analysis {
     pub(crate) shadows_context: bool,
     /// Whether lists or mappings may be changed in place.
     pub(crate) mutates: bool,
+    /// Whether `self` is mentioned inside a block or macro, from where blocks could print each other without an end.
+    pub(crate) nests_blocks: bool,
+    /// How many blocks and macros are around what is looked at.
+    inside: usize,
 }
 
 /// Looks through a whole template.
@@ -106,13 +110,17 @@ impl Analysis {
             }
             StmtKind::Macro(name, params, body) => {
                 self.assigned(name);
+                self.inside += 1;
                 self.params(params);
                 self.statements(body);
+                self.inside -= 1;
             }
             StmtKind::CallBlock(params, call, body) => {
-                self.params(params);
                 self.expression(call);
+                self.inside += 1;
+                self.params(params);
                 self.statements(body);
+                self.inside -= 1;
             }
             StmtKind::FilterBlock(filters, body) => {
                 filters
@@ -121,7 +129,11 @@ impl Analysis {
                     .for_each(|arg| self.expression(arg));
                 self.statements(body);
             }
-            StmtKind::Block(_, body) => self.statements(body),
+            StmtKind::Block(_, body) => {
+                self.inside += 1;
+                self.statements(body);
+                self.inside -= 1;
+            }
             StmtKind::AutoEscape(enabled, body) => {
                 self.expression(enabled);
                 self.statements(body);
@@ -148,6 +160,7 @@ impl Analysis {
         if let Some(field) = context_field(value) {
             self.field(field);
         }
+        self.nests_blocks |= self.inside > 0 && matches!(&*value.kind, ExprKind::Name(name) if name == "self");
         if let ExprKind::Call(callee, args) = &*value.kind
             && let ExprKind::Attr(owner, method) = &*callee.kind
         {

@@ -6,6 +6,7 @@
 
 mod analysis;
 mod ast;
+mod cursor;
 mod emit;
 mod emit_expr;
 mod lexer;
@@ -46,12 +47,18 @@ pub(crate) fn has_tags(source: &str) -> bool {
     ["{{", "{%", "{#"].iter().any(|tag| source.contains(tag))
 }
 
-/// Translates a template.
-pub(crate) fn translate(source: &str) -> Result<Translation, TemplateError> {
+/// Translates a template that nests at most `max_depth` levels deep.
+pub(crate) fn translate(source: &str, max_depth: u16) -> Result<Translation, TemplateError> {
     let normalized = source.replace("\r\n", "\n").replace('\r', "\n");
     let text = normalized.strip_suffix('\n').unwrap_or(&normalized);
-    let body = statements::parse(parser::Parser::new(lexer::tokenize(text)?))?;
+    let body = statements::parse(cursor::Parser::new(lexer::tokenize(text)?, max_depth))?;
     let analysis = analysis::analyse(&body);
+    if analysis.nests_blocks {
+        return Err(TemplateError::syntax(
+            "'self' is not available inside a block or macro",
+            1,
+        ));
+    }
     let mut emitter = emit_expr::Emitter {
         out: String::with_capacity(source.len() * 2),
         line: 1,

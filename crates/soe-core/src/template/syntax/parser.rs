@@ -1,28 +1,13 @@
-//! The parser's token stream, and expressions. The grammar is Jinja2's, filters binding closer than signs included.
+//! Expressions. The grammar is Jinja2's, filters binding closer than signs included.
 
 use super::ast::{Args, Expr, ExprKind};
-use super::token::{Tok, Token};
+use super::cursor::Parser;
+use super::token::Tok;
 use crate::template::TemplateError;
-use crate::template::limits::MAX_DEPTH;
 
 type Result<T> = std::result::Result<T, TemplateError>;
 
-pub(crate) struct Parser {
-    tokens: Vec<Token>,
-    at: usize,
-    /// How deep the parser is nested itself: it recurses as well.
-    nesting: u16,
-}
-
 impl Parser {
-    pub(crate) fn new(tokens: Vec<Token>) -> Self {
-        Self {
-            tokens,
-            at: 0,
-            nesting: 0,
-        }
-    }
-
     /// An expression, `condition` saying whether it may be `a if b else c`.
     pub(crate) fn expression(&mut self, condition: bool) -> Result<Expr> {
         self.nested(|parser| {
@@ -130,12 +115,12 @@ impl Parser {
                 Tok::Op(op @ ("==" | "!=" | "<" | "<=" | ">" | ">=")) => *op,
                 Tok::Name(name) if name == "in" => "in",
                 Tok::Name(name) if name == "not" && matches!(self.peek(1), Tok::Name(next) if next == "in") => {
-                    self.at += 1;
+                    self.advance();
                     "not in"
                 }
                 _ => break,
             };
-            self.at += 1;
+            self.advance();
             rest.push((operator, self.binary(0)?));
         }
         if rest.is_empty() {
@@ -157,7 +142,7 @@ impl Parser {
             if !operators.contains(&op) {
                 break;
             }
-            self.at += 1;
+            self.advance();
             rest.push((op, self.binary(level + 1)?));
         }
         match (rest.is_empty(), level) {
@@ -174,7 +159,7 @@ impl Parser {
         let mut signs = Vec::new();
         while let Tok::Op(op @ ("-" | "+")) = self.tok() {
             signs.push(*op);
-            self.at += 1;
+            self.advance();
         }
         let mut value = self.primary()?;
         value = self.postfix(value)?;
@@ -207,7 +192,7 @@ impl Parser {
             Tok::Str(mut text) => {
                 while let Tok::Str(more) = self.tok() {
                     text.push_str(more);
-                    self.at += 1;
+                    self.advance();
                 }
                 self.node(ExprKind::Str(text))
             }
@@ -221,7 +206,7 @@ impl Parser {
             Tok::Op("[") => self.list(),
             Tok::Op("{") => self.dict(),
             other => {
-                self.at -= 1;
+                self.back();
                 Err(self.error(format!("unexpected '{}'", other.describe())))
             }
         }
@@ -232,7 +217,7 @@ impl Parser {
             return Err(self.error(format!("names that begin with '{}' are reserved", super::RESERVED)));
         }
         if matches!(name.as_str(), "and" | "or" | "not" | "in" | "is" | "if" | "else") {
-            self.at -= 1;
+            self.back();
             return Err(self.error(format!("unexpected '{name}'")));
         }
         self.node(ExprKind::Name(name))
@@ -278,7 +263,7 @@ impl Parser {
                         self.node(ExprKind::Item(value, index))?
                     }
                     _ => {
-                        self.at -= 1;
+                        self.back();
                         return Err(self.error("expected name or number"));
                     }
                 }
@@ -437,104 +422,5 @@ impl Parser {
             }
         }
         Ok(args)
-    }
-
-    /// Makes a node, if it doesn't nest too deep.
-    pub(crate) fn node(&self, kind: ExprKind) -> Result<Expr> {
-        let below = kind.children().iter().map(|child| child.depth).max().unwrap_or(0);
-        if below >= MAX_DEPTH {
-            return Err(self.too_deep());
-        }
-        Ok(Expr {
-            kind: Box::new(kind),
-            depth: below + 1,
-        })
-    }
-
-    /// Runs `parse` one level deeper.
-    pub(crate) fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.nesting >= MAX_DEPTH {
-            return Err(self.too_deep());
-        }
-        self.nesting += 1;
-        let result = parse(self);
-        self.nesting -= 1;
-        result
-    }
-
-    fn too_deep(&self) -> TemplateError {
-        let message =
-            format!("expressions and tags nest deeper than {MAX_DEPTH} levels; use {{% set %}} for the parts");
-        TemplateError::limit(message, Some(self.line()))
-    }
-
-    pub(crate) fn line(&self) -> usize {
-        self.tokens
-            .get(self.at)
-            .or(self.tokens.last())
-            .map_or(1, |token| token.line)
-    }
-
-    pub(crate) fn error(&self, message: impl Into<String>) -> TemplateError {
-        TemplateError::syntax(message, self.line())
-    }
-
-    pub(crate) fn tok(&self) -> &Tok {
-        self.peek(0)
-    }
-
-    pub(crate) fn peek(&self, ahead: usize) -> &Tok {
-        self.tokens.get(self.at + ahead).map_or(&Tok::Eof, |token| &token.tok)
-    }
-
-    pub(crate) fn next(&mut self) -> Tok {
-        let tok = self.tok().clone();
-        self.at += 1;
-        tok
-    }
-
-    pub(crate) fn is_op(&self, op: &str) -> bool {
-        matches!(self.tok(), Tok::Op(found) if *found == op)
-    }
-
-    pub(crate) fn skip_op(&mut self, op: &str) -> bool {
-        let found = self.is_op(op);
-        self.at += usize::from(found);
-        found
-    }
-
-    pub(crate) fn skip_name(&mut self, name: &str) -> bool {
-        let found = matches!(self.tok(), Tok::Name(found) if found == name);
-        self.at += usize::from(found);
-        found
-    }
-
-    pub(crate) fn expect_op(&mut self, op: &str) -> Result<()> {
-        if self.skip_op(op) {
-            return Ok(());
-        }
-        Err(self.error(format!("expected token '{op}', got '{}'", self.tok().describe())))
-    }
-
-    pub(crate) fn expect_name(&mut self) -> Result<String> {
-        match self.next() {
-            Tok::Name(name) => Ok(name),
-            other => {
-                self.at -= 1;
-                Err(self.error(format!("expected token 'name', got '{}'", other.describe())))
-            }
-        }
-    }
-
-    pub(crate) fn expect(&mut self, tok: &Tok) -> Result<()> {
-        if self.tok() == tok {
-            self.at += 1;
-            return Ok(());
-        }
-        Err(self.error(format!(
-            "expected token '{}', got '{}'",
-            tok.describe(),
-            self.tok().describe()
-        )))
     }
 }

@@ -1,10 +1,9 @@
 //! Statements: text, `{{ }}` and the tags of Jinja2 that need no other template.
 
 use super::ast::{Expr, ExprKind, FilterCall, Params, Stmt, StmtKind, Target};
-use super::parser::Parser;
+use super::cursor::Parser;
 use super::token::Tok;
 use crate::template::TemplateError;
-use crate::template::limits::MAX_ELIF;
 
 type Result<T> = std::result::Result<T, TemplateError>;
 
@@ -148,11 +147,7 @@ impl Parser {
             let (body, end) = self.body(&["elif", "else", "endif"])?;
             branches.push((test, body));
             match end.as_str() {
-                "elif" if branches.len() > MAX_ELIF => {
-                    let message = format!("more than {MAX_ELIF} branches in one 'if'");
-                    return Err(TemplateError::limit(message, Some(self.line())));
-                }
-                "elif" => {}
+                "elif" => self.check_depth(branches.len())?,
                 "else" => {
                     otherwise = self.body(&["endif"])?.0;
                     break;
