@@ -1,34 +1,72 @@
 //! Jinja templates with Python's semantics, on minijinja.
+//!
+//! A template is translated first (`syntax`): operators, subscripts and method calls become calls of functions that do what
+//! Python does (`python`, `filters`, `methods`). The result is compiled once; evaluating it reads the execution's data in place
+//! (`view`).
 
+mod accumulated;
+mod convert;
+mod engine;
+mod error;
+mod filters;
+mod globals;
+mod html;
+mod limits;
+mod methods;
+mod operators;
+mod python;
+mod syntax;
+mod tests;
+mod view;
+
+use std::fmt;
 use std::sync::Arc;
 
+use minijinja::value::Value as EngineValue;
 use soe_backends::{Context, Value};
 
+use engine::Program;
+pub use error::{TemplateError, TemplateErrorKind};
+use python::meter::Allowance;
+use syntax::Code;
+use view::{ContextView, RootView};
+
 /// A compiled template. Cheap to clone, `Send + Sync`.
-#[derive(Clone, Debug)]
-pub struct Template {
+///
+/// ```
+/// use soe_backends::{Context, Value};
+/// use soe_core::template::{Scope, Template};
+///
+/// let mut context = Context::default();
+/// context.append(&"score".into(), Value::from(0.9));
+/// let template = Template::compile("{{ context.score >= 0.8 }}").unwrap();
+/// assert!(template.passes(&Scope::new(&context)).unwrap());
+/// assert_eq!(template.context_fields()[0].as_ref(), "score");
+/// ```
+#[derive(Clone)]
+pub struct Template(Arc<Compiled>);
+
+struct Compiled {
     source: Arc<str>,
+    /// `None`: the source has no tags and is returned as it is.
+    program: Option<Program>,
+    /// The line of the source that is the program's first.
+    first_line: usize,
+    fields: Vec<Arc<str>>,
 }
 
 /// What a template reads: the context as of a commit, and a tool's `result`.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    context: Context,
+    context: Arc<Context>,
     result: Option<Value>,
-}
-
-/// A template that doesn't compile, or that can't be evaluated.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct TemplateError {
-    message: String,
 }
 
 impl Scope {
     /// The view on `context`. Costs O(1) whatever the size of the histories.
     pub fn new(context: &Context) -> Self {
         Self {
-            context: context.clone(),
+            context: Arc::new(context.clone()),
             result: None,
         }
     }
@@ -39,20 +77,49 @@ impl Scope {
         self.result = Some(result);
         self
     }
+
+    fn root(&self) -> EngineValue {
+        EngineValue::from_object(RootView {
+            context: EngineValue::from_object(ContextView::new(self.context.clone())),
+            result: self.result.as_ref().map(view::value_of),
+        })
+    }
 }
 
 impl Template {
     /// Compiles `source`.
     ///
     /// # Errors
-    /// A syntax error, an unknown filter or test, an exceeded limit.
+    /// A syntax error, an unknown filter or test (also where it would never run), an exceeded limit.
     pub fn compile(source: &str) -> Result<Self, TemplateError> {
-        Ok(Self { source: source.into() })
+        if source.len() > limits::MAX_SOURCE {
+            let message = format!("the template is longer than {} bytes", limits::MAX_SOURCE);
+            return Err(TemplateError::limit(message, None));
+        }
+        let mut compiled = Compiled {
+            source: source.into(),
+            program: None,
+            first_line: 1,
+            fields: Vec::new(),
+        };
+        if syntax::has_tags(source) {
+            let translation = syntax::translate(source)?;
+            compiled.fields = translation.fields;
+            let program = match translation.code {
+                Code::Expression { code, line } => {
+                    compiled.first_line = line;
+                    engine::compile_expression(code)
+                }
+                Code::Template(code) => engine::compile_template(code),
+            };
+            compiled.program = Some(program.map_err(|error| TemplateError::from_engine(error, compiled.first_line))?);
+        }
+        Ok(Self(Arc::new(compiled)))
     }
 
     /// The text that was compiled.
     pub fn source(&self) -> &str {
-        &self.source
+        &self.0.source
     }
 
     /// Renders to text.
@@ -60,16 +127,28 @@ impl Template {
     /// # Errors
     /// The expression can't be evaluated, or a limit was met.
     pub fn render(&self, scope: &Scope) -> Result<String, TemplateError> {
-        let _ = (&scope.context, &scope.result);
-        Ok(self.source.to_string())
+        let text = match &self.0.program {
+            None => return Ok(self.source().to_owned()),
+            Some(Program::Expression(expression)) => expression.eval(scope.root()).and_then(|value| engine::print(&value)),
+            Some(Program::Template(template)) => template.render(scope.root()),
+        };
+        text.map_err(|error| self.error(error))
     }
 
     /// The value of the expression if the template is exactly one `{{ expression }}`, else the rendered text.
     ///
+    /// Something undefined (a missing field, for example) is null.
+    ///
     /// # Errors
-    /// As [`Template::render`].
+    /// As [`Template::render`]; or the expression's value is not data (a macro, for example).
     pub fn evaluate(&self, scope: &Scope) -> Result<Value, TemplateError> {
-        self.render(scope).map(Value::from)
+        let Some(Program::Expression(expression)) = &self.0.program else {
+            return self.render(scope).map(Value::from);
+        };
+        let value = expression.eval(scope.root());
+        value
+            .and_then(|value| convert::data_of(&value, &Allowance::new()))
+            .map_err(|error| self.error(error))
     }
 
     /// Whether the template, as a condition, passes: its text, trimmed and lower-cased, is not empty, `false`, `0` or `none`.
@@ -77,19 +156,43 @@ impl Template {
     /// # Errors
     /// As [`Template::render`].
     pub fn passes(&self, scope: &Scope) -> Result<bool, TemplateError> {
-        self.render(scope)
-            .map(|text| !matches!(text.trim().to_lowercase().as_str(), "" | "false" | "0" | "none"))
+        use minijinja::value::ValueKind as Kind;
+        let Some(Program::Expression(expression)) = &self.0.program else {
+            return self.render(scope).map(|text| is_passing(&text));
+        };
+        let value = expression.eval(scope.root()).map_err(|error| self.error(error))?;
+        // What the text would be is clear for most values without making it.
+        Ok(match value.kind() {
+            Kind::Bool => value.is_true(),
+            Kind::None | Kind::Undefined => false,
+            Kind::Number if value.is_integer() => value.is_true(),
+            Kind::String => value.as_str().is_some_and(is_passing),
+            _ => true,
+        })
     }
 
     /// The context fields that the template names, in order of first mention, without repetition.
     pub fn context_fields(&self) -> &[Arc<str>] {
-        &[]
+        &self.0.fields
+    }
+
+    fn error(&self, error: minijinja::Error) -> TemplateError {
+        TemplateError::from_engine(error, self.0.first_line)
     }
 }
 
-impl TemplateError {
-    /// The line in the template's source, from 1, where it is known.
-    pub fn line(&self) -> Option<usize> {
-        None
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Template").field(&self.source()).finish()
     }
+}
+
+/// Whether a context field of this name hides a method of mappings: `context.items` is the field, `context.items()` the method.
+pub fn shadows_method(field: &str) -> bool {
+    syntax::names::MAPPING_METHODS.contains(&field)
+}
+
+fn is_passing(text: &str) -> bool {
+    let text = text.trim_matches(python::digits::is_space);
+    !(text.is_empty() || text == "0" || text.eq_ignore_ascii_case("false") || text.eq_ignore_ascii_case("none"))
 }

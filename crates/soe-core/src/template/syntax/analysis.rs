@@ -1,0 +1,154 @@
+//! What a template mentions: context fields, assigned names, methods that change values in place.
+
+use std::sync::Arc;
+
+use super::ast::{Expr, ExprKind, Stmt, StmtKind, Target};
+use super::names::MAPPING_METHODS;
+use super::statements::target_names;
+
+/// The methods that change a list or mapping in place.
+const MUTATORS: [&str; 12] = [
+    "append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort", "update", "__setitem__",
+];
+
+/// What [`analyse`] found.
+#[derive(Debug, Default)]
+pub(crate) struct Analysis {
+    /// The context fields, in order of first mention.
+    pub(crate) fields: Vec<Arc<str>>,
+    /// Whether something is assigned to the name `context`.
+    pub(crate) shadows_context: bool,
+    /// Whether lists or mappings may be changed in place.
+    pub(crate) mutates: bool,
+}
+
+/// Looks through a whole template.
+pub(crate) fn analyse(body: &[Stmt]) -> Analysis {
+    let mut analysis = Analysis::default();
+    analysis.statements(body);
+    analysis
+}
+
+/// The field that `value` reads, if it is `context.NAME` or `context['NAME']`.
+pub(crate) fn context_field(value: &Expr) -> Option<&str> {
+    let is_context = |owner: &Expr| matches!(&*owner.kind, ExprKind::Name(name) if name == "context");
+    match &*value.kind {
+        ExprKind::Attr(owner, name) if is_context(owner) => Some(name),
+        ExprKind::Item(owner, key) if is_context(owner) => match &*key.kind {
+            ExprKind::Str(name) => Some(name),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+impl Analysis {
+    fn statements(&mut self, body: &[Stmt]) {
+        for stmt in body {
+            self.statement(&stmt.kind);
+        }
+    }
+
+    fn statement(&mut self, kind: &StmtKind) {
+        match kind {
+            StmtKind::Text(_) => {}
+            StmtKind::Print(value) => self.expression(value),
+            StmtKind::For {
+                target,
+                iter,
+                test,
+                body,
+                otherwise,
+                ..
+            } => {
+                self.target(target);
+                self.expression(iter);
+                test.iter().for_each(|test| self.expression(test));
+                self.statements(body);
+                self.statements(otherwise);
+            }
+            StmtKind::If { branches, otherwise } => {
+                for (test, body) in branches {
+                    self.expression(test);
+                    self.statements(body);
+                }
+                self.statements(otherwise);
+            }
+            StmtKind::Set(target, value) => {
+                self.target(target);
+                self.expression(value);
+            }
+            StmtKind::SetBlock(target, filters, body) => {
+                self.target(target);
+                filters.iter().flat_map(|(_, args)| args.iter()).for_each(|arg| self.expression(arg));
+                self.statements(body);
+            }
+            StmtKind::With(assignments, body) => {
+                for (target, value) in assignments {
+                    self.target(target);
+                    self.expression(value);
+                }
+                self.statements(body);
+            }
+            StmtKind::Macro(name, params, body) => {
+                self.assigned(name);
+                self.params(params);
+                self.statements(body);
+            }
+            StmtKind::CallBlock(params, call, body) => {
+                self.params(params);
+                self.expression(call);
+                self.statements(body);
+            }
+            StmtKind::FilterBlock(filters, body) => {
+                filters.iter().flat_map(|(_, args)| args.iter()).for_each(|arg| self.expression(arg));
+                self.statements(body);
+            }
+            StmtKind::Block(_, body) => self.statements(body),
+            StmtKind::AutoEscape(enabled, body) => {
+                self.expression(enabled);
+                self.statements(body);
+            }
+        }
+    }
+
+    fn params(&mut self, params: &[(String, Option<Expr>)]) {
+        for (name, default) in params {
+            self.assigned(name);
+            default.iter().for_each(|default| self.expression(default));
+        }
+    }
+
+    fn target(&mut self, target: &Target) {
+        target_names(target).for_each(|name| self.assigned(name));
+    }
+
+    fn assigned(&mut self, name: &str) {
+        self.shadows_context |= name == "context";
+    }
+
+    fn expression(&mut self, value: &Expr) {
+        if let Some(field) = context_field(value) {
+            self.field(field);
+        }
+        if let ExprKind::Call(callee, args) = &*value.kind
+            && let ExprKind::Attr(owner, method) = &*callee.kind
+        {
+            self.mutates |= MUTATORS.contains(&method.as_str());
+            if matches!(&*owner.kind, ExprKind::Name(name) if name == "context") && MAPPING_METHODS.contains(&method.as_str()) {
+                if let ("get", Some(ExprKind::Str(field))) = (method.as_str(), args.positional.first().map(|key| &*key.kind)) {
+                    self.field(field);
+                }
+                args.iter().for_each(|arg| self.expression(arg));
+                return;
+            }
+        }
+        value.kind.children().into_iter().for_each(|child| self.expression(child));
+    }
+
+    fn field(&mut self, name: &str) {
+        if !name.starts_with("__") && !self.fields.iter().any(|known| &**known == name) {
+            self.fields.push(name.into());
+        }
+    }
+}
