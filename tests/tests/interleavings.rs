@@ -1,0 +1,42 @@
+//! The guarantee: one order, exact joins, whatever the timing.
+
+use soe_backends::Schedule;
+use soe_tests::sim::generate::{crowded, structured, wild};
+use soe_tests::sim::run::Plan;
+use soe_tests::sim::simulate;
+
+fn plan(seed: u64) -> Plan {
+    Plan {
+        seed,
+        schedule: Schedule::Concurrent,
+        noise: seed % 2 == 0,
+        cancel: false,
+        crashes: [0, 0, 0, 8, 2][(seed % 5) as usize],
+        stored: seed % 4 == 0,
+    }
+}
+
+#[test]
+fn joins_fire_exactly_once_and_nothing_is_lost_or_doubled() {
+    simulate(6_000, structured, plan);
+}
+
+#[test]
+fn whatever_listens_to_whatever_goes_as_the_model_says() {
+    simulate(4_000, wild, plan);
+}
+
+#[test]
+fn a_cancellation_at_any_time_is_the_end() {
+    let plan = |seed| Plan {
+        cancel: true,
+        ..plan(seed)
+    };
+    simulate(1_000, structured, plan);
+    simulate(500, wild, plan);
+}
+
+#[test]
+fn crowded_cascades_pause_and_go_on() {
+    simulate(40, crowded, plan);
+}
