@@ -24,7 +24,12 @@ pub(super) struct Cursor {
 impl Transaction<'_> {
     /// Whether a batch from outside can be taken up now: nothing of what came before is left to do.
     pub(super) fn can_take_up(&self) -> bool {
-        self.machine.stack.is_empty() && (self.state().schedule == Schedule::Concurrent || self.state().runs.is_empty())
+        self.machine.stack.is_empty() && !self.must_wait()
+    }
+
+    /// Whether the schedule wants the run in flight to be over before anything else is done.
+    fn must_wait(&self) -> bool {
+        self.state().schedule == Schedule::DepthFirst && !self.state().runs.is_empty()
     }
 
     /// Records a batch and puts its listeners on the stack.
@@ -68,9 +73,9 @@ impl Transaction<'_> {
 
     /// Works the stack off, as far as the schedule and the driver's turn allow; then what was accepted meanwhile.
     pub(super) fn cascade(&mut self) -> Applied {
-        while self.is_running() {
+        while self.is_running() && !self.must_wait() {
             let Some(cursor) = self.machine.stack.last() else {
-                if self.state().pending.is_empty() || !self.can_take_up() {
+                if self.state().pending.is_empty() {
                     return Ok(());
                 }
                 let signals = self.state().pending[0].clone();
@@ -99,9 +104,6 @@ impl Transaction<'_> {
             }
             self.pure_steps += 1;
             self.visit(&node)?;
-            if self.state().schedule == Schedule::DepthFirst && !self.state().runs.is_empty() {
-                return Ok(());
-            }
         }
         Ok(())
     }
