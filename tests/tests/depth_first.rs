@@ -4,17 +4,18 @@ use fastrand::Rng;
 use soe_backends::Schedule;
 use soe_tests::sim::generate::{crowded, structured, wild};
 use soe_tests::sim::outcome::rng;
-use soe_tests::sim::run::{Plan, Prepared, Sim};
+use soe_tests::sim::plan::{Plan, Prepared};
+use soe_tests::sim::run::Sim;
 use soe_tests::sim::{flow::Flow, simulate};
 
 fn plan(seed: u64) -> Plan {
     Plan {
         seed,
         schedule: Schedule::DepthFirst,
-        noise: seed % 2 == 0,
+        noise: seed.is_multiple_of(2),
         cancel: false,
-        crashes: [0, 0, 0, 8, 2][(seed % 5) as usize],
-        stored: seed % 8 == 0,
+        crashes: [0, 0, 0, 8, 0, 0, 0, 12, 0, 2][(seed % 10) as usize],
+        stored: seed.is_multiple_of(10),
     }
 }
 

@@ -2,17 +2,17 @@
 
 use soe_backends::Schedule;
 use soe_tests::sim::generate::{crowded, structured, wild};
-use soe_tests::sim::run::Plan;
+use soe_tests::sim::plan::Plan;
 use soe_tests::sim::simulate;
 
 fn plan(seed: u64) -> Plan {
     Plan {
         seed,
         schedule: Schedule::Concurrent,
-        noise: seed % 2 == 0,
+        noise: seed.is_multiple_of(2),
         cancel: false,
-        crashes: [0, 0, 0, 8, 2][(seed % 5) as usize],
-        stored: seed % 4 == 0,
+        crashes: [0, 0, 0, 8, 0, 0, 0, 12, 0, 2][(seed % 10) as usize],
+        stored: seed.is_multiple_of(10),
     }
 }
 

@@ -133,7 +133,8 @@ pub(super) struct Told {
     pub(super) events: u64,
     pub(super) signals: Vec<Name>,
     pub(super) executed: u64,
-    pub(super) dispatched: u64,
+    /// The nodes of the runs 1, 2, ...
+    pub(super) dispatched: Vec<Name>,
     pub(super) warnings: u64,
     pub(super) discarded: u64,
     pub(super) errors: u64,
@@ -152,15 +153,12 @@ impl Told {
             self.events += 1;
             match &event.kind {
                 EventKind::SignalsBroadcast { signals } => self.signals.extend(signals.iter().cloned()),
-                EventKind::NodeExecution { run, .. } => {
+                EventKind::NodeExecution { node_name, run, .. } => {
                     self.executed += 1;
                     if let Some(run) = run {
-                        self.dispatched += 1;
-                        ensure!(
-                            *run == self.dispatched,
-                            "run {run} was dispatched, not {}",
-                            self.dispatched
-                        );
+                        self.dispatched.push(node_name.clone());
+                        let expected = self.dispatched.len() as u64;
+                        ensure!(*run == expected, "run {run} was dispatched, not {expected}");
                     }
                 }
                 EventKind::ContextWarning { .. } => self.warnings += 1,
@@ -187,7 +185,7 @@ impl Told {
         );
         let told = [
             self.executed,
-            self.dispatched,
+            self.dispatched.len() as u64,
             self.errors,
             self.warnings,
             self.discarded,

@@ -1,7 +1,8 @@
 //! Simulations of the state machine: random workflows, random orders of completions, signals, failures, cancellations and
 //! crashes, each compared with a model step by step.
 //!
-//! `SOE_SIM_CASES` says how many interleavings each simulation runs; `SOE_SIM_SEED` runs one alone, as a failure names it.
+//! `SOE_SIM_CASES` says how many interleavings there are about, 10,000 if it isn't set; `SOE_SIM_SEED` runs one alone, as a
+//! failure names it.
 
 mod check;
 pub mod flow;
@@ -9,6 +10,7 @@ pub mod generate;
 pub mod model;
 pub mod outcome;
 mod parts;
+pub mod plan;
 pub mod run;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,10 +19,14 @@ use anyhow::Result;
 use fastrand::Rng;
 
 use flow::Flow;
-use run::{Plan, Prepared, Sim};
+use plan::{Plan, Prepared};
+use run::Sim;
 
 /// Interleavings of each workflow.
 const EACH: u64 = 20;
+
+/// The interleavings of the main simulations, to which `SOE_SIM_CASES` is relative.
+const USUAL: u64 = 10_000;
 
 /// Runs `cases` interleavings of workflows that `generate` makes; `plan` says for a seed what may happen.
 ///
@@ -28,7 +34,8 @@ const EACH: u64 = 20;
 /// One of them didn't go as it should: with its seed, the workflow, and what was done to the machine.
 pub fn simulate(cases: u64, generate: impl Fn(&mut Rng) -> Flow, plan: impl Fn(u64) -> Plan) {
     let only: Option<u64> = number("SOE_SIM_SEED");
-    let cases = number("SOE_SIM_CASES").unwrap_or(cases);
+    let scale = number("SOE_SIM_CASES").unwrap_or(USUAL);
+    let cases = cases.saturating_mul(scale).div_ceil(USUAL);
     let seeds = only.map_or(0..cases, |seed| seed..seed + 1);
     let mut prepared: Option<(u64, Prepared)> = None;
     for seed in seeds {

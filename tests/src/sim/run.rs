@@ -1,54 +1,17 @@
 //! One interleaving: the machine and the model take the same inputs, and are compared after each.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use fastrand::Rng;
-use soe_backends::{Commit, ExecutionId, ExecutionState, Schedule, Status, Timestamp, Value};
-use soe_core::config::Registry;
-use soe_core::machine::{Effect, Input, Machine, MachineError, Outcome, Start, Step};
-use soe_core::tools::ToolSpecs;
+use soe_backends::{Commit, ExecutionState, Schedule, Status, Timestamp, Value};
+use soe_core::machine::{Effect, Input, Machine, MachineError, Outcome, Step};
 
 use super::check::{self, Told};
-use super::flow::{Flow, Name, WORKFLOW};
-use super::model::Model;
+use super::flow::Name;
+use super::model::{InFlight, Model};
 use super::outcome::{outcome, rng};
-
-/// A workflow, compiled.
-#[derive(Debug)]
-pub struct Prepared {
-    /// What it was made of.
-    pub flow: Flow,
-    registry: Arc<Registry>,
-    tools: ToolSpecs,
-}
-
-/// What may happen in an interleaving.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Where all its random choices come from.
-    pub seed: u64,
-    /// The machine's schedule.
-    pub schedule: Schedule,
-    /// Completions that come twice, too late, or of runs that don't exist.
-    pub noise: bool,
-    /// A cancellation at any time.
-    pub cancel: bool,
-    /// Crashes: the state is stored, loaded and recovered. One in so many moves; 0 for none.
-    pub crashes: u8,
-    /// Every commit is written and read before it is applied.
-    pub stored: bool,
-}
-
-/// What was done to the machine.
-#[derive(Clone, Debug)]
-pub enum Move {
-    /// It got an input.
-    Input(Timestamp, Input),
-    /// Its state was stored and loaded, and recovered.
-    Crash(Timestamp),
-}
+use super::plan::{Move, Plan, Prepared};
 
 /// An interleaving in progress.
 #[derive(Debug)]
@@ -75,49 +38,6 @@ pub struct Sim<'f> {
     pub moves: Vec<Move>,
     /// What came of it.
     pub commits: Vec<Commit>,
-}
-
-impl Prepared {
-    /// Compiles a workflow.
-    ///
-    /// # Errors
-    /// The engine refuses it.
-    pub fn new(flow: Flow) -> Result<Self> {
-        let (registry, tools) = (flow.registry()?, flow.specs()?);
-        Ok(Self { flow, registry, tools })
-    }
-
-    fn start(&self, schedule: Schedule) -> Result<(Machine, Step)> {
-        let start = Start {
-            id: ExecutionId::new("sim")?,
-            main_execution_id: None,
-            parent: None,
-            registry: self.registry.clone(),
-            workflow: WORKFLOW.into(),
-            fields: self
-                .flow
-                .fields
-                .iter()
-                .map(|(name, values)| (name.clone(), values.iter().cloned().collect()))
-                .collect(),
-            definitions: Default::default(),
-            schedule,
-            limits: Arc::new(self.flow.limits.clone()),
-            signals: self.flow.start.clone(),
-        };
-        Ok(Machine::start(Timestamp::from_micros(0), start, self.tools.clone())?)
-    }
-
-    /// Stores a machine's state, and takes it up again.
-    fn reload(&self, machine: &Machine) -> Result<Machine> {
-        let stored = serde_json::to_string(machine.state())?;
-        let state: ExecutionState = serde_json::from_str(&stored)?;
-        ensure!(
-            state == *machine.state(),
-            "the state is another after it was stored:\n{stored}"
-        );
-        Ok(Machine::load(state, vec![self.registry.clone()], self.tools.clone())?)
-    }
 }
 
 impl<'f> Sim<'f> {
@@ -271,15 +191,10 @@ impl<'f> Sim<'f> {
     }
 
     fn outcome(&self, run: u64, attempt: u32) -> Outcome {
-        let started = self
-            .commits
-            .iter()
-            .flat_map(|commit| &commit.changes)
-            .find_map(|change| match change {
-                soe_backends::Change::Dispatched(dispatched) if dispatched.number == run => Some(&dispatched.node),
-                _ => None,
-            });
         let flow = &self.prepared.flow;
+        let started = usize::try_from(run - 1)
+            .ok()
+            .and_then(|run| self.told.dispatched.get(run));
         match flow.nodes.iter().find(|node| Some(&node.name) == started) {
             Some(node) => outcome(flow, self.plan.seed, node, run, attempt),
             None => Outcome::Tool(Ok(Value::Null)),
@@ -329,11 +244,9 @@ impl<'f> Sim<'f> {
             self.told.take(&commit.events)?;
             self.commits.push(commit);
         }
-        ensure!(
-            self.folded == *self.machine.state(),
-            "the commits make another state:\n{:#?}",
-            self.folded
-        );
+        if self.plan.stored {
+            self.folds()?;
+        }
         for effect in step.effects {
             self.perform(effect)?;
         }
@@ -361,6 +274,12 @@ impl<'f> Sim<'f> {
                 !self.ever_paused,
             )?,
         }
+        Ok(())
+    }
+
+    fn folds(&self) -> Result<()> {
+        let same = self.folded == *self.machine.state();
+        ensure!(same, "the commits make another state:\n{:#?}", self.folded);
         Ok(())
     }
 
@@ -402,12 +321,13 @@ impl<'f> Sim<'f> {
     }
 
     /// What the model knows of a run, where its snapshot is comparable.
-    fn compared(&self, run: u64) -> Option<&super::model::InFlight> {
+    fn compared(&self, run: u64) -> Option<&InFlight> {
         let comparable = self.plan.schedule == Schedule::Concurrent && !self.ever_paused;
         self.model.in_flight.get(&run).filter(|_| comparable)
     }
 
     fn finished(&self) -> Result<()> {
+        self.folds()?;
         let state = self.state();
         check::as_expected(&self.model, state, &self.prepared.flow, !self.ever_paused)?;
         self.told.agrees(state, self.model.warnings, self.discarded)?;
