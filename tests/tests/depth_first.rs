@@ -23,7 +23,7 @@ fn plan(seed: u64) -> Plan {
 fn the_trace_is_that_of_a_recursion() {
     simulate(1_500, structured, plan);
     simulate(1_500, wild, plan);
-    simulate(20, crowded, plan);
+    simulate(40, crowded, plan);
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub fn crowded(rng: &mut Rng) -> Flow {
             builder.router(&format!("l{level}").into(), &next, Cond::Always);
         }
     }
-    for level in 0..3 {
+    for level in 0..rng.usize(0..=3) {
         let tool = builder.tool(Fails::Never, None, Kept::Any);
         builder.worker(&[format!("l{level}").into()], &[], tool, Some(field(level)));
     }
