@@ -18,12 +18,12 @@ fn plan(seed: u64) -> Plan {
 
 #[test]
 fn joins_fire_exactly_once_and_nothing_is_lost_or_doubled() {
-    simulate(6_000, structured, plan);
+    simulate(6_000, 20, structured, plan);
 }
 
 #[test]
 fn whatever_listens_to_whatever_goes_as_the_model_says() {
-    simulate(4_000, wild, plan);
+    simulate(4_000, 20, wild, plan);
 }
 
 #[test]
@@ -32,8 +32,8 @@ fn a_cancellation_at_any_time_is_the_end() {
         cancel: true,
         ..plan(seed)
     };
-    simulate(1_000, structured, plan);
-    simulate(500, wild, plan);
+    simulate(1_000, 20, structured, plan);
+    simulate(500, 20, wild, plan);
 }
 
 #[test]
@@ -42,5 +42,5 @@ fn crowded_cascades_pause_and_go_on() {
         crashes: [0, 2][(seed % 2) as usize],
         ..plan(seed)
     };
-    simulate(60, crowded, plan);
+    simulate(60, 2, crowded, plan);
 }

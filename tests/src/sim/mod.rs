@@ -22,24 +22,22 @@ use flow::Flow;
 use plan::{Plan, Prepared};
 use run::Sim;
 
-/// Interleavings of each workflow.
-const EACH: u64 = 20;
-
 /// The interleavings of the main simulations, to which `SOE_SIM_CASES` is relative.
 const USUAL: u64 = 10_000;
 
-/// Runs `cases` interleavings of workflows that `generate` makes; `plan` says for a seed what may happen.
+/// Runs `cases` interleavings of workflows that `generate` makes, `each` of one workflow; `plan` says for a seed what may
+/// happen.
 ///
 /// # Panics
 /// One of them didn't go as it should: with its seed, the workflow, and what was done to the machine.
-pub fn simulate(cases: u64, generate: impl Fn(&mut Rng) -> Flow, plan: impl Fn(u64) -> Plan) {
+pub fn simulate(cases: u64, each: u64, generate: impl Fn(&mut Rng) -> Flow, plan: impl Fn(u64) -> Plan) {
     let only: Option<u64> = number("SOE_SIM_SEED");
     let scale = number("SOE_SIM_CASES").unwrap_or(USUAL);
     let cases = cases.saturating_mul(scale).div_ceil(USUAL);
     let seeds = only.map_or(0..cases, |seed| seed..seed + 1);
     let mut prepared: Option<(u64, Prepared)> = None;
     for seed in seeds {
-        let workflow = seed / EACH;
+        let workflow = seed / each.max(1);
         if prepared.as_ref().is_none_or(|(made, _)| *made != workflow) {
             let flow = generate(&mut outcome::rng(&[workflow, 0]));
             let written = written(&flow);

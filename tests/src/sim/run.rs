@@ -101,8 +101,8 @@ impl<'f> Sim<'f> {
             }
         } else if self.paused {
             match self.rng.u8(..4) {
-                0 if crash => self.crash()?,
-                1 if more => self.deliver()?,
+                0 | 1 if crash => self.crash()?,
+                2 if more => self.deliver()?,
                 _ => self.input(Input::Continue)?,
             }
         } else if self.performing.is_empty() && !more {
