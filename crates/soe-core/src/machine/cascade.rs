@@ -34,9 +34,7 @@ impl Transaction<'_> {
 
     /// Records a batch and puts its listeners on the stack.
     pub(super) fn take_up(&mut self, signals: Batch) -> Applied {
-        let limit = self.state().limits.broadcasts;
-        if self.state().broadcasts >= limit {
-            let message = format!("{limit} broadcasts were made, the next is of {signals:?}");
+        if let Some(message) = self.broadcast_too_many(&signals) {
             self.change(Change::Accepted(signals))?;
             return self.fail_for_limit("broadcasts", message);
         }
@@ -71,6 +69,13 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// What is wrong with broadcasting `signals` too, if that exceeds the limit.
+    fn broadcast_too_many(&self, signals: &Batch) -> Option<String> {
+        let limit = self.state().limits.broadcasts;
+        let exceeded = self.state().broadcasts >= limit;
+        exceeded.then(|| format!("{limit} broadcasts were made, the next is of {signals:?}"))
+    }
+
     /// Works the stack off, as far as the schedule and the driver's turn allow; then what was accepted meanwhile.
     pub(super) fn cascade(&mut self) -> Applied {
         while self.is_running() && !self.must_wait() {
@@ -79,6 +84,10 @@ impl Transaction<'_> {
                     return Ok(());
                 }
                 let signals = self.state().pending[0].clone();
+                if let Some(message) = self.broadcast_too_many(&signals) {
+                    // It stays where it is: the first to be taken up when the execution is resumed.
+                    return self.fail_for_limit("broadcasts", message);
+                }
                 self.change(Change::TakenUp)?;
                 self.take_up(signals)?;
                 continue;

@@ -153,3 +153,19 @@ fn the_driver_can_fail_an_execution_for_a_limit() {
     );
     assert_eq!(bench.failure(), "limit active_time exceeded: it was active for 5s");
 }
+
+#[test]
+fn what_waits_keeps_its_order_when_a_limit_is_met() {
+    let limits = Limits {
+        broadcasts: 2,
+        ..Limits::default()
+    };
+    let nodes = "  A: {node_type: tool, event_triggers: [START], tool_name: t, event_emissions: [{signal_name: DONE}]}";
+    let mut bench = flow(nodes).depth_first().limits(limits).run();
+    bench.broadcast(&["X"]).unwrap();
+    bench.broadcast(&["Y"]).unwrap();
+    bench.returned(1, json!(1));
+    assert_eq!((limit(&bench), bench.signals().as_str()), ("broadcasts", "START DONE"));
+    let waiting: Vec<&str> = bench.machine.state().pending.iter().map(|batch| batch[0].as_ref()).collect();
+    assert_eq!(waiting, ["X", "Y"]);
+}
