@@ -166,6 +166,12 @@ fn what_waits_keeps_its_order_when_a_limit_is_met() {
     bench.broadcast(&["Y"]).unwrap();
     bench.returned(1, json!(1));
     assert_eq!((limit(&bench), bench.signals().as_str()), ("broadcasts", "START DONE"));
-    let waiting: Vec<&str> = bench.machine.state().pending.iter().map(|batch| batch[0].as_ref()).collect();
+    let waiting: Vec<&str> = bench
+        .machine
+        .state()
+        .pending
+        .iter()
+        .map(|batch| batch[0].as_ref())
+        .collect();
     assert_eq!(waiting, ["X", "Y"]);
 }

@@ -200,3 +200,15 @@ fn batches_from_outside_keep_their_order() {
         [Batch::from(["X".into()]), Batch::from(["Y".into(), "Z".into()])]
     );
 }
+
+#[test]
+fn an_and_join_fires_once_for_each_trigger_that_follows_from_another() {
+    // Outside the guarantee: B1 is a consequence of A1 within one event, so both batches find both signals recorded. The
+    // recursion that depth-first follows does the same. Whether it happens depends on the order of the file.
+    let first = "  R: {node_type: router, event_triggers: [A1], event_emissions: [{signal_name: B1}]}\n";
+    let join = "  J: {node_type: router, event_triggers: [A1, B1], event_emissions: [{signal_name: JOINED,
+    condition: \"{{ 'A1' in context.__operational__.signals and 'B1' in context.__operational__.signals }}\"}]}\n";
+    let run = |nodes: String| flow(&nodes).signals(&["A1"]).run().signals();
+    assert_eq!(run(format!("{first}{join}")), "A1 B1 JOINED JOINED");
+    assert_eq!(run(format!("{join}{first}")), "A1 B1 JOINED");
+}
