@@ -352,3 +352,21 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(Value::Map(Arc::new(map)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_the_same_after_they_were_stored() {
+        let mut bits = 0x3fe5_5555_5555_5555_u64;
+        for _ in 0..10_000 {
+            bits = bits
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let value = Value::from(f64::from_bits(bits));
+            let stored = serde_json::to_string(&value).unwrap();
+            assert_eq!(serde_json::from_str::<Value>(&stored).unwrap(), value, "{stored}");
+        }
+    }
+}

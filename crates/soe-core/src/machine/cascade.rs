@@ -24,14 +24,17 @@ pub(super) struct Cursor {
 impl Transaction<'_> {
     /// Whether a batch from outside can be taken up now: nothing of what came before is left to do.
     pub(super) fn can_take_up(&self) -> bool {
-        self.machine.stack.is_empty() && (self.state().schedule == Schedule::Concurrent || self.state().runs.is_empty())
+        self.machine.stack.is_empty() && !self.must_wait()
+    }
+
+    /// Whether the schedule wants the run in flight to be over before anything else is done.
+    fn must_wait(&self) -> bool {
+        self.state().schedule == Schedule::DepthFirst && !self.state().runs.is_empty()
     }
 
     /// Records a batch and puts its listeners on the stack.
     pub(super) fn take_up(&mut self, signals: Batch) -> Applied {
-        let limit = self.state().limits.broadcasts;
-        if self.state().broadcasts >= limit {
-            let message = format!("{limit} broadcasts were made, the next is of {signals:?}");
+        if let Some(message) = self.broadcast_too_many(&signals) {
             self.change(Change::Accepted(signals))?;
             return self.fail_for_limit("broadcasts", message);
         }
@@ -66,14 +69,25 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// What is wrong with broadcasting `signals` too, if that exceeds the limit.
+    fn broadcast_too_many(&self, signals: &Batch) -> Option<String> {
+        let limit = self.state().limits.broadcasts;
+        let exceeded = self.state().broadcasts >= limit;
+        exceeded.then(|| format!("{limit} broadcasts were made, the next is of {signals:?}"))
+    }
+
     /// Works the stack off, as far as the schedule and the driver's turn allow; then what was accepted meanwhile.
     pub(super) fn cascade(&mut self) -> Applied {
-        while self.is_running() {
+        while self.is_running() && !self.must_wait() {
             let Some(cursor) = self.machine.stack.last() else {
-                if self.state().pending.is_empty() || !self.can_take_up() {
+                if self.state().pending.is_empty() {
                     return Ok(());
                 }
                 let signals = self.state().pending[0].clone();
+                if let Some(message) = self.broadcast_too_many(&signals) {
+                    // It stays where it is: the first to be taken up when the execution is resumed.
+                    return self.fail_for_limit("broadcasts", message);
+                }
                 self.change(Change::TakenUp)?;
                 self.take_up(signals)?;
                 continue;
@@ -99,9 +113,6 @@ impl Transaction<'_> {
             }
             self.pure_steps += 1;
             self.visit(&node)?;
-            if self.state().schedule == Schedule::DepthFirst && !self.state().runs.is_empty() {
-                return Ok(());
-            }
         }
         Ok(())
     }

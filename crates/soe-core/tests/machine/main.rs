@@ -1,0 +1,239 @@
+//! The state machine, scenario by scenario.
+
+// The helpers of tests are tests too.
+#![allow(clippy::unwrap_used)]
+
+mod limits;
+mod nodes;
+mod signals;
+
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+use soe_backends::{Commit, EventKind, ExecutionId, Limits, Schedule, Status, Timestamp, Value};
+use soe_core::config::Config;
+use soe_core::machine::{Effect, Input, Machine, MachineError, Outcome, Start, ToolFailure};
+use soe_core::nodes::NodeOutput;
+use soe_core::tools::{ToolSpec, ToolSpecs};
+
+/// A machine that does what a scenario says.
+struct Bench {
+    machine: Machine,
+    commits: Vec<Commit>,
+    /// What the last step asked for.
+    effects: Vec<Effect>,
+    now: u64,
+}
+
+/// How a scenario's execution starts.
+struct Setup {
+    start: Start,
+    tools: Vec<ToolSpec>,
+}
+
+/// The workflow `flow` with these nodes, one in a line, started with the signal START.
+fn flow(nodes: &str) -> Setup {
+    let config = Config::from_yaml(&format!("flow:\n{nodes}")).unwrap();
+    Setup {
+        start: Start {
+            id: ExecutionId::new("x").unwrap(),
+            main_execution_id: None,
+            parent: None,
+            registry: config.registry().clone(),
+            workflow: "flow".into(),
+            fields: Vec::new(),
+            definitions: Default::default(),
+            schedule: Schedule::Concurrent,
+            limits: Arc::default(),
+            signals: vec!["START".into()],
+        },
+        tools: vec![tool()],
+    }
+}
+
+/// The tool `t`, which takes any arguments.
+fn tool() -> ToolSpec {
+    ToolSpec::new("t", "", json!({})).unwrap()
+}
+
+impl Setup {
+    fn field(mut self, name: &str, values: Json) -> Self {
+        let values = values.as_array().unwrap().iter().map(Value::from).collect();
+        self.start.fields.push((name.into(), values));
+        self
+    }
+
+    fn tool(mut self, change: impl FnOnce(&mut ToolSpec)) -> Self {
+        change(&mut self.tools[0]);
+        self
+    }
+
+    fn limits(mut self, limits: Limits) -> Self {
+        self.start.limits = Arc::new(limits);
+        self
+    }
+
+    fn signals(mut self, signals: &[&str]) -> Self {
+        self.start.signals = signals.iter().map(|signal| Arc::from(*signal)).collect();
+        self
+    }
+
+    fn depth_first(mut self) -> Self {
+        self.start.schedule = Schedule::DepthFirst;
+        self
+    }
+
+    fn try_run(self) -> Result<Bench, MachineError> {
+        let tools: ToolSpecs = self.tools.into_iter().collect();
+        let (machine, step) = Machine::start(Timestamp::from_micros(0), self.start, tools)?;
+        Ok(Bench {
+            machine,
+            commits: Vec::from_iter(step.commit),
+            effects: step.effects,
+            now: 0,
+        })
+    }
+
+    fn run(self) -> Bench {
+        self.try_run().unwrap()
+    }
+}
+
+impl Bench {
+    fn try_input(&mut self, input: Input) -> Result<(), MachineError> {
+        self.now += 1;
+        let step = self.machine.step(Timestamp::from_micros(self.now), input)?;
+        self.commits.extend(step.commit);
+        self.effects = step.effects;
+        Ok(())
+    }
+
+    fn input(&mut self, input: Input) {
+        self.try_input(input).unwrap();
+    }
+
+    fn broadcast(&mut self, signals: &[&str]) -> Result<(), MachineError> {
+        self.try_input(Input::Broadcast(
+            signals.iter().map(|signal| Arc::from(*signal)).collect(),
+        ))
+    }
+
+    /// The first attempt of a tool node's run returned `value`.
+    fn returned(&mut self, run: u64, value: Json) {
+        let outcome = Outcome::Tool(Ok(value.into()));
+        self.input(Input::Completed {
+            run,
+            attempt: 1,
+            outcome,
+        });
+    }
+
+    /// An attempt of a tool node's run failed with the text `boom`.
+    fn failed(&mut self, run: u64, attempt: u32, retryable: bool) {
+        let message = "boom".into();
+        let outcome = Outcome::Tool(Err(ToolFailure { message, retryable }));
+        self.input(Input::Completed { run, attempt, outcome });
+    }
+
+    fn node(&mut self, run: u64, result: Result<NodeOutput, &str>) {
+        let outcome = Outcome::Node(result.map_err(Arc::from));
+        self.input(Input::Completed {
+            run,
+            attempt: 1,
+            outcome,
+        });
+    }
+
+    fn status(&self) -> Status {
+        self.machine.state().status
+    }
+
+    fn failure(&self) -> String {
+        self.machine.state().failure.as_ref().unwrap().to_string()
+    }
+
+    /// The recorded signals, with a space between.
+    fn signals(&self) -> String {
+        let signals = &self.machine.state().context.operational.signals;
+        signals.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" ")
+    }
+
+    fn history(&self, field: &str) -> Json {
+        let history = self.machine.state().context.history(field);
+        history
+            .into_iter()
+            .flat_map(|history| history.iter())
+            .map(Value::to_json)
+            .collect()
+    }
+
+    /// Tool calls and errors so far.
+    fn counters(&self) -> [u64; 2] {
+        let operational = &self.machine.state().context.operational;
+        [operational.tool_calls, operational.errors]
+    }
+
+    fn runs(&self, node: &str) -> u64 {
+        self.machine
+            .state()
+            .context
+            .operational
+            .nodes
+            .get(node)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// The arguments of the only call that the last step asked for.
+    fn arguments(&self) -> Json {
+        match self.effects.as_slice() {
+            [Effect::CallTool(call)] => call.arguments.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the last step asked for, in short.
+    fn asked(&self) -> Vec<String> {
+        let short = |effect: &Effect| match effect {
+            Effect::CallTool(call) => format!("call {}.{}", call.run, call.attempt),
+            Effect::RunNode(run) => format!("run {}", run.run),
+            Effect::Complete { run, attempt, .. } => format!("complete {run}.{attempt}"),
+            Effect::Continue => "continue".to_owned(),
+            Effect::Abort { run } => format!("abort {run}"),
+            other => format!("{other:?}"),
+        };
+        self.effects.iter().map(short).collect()
+    }
+
+    /// Does what the machine knows already.
+    fn complete_known(&mut self) {
+        match self.effects.pop() {
+            Some(Effect::Complete { run, attempt, outcome }) => {
+                self.input(Input::Completed { run, attempt, outcome });
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn warnings(&self) -> Vec<&str> {
+        self.commits
+            .iter()
+            .flat_map(|commit| &commit.events)
+            .filter_map(|event| match &event.kind {
+                EventKind::ContextWarning { message, .. } => Some(message.as_ref()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The names of the events of the last commit.
+    fn last_events(&self) -> Vec<&str> {
+        self.commits
+            .last()
+            .unwrap()
+            .events
+            .iter()
+            .map(|event| event.kind.name())
+            .collect()
+    }
+}

@@ -1,0 +1,89 @@
+//! What is simulated: a compiled workflow, and what may happen to it.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use soe_backends::{ExecutionId, ExecutionState, Schedule, Timestamp};
+use soe_core::config::Registry;
+use soe_core::machine::{Input, Machine, Start, Step};
+use soe_core::tools::ToolSpecs;
+
+use super::flow::{Flow, WORKFLOW};
+
+/// A workflow, compiled.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What it was made of.
+    pub flow: Flow,
+    registry: Arc<Registry>,
+    tools: ToolSpecs,
+}
+
+/// What may happen in an interleaving.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Where all its random choices come from.
+    pub seed: u64,
+    /// The machine's schedule.
+    pub schedule: Schedule,
+    /// Completions that come twice, too late, or of runs that don't exist.
+    pub noise: bool,
+    /// A cancellation at any time.
+    pub cancel: bool,
+    /// Crashes: the state is stored, loaded and recovered. One in so many moves; 0 for none.
+    pub crashes: u8,
+    /// Every commit is written and read before it is applied.
+    pub stored: bool,
+}
+
+/// What was done to the machine.
+#[derive(Clone, Debug)]
+pub enum Move {
+    /// It got an input.
+    Input(Timestamp, Input),
+    /// Its state was stored and loaded, and recovered.
+    Crash(Timestamp),
+}
+
+impl Prepared {
+    /// Compiles a workflow.
+    ///
+    /// # Errors
+    /// The engine refuses it.
+    pub fn new(flow: Flow) -> Result<Self> {
+        let (registry, tools) = (flow.registry()?, flow.specs()?);
+        Ok(Self { flow, registry, tools })
+    }
+
+    pub(super) fn start(&self, schedule: Schedule) -> Result<(Machine, Step)> {
+        let start = Start {
+            id: ExecutionId::new("sim")?,
+            main_execution_id: None,
+            parent: None,
+            registry: self.registry.clone(),
+            workflow: WORKFLOW.into(),
+            fields: self
+                .flow
+                .fields
+                .iter()
+                .map(|(name, values)| (name.clone(), values.iter().cloned().collect()))
+                .collect(),
+            definitions: Default::default(),
+            schedule,
+            limits: Arc::new(self.flow.limits.clone()),
+            signals: self.flow.start.clone(),
+        };
+        Ok(Machine::start(Timestamp::from_micros(0), start, self.tools.clone())?)
+    }
+
+    /// Stores a machine's state, and takes it up again.
+    pub(super) fn reload(&self, machine: &Machine) -> Result<Machine> {
+        let stored = serde_json::to_string(machine.state())?;
+        let state: ExecutionState = serde_json::from_str(&stored)?;
+        ensure!(
+            state == *machine.state(),
+            "the state is another after it was stored:\n{stored}"
+        );
+        Ok(Machine::load(state, vec![self.registry.clone()], self.tools.clone())?)
+    }
+}
