@@ -1,1 +1,3 @@
-//! placeholder while the workspace is laid out
+//! What the workspace's tests share.
+
+mod docs;
