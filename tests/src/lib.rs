@@ -1,3 +1,4 @@
 //! What the workspace's tests share.
 
+mod docs;
 pub mod sim;

@@ -1,0 +1,18 @@
+//! The Rust blocks of the documentation, as doctests: they compile and run with `cargo test --doc -p soe-tests`.
+
+/// One line for each file that has Rust blocks, its path counted from `docs/` (`readme: "../README.md"` works too). The test
+/// `docs` fails for a file that is missing here.
+macro_rules! files {
+    ($($module:ident: $file:literal,)*) => {
+        $(
+            #[cfg(doctest)]
+            #[doc = include_str!(concat!("../../docs/", $file))]
+            mod $module {}
+        )*
+    };
+}
+
+files! {
+    infrastructure: "infrastructure.md",
+    tool: "tool.md",
+}

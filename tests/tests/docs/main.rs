@@ -1,0 +1,153 @@
+//! The documentation is checked: its workflows are valid, those that it says can be run do what it says, its links lead
+//! somewhere, and its Rust blocks are compiled (as doctests, see `src/docs.rs`).
+
+mod blocks;
+mod links;
+mod run;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use blocks::Block;
+use soe_core::config::{ValidateOptions, validate};
+
+/// What is wrong, and where: `docs/router.md:17: ...`.
+#[derive(Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    fn add(&mut self, file: &Path, line: usize, problem: impl std::fmt::Display) {
+        self.0.push(format!("{}:{line}: {problem}", shown(file)));
+    }
+
+    #[track_caller]
+    fn assert_none(self) {
+        assert!(self.0.is_empty(), "\n{}\n", self.0.join("\n"));
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A path as people know it, counted from the top of the repository.
+fn shown(file: &Path) -> String {
+    file.strip_prefix(root()).unwrap_or(file).display().to_string()
+}
+
+/// `README.md` and everything in `docs/`, with its text.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut files = vec![root().join("README.md")];
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files.retain(|file| file.exists());
+    assert!(files.len() > 1, "there are no documents");
+    let text = |file: PathBuf| {
+        let text = fs::read_to_string(&file).unwrap();
+        (file, text)
+    };
+    files.into_iter().map(text).collect()
+}
+
+/// All fenced blocks, with the file that each stands in.
+fn all_blocks() -> Vec<(PathBuf, Block)> {
+    let blocks = |(file, text): (PathBuf, String)| {
+        let blocks = blocks::of(&text);
+        blocks.into_iter().map(move |block| (file.clone(), block))
+    };
+    documents().into_iter().flat_map(blocks).collect()
+}
+
+#[test]
+fn every_block_says_what_it_is() {
+    let mut failures = Failures::default();
+    for (file, block) in all_blocks() {
+        match block.language() {
+            "" => failures.add(&file, block.line, "the block names no language; write ```text for plain text"),
+            "yaml" => {
+                for mark in block.marks().filter(|mark| !["fragment", "run", "tools"].contains(mark)) {
+                    failures.add(&file, block.line, format!("unknown mark '{mark}' on a yaml block"));
+                }
+            }
+            _ => {}
+        }
+    }
+    failures.assert_none();
+}
+
+#[test]
+fn workflows_are_valid() {
+    let mut failures = Failures::default();
+    let mut checked = 0;
+    for (file, block) in all_blocks() {
+        let whole = !block.has("fragment") && !block.has("tools");
+        if block.language() != "yaml" || !whole {
+            continue;
+        }
+        checked += 1;
+        let report = validate(&block.text, &ValidateOptions::default());
+        for problem in report.errors() {
+            let line = block.line + problem.line.unwrap_or(0) as usize;
+            failures.add(&file, line, problem);
+        }
+    }
+    assert!(checked > 0, "no workflow was found");
+    failures.assert_none();
+}
+
+#[tokio::test]
+async fn workflows_that_can_be_run_do_what_they_say() {
+    let mut failures = Failures::default();
+    let mut ran = 0;
+    for (file, block) in all_blocks() {
+        if block.language() == "yaml" && block.has("run") {
+            ran += 1;
+            if let Err(problem) = run::run(&block.text).await {
+                failures.add(&file, block.line, problem);
+            }
+        }
+    }
+    assert!(ran > 0, "no workflow was run");
+    failures.assert_none();
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let documents = documents();
+    let mut failures = Failures::default();
+    for (file, text) in &documents {
+        for (line, target) in links::of(text) {
+            if let Err(problem) = links::check(file, &target, &documents) {
+                failures.add(file, line, problem);
+            }
+        }
+    }
+    failures.assert_none();
+}
+
+#[test]
+fn rust_blocks_are_doctests() {
+    let doctests = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/docs.rs")).unwrap();
+    let mut failures = Failures::default();
+    for (file, block) in all_blocks() {
+        let shown = shown(&file);
+        let listed = match shown.strip_prefix("docs/") {
+            Some(inside) => format!("\"{inside}\""),
+            None => format!("\"../{shown}\""),
+        };
+        if block.language() == "rust" && !doctests.contains(&listed) {
+            failures.add(&file, block.line, format!("add {listed} to tests/src/docs.rs, so that its Rust blocks are compiled"));
+        }
+    }
+    failures.assert_none();
+}
