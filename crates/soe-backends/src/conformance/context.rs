@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::fixture::{
     Must, Writer, appended, broadcast, child_of, commit, created, dispatched, document, event, field, frame, id,
-    must_conflict, registry, same_state,
+    must_conflict, registry, same_state, time,
 };
 use super::{Factory, Finding, Outcome, ensure};
 use crate::{Change, Commit, Definitions, Genesis, Limits, ListQuery, Progress, Schedule, Status, Value};
@@ -53,7 +53,11 @@ pub async fn round_trip(factory: &dyn Factory) -> Outcome {
     };
     writer.commit(vec![creation]).await?;
     writer.verify("after its creation").await?;
-    let status = |status| Change::Status { status, failure: None };
+    let status = |status| Change::Status {
+        status,
+        at: time(2),
+        failure: None,
+    };
     let steps = [
         vec![status(Status::Running), broadcast(&["START", "GO", "START"])],
         vec![

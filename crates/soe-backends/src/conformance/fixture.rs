@@ -129,7 +129,7 @@ pub(super) fn frame(next: usize) -> Frame {
 
 /// The dispatch of run `number` in the commit that makes `version`.
 pub(super) fn dispatched(number: u64, version: u64) -> Change {
-    Change::Dispatched(Box::new(Run {
+    Change::Dispatched(Arc::new(Run {
         number,
         node: format!("node_{}", number % 3).into(),
         workflow: "main_workflow".into(),

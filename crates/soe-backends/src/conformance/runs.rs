@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixture::{Must, Writer, appended, broadcast, dispatched, frame};
+use super::fixture::{Must, Writer, appended, broadcast, dispatched, frame, time};
 use super::{Factory, Finding, Outcome, ensure};
 use crate::{Backends, Change, Context, ExecutionState, Failure, Limits, Progress, Status, Value};
 
@@ -63,7 +63,7 @@ async fn kept(backends: &Backends, writer: &Writer<'_>, expected: &[(u64, &Conte
         "there are contexts of the commits {found:?} instead of {wanted:?}"
     );
     for (version, context) in expected {
-        let same = state.snapshots.get(version) == Some(*context);
+        let same = state.snapshots.get(version).is_some_and(|kept| kept.as_ref() == *context);
         ensure!(
             same,
             "the context of commit {version} is not as it was then: {:?}",
@@ -149,7 +149,7 @@ pub async fn statuses(factory: &dyn Factory) -> Outcome {
         (Status::Cancelled, failure(Some(""), None)),
     ];
     for (status, failure) in steps {
-        writer.commit(vec![Change::Status { status, failure }]).await?;
+        writer.commit(vec![Change::Status { status, at: time(2), failure }]).await?;
         writer.verify(&format!("with status {status}")).await?;
     }
     Ok(())

@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn a_snapshot_that_the_present_does_not_begin_with_is_stored_in_full() {
         let mut state = state();
-        let mut then = state.context.clone();
+        let mut then = state.context.as_ref().clone();
         then.append(&"replaced".into(), Value::from("before"));
         then.operational.signals = ["B".into()].into_iter().collect();
         then.parent = Some(Arc::new(ParentInfo {
@@ -383,10 +383,10 @@ mod tests {
             signals_to_parent: Vec::new(),
             context_updates_to_parent: Vec::new(),
         }));
-        state.snapshots.insert(1, then);
+        state.snapshots.insert(1, Arc::new(then));
         state.snapshots.insert(2, state.context.clone());
-        state.context.append(&"replaced".into(), Value::from("after"));
-        state.context.append(&"kept".into(), Value::Null);
+        Arc::make_mut(&mut state.context).append(&"replaced".into(), Value::from("after"));
+        Arc::make_mut(&mut state.context).append(&"kept".into(), Value::Null);
         let (content, read) = round_trip(&state);
         assert_eq!(read, state);
         let content: Json = serde_json::from_str(&content).unwrap();
@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn a_reserved_name_is_refused() {
         let mut state = state();
-        state.context.append(&ENGINE.into(), Value::Null);
+        Arc::make_mut(&mut state.context).append(&ENGINE.into(), Value::Null);
         let error = encode(&state, &[], "t").unwrap_err();
         assert_eq!(error.kind(), BackendErrorKind::Unsupported);
     }
