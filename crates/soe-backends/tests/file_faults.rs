@@ -398,3 +398,33 @@ async fn without_room_the_state_stays_as_it_was() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(consistent(&store, &one).await, 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_beside_a_writer_see_no_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, one) = with_one(folder.path()).await;
+    let writer = {
+        let (store, one) = (
+            FileStore::open_with(folder.path(), Durability::Relaxed).unwrap(),
+            one.clone(),
+        );
+        tokio::spawn(async move {
+            for version in 2..300 {
+                store.commit(vec![commit(&one, version, 0)]).await.unwrap();
+            }
+        })
+    };
+    // A cache of its own, as another process has.
+    let store = FileStore::open(folder.path()).unwrap();
+    while !writer.is_finished() {
+        let before = store.load(&one).await.unwrap().unwrap().next_event;
+        let events = store.events(&one, 0, usize::MAX).await.unwrap();
+        assert!(
+            events.iter().map(|event| event.seq).eq(0..events.len() as u64),
+            "{events:?}"
+        );
+        assert!(events.len() as u64 >= before);
+    }
+    writer.await.unwrap();
+    assert_eq!(consistent(&store, &one).await, 299);
+}

@@ -1,4 +1,4 @@
-//! Checks of [`ConversationHistoryBackend`](crate::ConversationHistoryBackend).
+//! Checks of [`ConversationHistoryBackend`].
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Checks of [`TelemetryBackend`](crate::TelemetryBackend).
+//! Checks of [`TelemetryBackend`].
 
 use std::sync::Arc;
 

@@ -27,15 +27,14 @@ impl Inner {
     }
 
     pub(super) fn events(&self, id: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError> {
+        // The state first: what a later commit pushes out of the outbox is in the file that is read next.
+        let known = self.known(id)?;
         let path = self.layout.telemetry(id);
-        let file = disk::open(&path)?;
-        let (mut events, next) = match file {
+        let (mut events, next) = match disk::open(&path)? {
             Some(file) => read_events(file, &path, from, limit)?,
             None => (Vec::new(), 0),
         };
-        if events.len() < limit
-            && let Some(known) = self.known(id)?
-        {
+        if let Some(known) = known.filter(|_| events.len() < limit) {
             let unsettled = known.stored.outbox.iter().filter(|event| event.seq >= next.max(from));
             events.extend(unsettled.take(limit - events.len()).cloned());
         }
@@ -54,7 +53,6 @@ impl Inner {
             return Ok(());
         }
         let path = self.layout.telemetry(id);
-        let is_new = !path.exists();
         let mut options = OpenOptions::new();
         let mut file = options
             .create(true)
@@ -66,7 +64,7 @@ impl Inner {
         let end = find_end(&mut file, &path)?;
         let lines = lines(events, end.next_seq)?;
         write_lines(&mut file, &end, &lines, self.durability).map_err(|error| failed("append to", &path, error))?;
-        if is_new && self.durability == Durability::Full {
+        if end.length == 0 && self.durability == Durability::Full {
             disk::sync_folder(&path)?;
         }
         Ok(())
@@ -127,18 +125,16 @@ fn find_end(file: &mut File, path: &Path) -> Result<End, BackendError> {
             .map_err(read)?;
         let last_feed = tail.iter().rposition(|byte| *byte == b'\n');
         let complete = &tail[..last_feed.unwrap_or(0)];
-        let line_start = complete.iter().rposition(|byte| *byte == b'\n').map(|feed| feed + 1);
-        match (last_feed, line_start) {
-            (None, _) if start == 0 => return Ok(End { length: 0, next_seq: 0 }),
-            (Some(feed), Some(_)) | (Some(feed), None) if line_start.is_some() || start == 0 => {
-                let last: Numbered = disk::parse(&complete[line_start.unwrap_or(0)..], path)?;
-                return Ok(End {
-                    length: start + feed as u64 + 1,
-                    next_seq: last.seq + 1,
-                });
-            }
-            _ => chunk *= 2,
+        let feed_before = complete.iter().rposition(|byte| *byte == b'\n');
+        if let (Some(feed), true) = (last_feed, feed_before.is_some() || start == 0) {
+            let last: Numbered = disk::parse(&complete[feed_before.map_or(0, |feed| feed + 1)..], path)?;
+            let (length, next_seq) = (start + feed as u64 + 1, last.seq.saturating_add(1));
+            return Ok(End { length, next_seq });
         }
+        if start == 0 {
+            return Ok(End { length: 0, next_seq: 0 });
+        }
+        chunk *= 2;
     }
 }
 
@@ -158,7 +154,7 @@ fn read_events(file: File, path: &Path, from: u64, limit: usize) -> Result<(Vec<
         number += 1;
         let wrong = |error: serde_json::Error| damaged(path, &format!("line {number}: {error}")).because(error);
         let seq = serde_json::from_slice::<Numbered>(&line).map_err(wrong)?.seq;
-        next = seq + 1;
+        next = seq.saturating_add(1);
         if seq >= from {
             events.push(serde_json::from_slice(&line).map_err(wrong)?);
         }
