@@ -92,7 +92,7 @@ fn appended(field: &str, value: impl Into<Value>) -> Change {
 }
 
 fn run(number: u64, version: u64, progress: Progress) -> Change {
-    Change::Dispatched(Box::new(Run {
+    Change::Dispatched(std::sync::Arc::new(Run {
         number,
         node: "work".into(),
         workflow: "main_workflow".into(),
@@ -156,6 +156,7 @@ fn sample() -> Vec<Commit> {
             Change::Created(Box::new(genesis)),
             Change::Status {
                 status: Status::Running,
+                at: time(1),
                 failure: None,
             },
         ],

@@ -27,12 +27,20 @@ pub(crate) fn check(file: &Path, target: &str, documents: &[(PathBuf, String)]) 
     }
     let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
     let folder = file.parent().ok_or("the document has no folder")?;
-    let linked = if path.is_empty() { file.to_owned() } else { folder.join(path) };
-    let linked = linked.canonicalize().map_err(|_| format!("the link '{target}' leads to no file"))?;
+    let linked = if path.is_empty() {
+        file.to_owned()
+    } else {
+        folder.join(path)
+    };
+    let linked = linked
+        .canonicalize()
+        .map_err(|_| format!("the link '{target}' leads to no file"))?;
     if anchor.is_empty() {
         return Ok(());
     }
-    let found = documents.iter().find(|(path, _)| path.canonicalize().is_ok_and(|path| path == linked));
+    let found = documents
+        .iter()
+        .find(|(path, _)| path.canonicalize().is_ok_and(|path| path == linked));
     let Some((path, text)) = found else {
         return Err(format!("the link '{target}' has an anchor, but leads to no document"));
     };

@@ -18,7 +18,15 @@ async fn create(backends: &Backends, name: &str, main: &str, seconds: u64) -> Ou
 }
 
 async fn set_status(backends: &Backends, name: &str, status: Status) -> Outcome {
-    let mut commit = commit(&id(name), 2, vec![Change::Status { status, at: time(2), failure: None }]);
+    let mut commit = commit(
+        &id(name),
+        2,
+        vec![Change::Status {
+            status,
+            at: time(2),
+            failure: None,
+        }],
+    );
     commit.at = time(10_000);
     backends.commit(vec![commit]).await.must("changing a status")
 }

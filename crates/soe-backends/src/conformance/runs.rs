@@ -63,7 +63,10 @@ async fn kept(backends: &Backends, writer: &Writer<'_>, expected: &[(u64, &Conte
         "there are contexts of the commits {found:?} instead of {wanted:?}"
     );
     for (version, context) in expected {
-        let same = state.snapshots.get(version).is_some_and(|kept| kept.as_ref() == *context);
+        let same = state
+            .snapshots
+            .get(version)
+            .is_some_and(|kept| kept.as_ref() == *context);
         ensure!(
             same,
             "the context of commit {version} is not as it was then: {:?}",
@@ -149,7 +152,13 @@ pub async fn statuses(factory: &dyn Factory) -> Outcome {
         (Status::Cancelled, failure(Some(""), None)),
     ];
     for (status, failure) in steps {
-        writer.commit(vec![Change::Status { status, at: time(2), failure }]).await?;
+        writer
+            .commit(vec![Change::Status {
+                status,
+                at: time(2),
+                failure,
+            }])
+            .await?;
         writer.verify(&format!("with status {status}")).await?;
     }
     Ok(())
