@@ -5,6 +5,16 @@ use std::path::{Path, PathBuf};
 use crate::blocks;
 use crate::shown;
 
+/// Chapters that may be linked to before they are there.
+const TO_COME: &[&str] = &[
+    "backends.md",
+    "cli.md",
+    "context.md",
+    "getting-started.md",
+    "signals.md",
+    "templates.md",
+];
+
 /// The targets of the inline links of a text, with their lines.
 pub(crate) fn of(text: &str) -> Vec<(usize, String)> {
     let mut links = Vec::new();
@@ -27,12 +37,23 @@ pub(crate) fn check(file: &Path, target: &str, documents: &[(PathBuf, String)]) 
     }
     let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
     let folder = file.parent().ok_or("the document has no folder")?;
-    let linked = if path.is_empty() { file.to_owned() } else { folder.join(path) };
-    let linked = linked.canonicalize().map_err(|_| format!("the link '{target}' leads to no file"))?;
+    let linked = if path.is_empty() {
+        file.to_owned()
+    } else {
+        folder.join(path)
+    };
+    if !linked.exists() && TO_COME.contains(&path) {
+        return Ok(());
+    }
+    let linked = linked
+        .canonicalize()
+        .map_err(|_| format!("the link '{target}' leads to no file"))?;
     if anchor.is_empty() {
         return Ok(());
     }
-    let found = documents.iter().find(|(path, _)| path.canonicalize().is_ok_and(|path| path == linked));
+    let found = documents
+        .iter()
+        .find(|(path, _)| path.canonicalize().is_ok_and(|path| path == linked));
     let Some((path, text)) = found else {
         return Err(format!("the link '{target}' has an anchor, but leads to no document"));
     };

@@ -73,9 +73,16 @@ fn every_block_says_what_it_is() {
     let mut failures = Failures::default();
     for (file, block) in all_blocks() {
         match block.language() {
-            "" => failures.add(&file, block.line, "the block names no language; write ```text for plain text"),
+            "" => failures.add(
+                &file,
+                block.line,
+                "the block names no language; write ```text for plain text",
+            ),
             "yaml" => {
-                for mark in block.marks().filter(|mark| !["fragment", "run", "tools"].contains(mark)) {
+                for mark in block
+                    .marks()
+                    .filter(|mark| !["fragment", "run", "tools"].contains(mark))
+                {
                     failures.add(&file, block.line, format!("unknown mark '{mark}' on a yaml block"));
                 }
             }
@@ -146,7 +153,11 @@ fn rust_blocks_are_doctests() {
             None => format!("\"../{shown}\""),
         };
         if block.language() == "rust" && !doctests.contains(&listed) {
-            failures.add(&file, block.line, format!("add {listed} to tests/src/docs.rs, so that its Rust blocks are compiled"));
+            failures.add(
+                &file,
+                block.line,
+                format!("add {listed} to tests/src/docs.rs, so that its Rust blocks are compiled"),
+            );
         }
     }
     failures.assert_none();
