@@ -5,8 +5,8 @@ mod blocks;
 mod links;
 mod run;
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use blocks::Block;
 use soe_core::config::{ValidateOptions, validate};
@@ -36,12 +36,12 @@ fn shown(file: &Path) -> String {
 }
 
 /// `README.md` and everything in `docs/`, with its text.
-fn documents() -> Vec<(PathBuf, String)> {
+fn documents() -> io::Result<Vec<(PathBuf, String)>> {
     let mut files = vec![root().join("README.md")];
     let mut folders = vec![root().join("docs")];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "md") {
@@ -52,26 +52,23 @@ fn documents() -> Vec<(PathBuf, String)> {
     files.sort();
     files.retain(|file| file.exists());
     assert!(files.len() > 1, "there are no documents");
-    let text = |file: PathBuf| {
-        let text = fs::read_to_string(&file).unwrap();
-        (file, text)
-    };
-    files.into_iter().map(text).collect()
+    let with_text = |file: PathBuf| fs::read_to_string(&file).map(|text| (file, text));
+    files.into_iter().map(with_text).collect()
 }
 
 /// All fenced blocks, with the file that each stands in.
-fn all_blocks() -> Vec<(PathBuf, Block)> {
+fn all_blocks() -> io::Result<Vec<(PathBuf, Block)>> {
     let blocks = |(file, text): (PathBuf, String)| {
         let blocks = blocks::of(&text);
         blocks.into_iter().map(move |block| (file.clone(), block))
     };
-    documents().into_iter().flat_map(blocks).collect()
+    Ok(documents()?.into_iter().flat_map(blocks).collect())
 }
 
 #[test]
 fn every_block_says_what_it_is() {
     let mut failures = Failures::default();
-    for (file, block) in all_blocks() {
+    for (file, block) in all_blocks().unwrap() {
         match block.language() {
             "" => failures.add(
                 &file,
@@ -96,7 +93,7 @@ fn every_block_says_what_it_is() {
 fn workflows_are_valid() {
     let mut failures = Failures::default();
     let mut checked = 0;
-    for (file, block) in all_blocks() {
+    for (file, block) in all_blocks().unwrap() {
         let whole = !block.has("fragment") && !block.has("tools");
         if block.language() != "yaml" || !whole {
             continue;
@@ -116,7 +113,7 @@ fn workflows_are_valid() {
 async fn workflows_that_can_be_run_do_what_they_say() {
     let mut failures = Failures::default();
     let mut ran = 0;
-    for (file, block) in all_blocks() {
+    for (file, block) in all_blocks().unwrap() {
         if block.language() == "yaml" && block.has("run") {
             ran += 1;
             if let Err(problem) = run::run(&block.text).await {
@@ -130,7 +127,7 @@ async fn workflows_that_can_be_run_do_what_they_say() {
 
 #[test]
 fn links_lead_somewhere() {
-    let documents = documents();
+    let documents = documents().unwrap();
     let mut failures = Failures::default();
     for (file, text) in &documents {
         for (line, target) in links::of(text) {
@@ -146,7 +143,7 @@ fn links_lead_somewhere() {
 fn rust_blocks_are_doctests() {
     let doctests = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/docs.rs")).unwrap();
     let mut failures = Failures::default();
-    for (file, block) in all_blocks() {
+    for (file, block) in all_blocks().unwrap() {
         let shown = shown(&file);
         let listed = match shown.strip_prefix("docs/") {
             Some(inside) => format!("\"{inside}\""),

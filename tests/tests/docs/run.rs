@@ -13,9 +13,12 @@ use soe_core::config::{Config, NodeKind, Registry};
 use soe_core::runtime::{Engine, Orchestration};
 use soe_core::tools::{ToolContext, ToolError, raw_tool};
 
-/// Runs a workflow to rest; says what goes wrong, and what differs from what its comments say.
+/// Runs a workflow to rest; says what goes wrong, what validation warns about, and what differs from what its comments say.
 pub(crate) async fn run(text: &str) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::from_yaml(text)?;
+    if let Some(warning) = config.warnings().first() {
+        return Err(warning.to_string().into());
+    }
     let workflow = config
         .registry()
         .workflows
