@@ -1,152 +1,84 @@
 //! One coordinating task per active execution: everything that happens to it passes through here, in one order.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use soe_backends::{Commit, Event, ExecutionId, Status};
-use tokio::sync::{mpsc, oneshot, watch};
+use futures::FutureExt;
+use soe_backends::{Commit, Status};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::perform::Performer;
-use super::shared::{Active, Cause, Control, Message, Progress, Shared, ended};
+use super::claim::Claim;
+use super::perform::{Performer, panic_message};
+use super::shared::{Cause, Control, Message, Progress, Reply, ended};
 use super::signals::EngineSignals;
 use super::{EngineError, EngineErrorKind};
 use crate::machine::{Effect, Input, Machine, MachineError, Step};
 use crate::tools::context::RunScope;
 
-/// How many messages may wait for a coordinator. It never waits for those who send, so a full mailbox only slows them.
-const MAILBOX: usize = 256;
-
-/// How many callers may wait to interrupt a coordinator.
-const CONTROL: usize = 8;
-
 /// The most inputs whose commits are stored together: what has arrived while the store was busy.
 const BATCH: usize = 64;
-
-/// An execution claimed by this engine: nobody else in the process runs it.
-pub(super) struct Claim {
-    execution: ExecutionId,
-    mailbox: mpsc::Receiver<Message>,
-    control: mpsc::Receiver<Control>,
-    progress: watch::Sender<Progress>,
-    active: Active,
-    shared: Arc<Shared>,
-    released: bool,
-}
-
-impl Claim {
-    /// Claims an execution; `Err` is how to reach the coordinator that it has already.
-    pub(super) fn new(shared: &Arc<Shared>, execution: &ExecutionId) -> Result<Self, Active> {
-        let mut active = shared.active();
-        if let Some(existing) = active.get(execution) {
-            return Err(existing.clone());
-        }
-        let (mailbox_sender, mailbox) = mpsc::channel(MAILBOX);
-        let (control_sender, control) = mpsc::channel(CONTROL);
-        let (progress, progress_receiver) = watch::channel(Progress::Running);
-        let entry = Active {
-            mailbox: mailbox_sender,
-            control: control_sender,
-            progress: progress_receiver,
-        };
-        active.insert(execution.clone(), entry.clone());
-        shared.active_count.send_modify(|count| *count += 1);
-        drop(active);
-        Ok(Self {
-            execution: execution.clone(),
-            mailbox,
-            control,
-            progress,
-            active: entry,
-            shared: shared.clone(),
-            released: false,
-        })
-    }
-
-    pub(super) fn active(&self) -> &Active {
-        &self.active
-    }
-
-    /// Gives the claim back, unless somebody has sent something meanwhile and `force` is not set.
-    fn release(&mut self, force: bool) -> bool {
-        if self.released {
-            return true;
-        }
-        let mut active = self.shared.active();
-        let waited_for = !self.mailbox.is_empty() || !self.control.is_empty();
-        if waited_for && !force {
-            return false;
-        }
-        self.released = true;
-        active.remove(&self.execution);
-        drop(active);
-        self.mailbox.close();
-        self.control.close();
-        self.shared.active_count.send_modify(|count| *count -= 1);
-        true
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.release(true);
-    }
-}
 
 /// Runs an execution until it has nothing more to do.
 pub(super) struct Coordinator {
     claim: Claim,
     machine: Machine,
     performer: Arc<Performer>,
-    /// What has arrived and is not worked off.
+    /// What has arrived and is not worked off: one batch, and outcomes that were known without performing anything.
     queue: VecDeque<Message>,
     /// The machine wants to go on after the others had their turn.
     more: bool,
-    /// The application's error behind the last failed attempt.
+    /// The application's error that failed the execution.
     cause: Option<Cause>,
 }
 
-type Reply = oneshot::Sender<Result<(), EngineError>>;
-
-/// Inputs that were taken and not stored yet.
+/// Inputs that were taken and not stored yet, with those who wait to hear of them.
 #[derive(Default)]
 struct Taken {
     commits: Vec<Commit>,
     effects: Vec<Effect>,
     replies: Vec<Reply>,
+    /// Inputs that the machine didn't take; why is only true once the commits before them are stored.
+    refused: Vec<(Reply, EngineError)>,
 }
 
 impl Coordinator {
-    /// Starts the coordinator of an execution whose first commit is stored.
-    pub(super) fn spawn(claim: Claim, machine: Machine, effects: Vec<Effect>) {
+    /// Starts the coordinator of a new execution. Its first commit is stored, then `created` is answered.
+    pub(super) fn spawn_new(claim: Claim, machine: Machine, step: Step, created: Reply) {
         let mut this = Self::new(claim, machine);
         let span = this.span();
         let run = async move {
-            this.perform(effects);
-            let result = this.serve().await;
-            this.end(result);
+            let mut taken = Taken::default();
+            taken.add(step, &mut this.more);
+            taken.replies.push(created);
+            match contained(this.store(taken)).await {
+                Ok(()) => {
+                    let result = contained(this.serve()).await;
+                    this.end(result);
+                }
+                // Whoever has sent it something meanwhile tries again: there may be another execution of that id.
+                Err(error) => tracing::debug!(%error, "the execution was not created"),
+            }
         };
         tokio::spawn(run.instrument(span));
     }
 
-    /// Starts the coordinator of a stored execution. With `recover`, runs in flight are performed again.
+    /// Starts the coordinator of a stored execution. With `recover`, runs in flight are performed again; without it,
+    /// there is a cancellation in `claim`.
     pub(super) fn spawn_stored(claim: Claim, recover: bool) {
         tokio::spawn(async move {
-            match Self::load(&claim).await {
-                Err(error) => refuse(claim, &error),
+            match contained(Self::load(&claim)).await {
+                Err(error) => {
+                    let error = error.of(&claim.execution);
+                    claim.refuse(VecDeque::new(), &error);
+                }
                 Ok(machine) => {
                     let mut this = Self::new(claim, machine);
                     let span = this.span();
                     let run = async {
-                        let mut result = Ok(());
-                        if recover {
-                            result = this.input(Input::Recover).await;
-                        }
-                        if result.is_ok() {
-                            result = this.serve().await;
-                        }
+                        let result = contained(this.serve_stored(recover)).await;
                         this.end(result);
                     };
                     run.instrument(span).await;
@@ -170,7 +102,11 @@ impl Coordinator {
             mailbox: claim.active.mailbox.clone(),
             run: Arc::new(RunScope {
                 cancellation: CancellationToken::new(),
-                signals: Arc::new(EngineSignals::new(claim.shared.clone(), main)),
+                signals: Arc::new(EngineSignals::new(
+                    claim.shared.clone(),
+                    main,
+                    claim.active.mailbox.clone(),
+                )),
             }),
         };
         Self {
@@ -188,6 +124,13 @@ impl Coordinator {
         tracing::info_span!("execution", id = %state.id, workflow = %state.workflow)
     }
 
+    async fn serve_stored(&mut self, recover: bool) -> Result<(), EngineError> {
+        if recover {
+            self.input(Input::Recover).await?;
+        }
+        self.serve().await
+    }
+
     async fn serve(&mut self) -> Result<(), EngineError> {
         let stop = self.claim.shared.stop.clone();
         let mut stopped = std::pin::pin!(stop.cancelled());
@@ -200,10 +143,15 @@ impl Coordinator {
                 if stop.is_cancelled() {
                     return Err(EngineError::new(EngineErrorKind::ShutDown));
                 }
+                self.active_time_is_over().await?;
                 self.work_off().await?;
+                if self.more || !self.queue.is_empty() {
+                    // A loop that awaits nothing would keep its thread from everybody else.
+                    tokio::task::yield_now().await;
+                }
                 continue;
             }
-            if self.machine.state().status != Status::Running && self.claim.release(false) {
+            if self.machine.state().status != Status::Running && self.claim.release_if_idle() {
                 return Ok(());
             }
             let time_left = self.active_time_left();
@@ -220,38 +168,57 @@ impl Coordinator {
     /// Takes what has arrived, up to the machine's next pause, and stores it together.
     async fn work_off(&mut self) -> Result<(), EngineError> {
         let mut taken = Taken::default();
+        match self.take_queued(&mut taken) {
+            Ok(()) => self.store(taken).await,
+            Err(error) => Err(taken.fail(EngineError::from(error).of(&self.claim.execution))),
+        }
+    }
+
+    fn take_queued(&mut self, taken: &mut Taken) -> Result<(), MachineError> {
         if std::mem::take(&mut self.more) {
-            tokio::task::yield_now().await;
             let step = self.machine.step(self.claim.shared.now(), Input::Continue)?;
             taken.add(step, &mut self.more);
         }
         while let (false, Some(message)) = (self.more, self.queue.pop_front()) {
             let now = self.claim.shared.now();
-            let (input, reply) = match message {
-                Message::Broadcast { signals, reply } => (Input::Broadcast(signals), Some(reply)),
+            match message {
+                Message::Broadcast { signals, reply } => match self.machine.step(now, Input::Broadcast(signals)) {
+                    Ok(step) => {
+                        taken.add(step, &mut self.more);
+                        taken.replies.push(reply);
+                    }
+                    Err(error @ (MachineError::NotAccepting(_) | MachineError::NoSignals)) => {
+                        let error = EngineError::from(error).of(&self.claim.execution);
+                        taken.refused.push((reply, error));
+                    }
+                    Err(error) => {
+                        taken.replies.push(reply);
+                        return Err(error);
+                    }
+                },
                 Message::Completed {
                     run,
                     attempt,
                     outcome,
                     cause,
                 } => {
-                    self.cause = cause.or(self.cause.take());
-                    (Input::Completed { run, attempt, outcome }, None)
+                    let was_running = self.machine.state().status == Status::Running;
+                    let input = Input::Completed { run, attempt, outcome };
+                    taken.add(self.machine.step(now, input)?, &mut self.more);
+                    if was_running && self.failed_by_a_node() {
+                        self.cause = cause;
+                    }
                 }
-            };
-            match (self.machine.step(now, input), reply) {
-                (Ok(step), reply) => {
-                    taken.add(step, &mut self.more);
-                    taken.replies.extend(reply);
-                }
-                // A caller that went away needs no answer.
-                (Err(error @ (MachineError::NotAccepting(_) | MachineError::NoSignals)), Some(reply)) => {
-                    let _ = reply.send(Err(EngineError::from(error).of(&self.claim.execution)));
-                }
-                (Err(error), _) => return Err(error.into()),
             }
         }
-        self.store(taken).await
+        Ok(())
+    }
+
+    /// Whether the execution has failed because a node has, and not because of a limit.
+    fn failed_by_a_node(&self) -> bool {
+        let state = self.machine.state();
+        let failure = state.failure.as_ref().filter(|_| state.status == Status::Failed);
+        failure.is_some_and(|failure| failure.limit.is_none() && failure.node.is_some())
     }
 
     async fn input(&mut self, input: Input) -> Result<(), EngineError> {
@@ -263,40 +230,36 @@ impl Coordinator {
 
     async fn control(&mut self, control: Control) -> Result<(), EngineError> {
         let Control::Cancel { reply } = control;
-        let mut taken = Taken {
-            replies: vec![reply],
-            ..Taken::default()
-        };
-        let step = self.machine.step(self.claim.shared.now(), Input::Cancel)?;
-        self.more = false;
-        taken.add(step, &mut self.more);
-        self.store(taken).await
+        let mut taken = Taken::default();
+        taken.replies.push(reply);
+        match self.machine.step(self.claim.shared.now(), Input::Cancel) {
+            Ok(step) => {
+                self.more = false;
+                taken.add(step, &mut self.more);
+                self.store(taken).await
+            }
+            Err(error) => Err(taken.fail(EngineError::from(error).of(&self.claim.execution))),
+        }
     }
 
     /// Persists, then performs.
-    async fn store(&mut self, taken: Taken) -> Result<(), EngineError> {
-        let shared = &self.claim.shared;
-        let events = published(shared, &taken.commits);
-        if !taken.commits.is_empty()
-            && let Err(error) = shared.backends.commit(taken.commits).await
-        {
-            let error = EngineError::from(error).of(&self.claim.execution);
-            for reply in taken.replies {
-                let _ = reply.send(Err(error.clone()));
-            }
-            return Err(error);
+    async fn store(&mut self, mut taken: Taken) -> Result<(), EngineError> {
+        let commits = std::mem::take(&mut taken.commits);
+        if let Err(error) = self.claim.shared.commit(&self.claim.execution, commits).await {
+            return Err(taken.fail(error));
         }
-        if !events.is_empty() {
-            shared.subscribers.publish(&self.claim.execution, events);
-        }
-        self.perform(taken.effects);
-        for reply in taken.replies {
-            let _ = reply.send(Ok(()));
-        }
+        self.perform(std::mem::take(&mut taken.effects));
+        taken.answer();
         Ok(())
     }
 
     fn perform(&mut self, effects: Vec<Effect>) {
+        // All runs of an execution are aborted together: when it has failed or is cancelled. What was dispatched just
+        // before is not begun any more.
+        if effects.iter().any(|effect| matches!(effect, Effect::Abort { .. })) {
+            self.performer.run.cancellation.cancel();
+            return;
+        }
         for effect in effects {
             match effect {
                 Effect::CallTool(call) => self.performer.call_tool(call),
@@ -310,8 +273,7 @@ impl Coordinator {
                     });
                 }
                 Effect::Continue => self.more = true,
-                // All runs of an execution are aborted together: when it has failed or is cancelled.
-                Effect::Abort { .. } => self.performer.run.cancellation.cancel(),
+                Effect::Abort { .. } => {}
             }
         }
     }
@@ -323,15 +285,17 @@ impl Coordinator {
         let stretch = state
             .status_since
             .map_or(Duration::ZERO, |since| self.claim.shared.now().since(since));
-        Some(limit.saturating_sub(Duration::from_micros(state.active_us) + stretch))
+        Some(limit.saturating_sub(Duration::from_micros(state.active_us).saturating_add(stretch)))
     }
 
+    /// Fails the execution if its active time is over.
     async fn active_time_is_over(&mut self) -> Result<(), EngineError> {
         if self.active_time_left().is_none_or(|left| !left.is_zero()) {
             return Ok(());
         }
         let limit = self.machine.state().limits.active_time.unwrap_or_default();
         let message = format!("it was active for {limit:?}");
+        self.more = false;
         self.input(Input::LimitExceeded {
             limit: "active_time",
             message,
@@ -341,14 +305,17 @@ impl Coordinator {
 
     fn end(mut self, result: Result<(), EngineError>) {
         self.performer.run.cancellation.cancel();
-        if let Err(error) = result {
-            tracing::warn!(%error, "the execution's coordinator stopped");
-            return refuse_rest(self.claim, self.queue, &error.of(&self.machine.state().id));
+        match result {
+            Ok(()) => {
+                let ended = ended(self.machine.state(), self.cause.take());
+                self.claim.end(Progress::Ended(ended));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the execution's coordinator stopped");
+                let error = error.of(&self.claim.execution);
+                self.claim.refuse(self.queue, &error);
+            }
         }
-        let ended = ended(self.machine.state(), self.cause.take());
-        self.claim.release(true);
-        // Nobody waiting is no error.
-        let _ = self.claim.progress.send(Progress::Ended(ended));
     }
 }
 
@@ -358,16 +325,53 @@ impl Taken {
         *more |= step.effects.iter().any(|effect| matches!(effect, Effect::Continue));
         self.effects.extend(step.effects);
     }
+
+    /// It is stored.
+    fn answer(mut self) {
+        // A caller that went away needs no answer; the same below.
+        for reply in self.replies.drain(..) {
+            let _ = reply.send(Ok(()));
+        }
+        for (reply, error) in self.refused.drain(..) {
+            let _ = reply.send(Err(error));
+        }
+    }
+
+    /// It can't be stored.
+    fn fail(mut self, error: EngineError) -> EngineError {
+        self.answer_all(&error);
+        error
+    }
+
+    fn answer_all(&mut self, error: &EngineError) {
+        let refused = self.refused.drain(..).map(|(reply, _)| reply);
+        for reply in self.replies.drain(..).chain(refused) {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
 }
 
-/// The events of commits, if anybody wants them.
-pub(super) fn published(shared: &Shared, commits: &[Commit]) -> Vec<Event> {
-    for event in commits.iter().flat_map(|commit| &commit.events) {
-        tracing::debug!(event = event.kind.name(), data = ?event.kind);
+impl Drop for Taken {
+    /// Callers take a missing answer for a message that was never read, and send it again. One that was read, and was
+    /// lost in a panic, must not be doubled.
+    fn drop(&mut self) {
+        if !self.replies.is_empty() || !self.refused.is_empty() {
+            self.answer_all(&EngineError::because(
+                EngineErrorKind::Internal,
+                "a panic ended what runs it; whether this was stored is not known",
+            ));
+        }
     }
-    match shared.subscribers.any() {
-        true => commits.iter().flat_map(|commit| &commit.events).cloned().collect(),
-        false => Vec::new(),
+}
+
+/// Runs a part of a coordinator. A panic in it (of a store, a template, a clock) is its error.
+async fn contained<T>(part: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+    match AssertUnwindSafe(part).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => {
+            let message = format!("a panic: {}", panic_message(&*panic));
+            Err(EngineError::because(EngineErrorKind::Internal, message))
+        }
     }
 }
 
@@ -377,26 +381,4 @@ async fn sleep(duration: Option<Duration>) {
         Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
     }
-}
-
-/// Ends a claim whose execution can't be run: everybody who waits gets the error.
-fn refuse(claim: Claim, error: &EngineError) {
-    refuse_rest(claim, VecDeque::new(), error);
-}
-
-fn refuse_rest(mut claim: Claim, queue: VecDeque<Message>, error: &EngineError) {
-    claim.release(true);
-    let mut rest = queue;
-    while let Ok(message) = claim.mailbox.try_recv() {
-        rest.push_back(message);
-    }
-    for message in rest {
-        if let Message::Broadcast { reply, .. } = message {
-            let _ = reply.send(Err(error.clone()));
-        }
-    }
-    while let Ok(Control::Cancel { reply }) = claim.control.try_recv() {
-        let _ = reply.send(Err(error.clone()));
-    }
-    let _ = claim.progress.send(Progress::Ended(Err(error.clone())));
 }

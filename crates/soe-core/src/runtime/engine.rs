@@ -6,9 +6,10 @@ use soe_backends::{
     Backends, Context, Definitions, Event, ExecutionId, ExecutionState, ExecutionSummary, History, ListPage, ListQuery,
     Status,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
-use super::coordinator::{Claim, Coordinator, published};
+use super::claim::{Claim, Claiming};
+use super::coordinator::Coordinator;
 use super::shared::{Active, Control, Finished, Message, Progress, Shared, ended};
 use super::{ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Orchestration};
 use crate::config::{Config, Node, NodeKind, Registry};
@@ -42,6 +43,8 @@ pub struct Engine {
 pub struct Execution {
     engine: Engine,
     id: ExecutionId,
+    /// How its first stretch ended, if this handle comes from its start.
+    started: Option<watch::Receiver<Progress>>,
 }
 
 /// How often a call is tried again that met a coordinator in the moment of its end.
@@ -64,14 +67,25 @@ impl Engine {
 
     /// Starts an execution and waits until it rests.
     ///
+    /// Cancel safety: dropping the future ends the waiting; an execution that has begun goes on. To know its id then, give
+    /// it one ([`Orchestration::id`]), or use [`Engine::start`].
+    ///
     /// # Errors
     /// As [`Engine::start`] and [`Engine::wait`]. The error of an execution that was started names it:
     /// [`EngineError::execution`].
     pub async fn orchestrate(&self, orchestration: Orchestration) -> Result<Finished, EngineError> {
-        self.start(orchestration).await?.wait().await
+        let execution = self.start(orchestration).await?;
+        if let Some(mut progress) = execution.started.clone()
+            && let Some(result) = end_of(&mut progress).await
+        {
+            return result;
+        }
+        execution.wait().await
     }
 
     /// Starts an execution; it goes on by itself. When this returns, its first commit is stored.
+    ///
+    /// Cancel safety: if the future is dropped, the execution was started or it was not, as a whole.
     ///
     /// # Errors
     /// It is refused (no signals, an unknown workflow, a tool or node type that this engine doesn't have, a limit), the store
@@ -86,6 +100,8 @@ impl Engine {
     /// Creates an execution without starting it: its first [`Engine::broadcast_signals`] does. Signals that the
     /// orchestration names are not sent.
     ///
+    /// Cancel safety: as [`Engine::start`].
+    ///
     /// # Errors
     /// As [`Engine::start`].
     pub async fn prepare(&self, mut orchestration: Orchestration) -> Result<Execution, EngineError> {
@@ -98,14 +114,19 @@ impl Engine {
         shared.check_open()?;
         let registry = orchestration.config.registry().clone();
         self.check_runnable(&registry, &orchestration.workflow)?;
-        // An id that nobody knows yet needs no claim before it is stored.
-        let (id, mut claim) = match orchestration.id {
-            Some(id) => {
-                let claim = Claim::new(shared, &id).map_err(|_| already_exists(&id))?;
-                (id, Some(claim))
-            }
-            None => (ExecutionId::new(uuid::Uuid::now_v7().to_string())?, None),
+        let given = orchestration.id.is_some();
+        let id = match orchestration.id {
+            Some(id) => id,
+            None => ExecutionId::new(uuid::Uuid::now_v7().to_string())?,
         };
+        // Claimed before it is stored: whoever finds it in the store finds this coordinator too.
+        let Claiming::Claimed(claim) = Claim::new(shared, &id)? else {
+            return Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id));
+        };
+        // Separate stores keep what a commit refers to before they find out that they can't take it.
+        if given && shared.backends.context().load(&id).await?.is_some() {
+            return Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id));
+        }
         let start = Start {
             id: id.clone(),
             main_execution_id: None,
@@ -119,28 +140,20 @@ impl Engine {
             signals: orchestration.signals,
         };
         let (machine, step) = Machine::start(shared.now(), start, shared.specs.clone())?;
-        let commits: Vec<_> = step.commit.into_iter().collect();
-        let events = published(shared, &commits);
-        shared
-            .backends
-            .commit(commits)
-            .await
-            .map_err(|error| EngineError::from(error).of(&id))?;
-        if !events.is_empty() {
-            shared.subscribers.publish(&id, events);
+        let started = Some(claim.active.progress.clone());
+        let (reply, created) = oneshot::channel();
+        Coordinator::spawn_new(claim, machine, step, reply);
+        match created.await {
+            Ok(Ok(())) => Ok(Execution {
+                engine: self.clone(),
+                id,
+                started,
+            }),
+            Ok(Err(error)) if error.is_conflict() => Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id)),
+            Ok(Err(error)) => Err(error),
+            // The runtime that the coordinator was to run on is gone.
+            Err(_) => Err(EngineError::new(EngineErrorKind::ShutDown).of(&id)),
         }
-        if machine.state().status == Status::Running {
-            if claim.is_none() {
-                claim = Some(Claim::new(shared, &id).map_err(|_| already_exists(&id))?);
-            }
-            if let Some(claim) = claim {
-                Coordinator::spawn(claim, machine, step.effects);
-            }
-        }
-        Ok(Execution {
-            engine: self.clone(),
-            id,
-        })
     }
 
     /// Checks that this engine has what a workflow needs.
@@ -195,11 +208,14 @@ impl Engine {
         Execution {
             engine: self.clone(),
             id,
+            started: None,
         }
     }
 
     /// Sends a batch of signals to an execution: one that runs, rests or is prepared, in this process or in the store.
     /// When this returns, the batch is stored and will be handled whatever happens.
+    ///
+    /// Cancel safety: if the future is dropped, the batch was sent or it was not; it is handled at most once.
     ///
     /// # Errors
     /// The execution doesn't exist or takes no signals any more, the batch is empty, the store fails, or the engine is shut
@@ -216,15 +232,27 @@ impl Engine {
 
     /// Cancels an execution for good. What it has in flight is dropped, and what comes of it is discarded.
     ///
+    /// Cancel safety: if the future is dropped, the execution may or may not be cancelled.
+    ///
     /// # Errors
-    /// The execution doesn't exist, or the store fails.
+    /// The execution doesn't exist, the store fails, or the engine is shut down.
     pub async fn cancel(&self, execution: &ExecutionId) -> Result<(), EngineError> {
         for _ in 0..TRIES {
-            let active = self.shared.reach(execution, false);
             let (reply, answer) = oneshot::channel();
-            if active.control.send(Control::Cancel { reply }).await.is_ok()
-                && let Ok(answer) = answer.await
-            {
+            let control = Control::Cancel { reply };
+            match Claim::new(&self.shared, execution)? {
+                Claiming::Claimed(claim) => {
+                    // Into an empty channel that the claim holds open.
+                    let _ = claim.active.control.try_send(control);
+                    Coordinator::spawn_stored(claim, false);
+                }
+                Claiming::Taken(active) => {
+                    if active.control.send(control).await.is_err() {
+                        continue;
+                    }
+                }
+            }
+            if let Ok(answer) = answer.await {
                 return answer;
             }
         }
@@ -233,21 +261,29 @@ impl Engine {
 
     /// Waits until an execution rests.
     ///
+    /// Cancel safety: dropping the future changes nothing.
+    ///
     /// # Errors
-    /// It doesn't exist; it has failed, is suspended or cancelled; or nobody in this process runs it.
+    /// It doesn't exist; it has failed, is suspended or cancelled; or nobody in this process runs it. The application's
+    /// error that failed it is the error's source only for those who waited while it failed, and for the handle that
+    /// [`Engine::start`] gave; later the text is left.
     pub async fn wait(&self, execution: &ExecutionId) -> Result<Finished, EngineError> {
-        let active = self.shared.active().get(execution).cloned();
-        if let Some(Active { mut progress, .. }) = active {
-            let ended = progress
-                .wait_for(|progress| matches!(progress, Progress::Ended(_)))
-                .await;
-            if let Ok(progress) = ended
-                && let Progress::Ended(result) = &*progress
-            {
-                return result.clone();
+        let mut seen = None;
+        loop {
+            let active = self.shared.active().get(execution).cloned();
+            if let Some(Active { mut progress, .. }) = active {
+                if let Some(result) = end_of(&mut progress).await {
+                    return result;
+                }
+                continue;
             }
+            let state = self.shared.load(execution).await?;
+            // Running, but without a coordinator here: unless one came or went just now, nobody here runs it.
+            if state.status != Status::Running || seen == Some(state.version) {
+                return ended(&state, None);
+            }
+            seen = Some(state.version);
         }
-        ended(&self.shared.load(execution).await?, None)
     }
 
     /// What happens in an execution, from its first event on, stored ones first. Where no telemetry is stored, from now on.
@@ -323,13 +359,25 @@ impl Engine {
 
     /// Deletes an execution with all that belongs to it.
     ///
+    /// Cancel safety: if the future is dropped, a part may be deleted already; calling it again goes on.
+    ///
     /// # Errors
-    /// It doesn't exist, it is running, or the store fails.
+    /// It doesn't exist, it is running, the store fails, or the engine is shut down.
     pub async fn delete(&self, execution: &ExecutionId) -> Result<(), EngineError> {
         let running = || EngineError::new(EngineErrorKind::Active).of(execution);
         // The claim keeps it from being taken up meanwhile.
-        let _claim = Claim::new(&self.shared, execution).map_err(|_| running())?;
-        let state = self.shared.load(execution).await?;
+        let (_claim, state) = loop {
+            match Claim::new(&self.shared, execution)? {
+                Claiming::Claimed(claim) => break (claim, self.shared.load(execution).await?),
+                Claiming::Taken(Active { mut progress, .. }) => {
+                    if self.shared.load(execution).await?.status == Status::Running {
+                        return Err(running());
+                    }
+                    // Its coordinator is about to end.
+                    end_of(&mut progress).await;
+                }
+            }
+        };
         if state.status == Status::Running {
             return Err(running());
         }
@@ -358,8 +406,15 @@ fn definitions(config: &Config) -> Definitions {
     }
 }
 
-fn already_exists(id: &ExecutionId) -> EngineError {
-    EngineError::because(EngineErrorKind::Refused, "there is an execution of that id already").of(id)
+/// Waits for the end of a coordinator; `None` if it went away without saying how it ended.
+async fn end_of(progress: &mut watch::Receiver<Progress>) -> Option<Result<Finished, EngineError>> {
+    let ended = progress
+        .wait_for(|progress| matches!(progress, Progress::Ended(_)))
+        .await;
+    match &*ended.ok()? {
+        Progress::Ended(result) => Some(result.clone()),
+        Progress::Running => None,
+    }
 }
 
 impl Shared {
@@ -368,33 +423,28 @@ impl Shared {
         execution: &ExecutionId,
         signals: Vec<Arc<str>>,
     ) -> Result<(), EngineError> {
-        self.check_open()?;
+        self.check_open().map_err(|error| error.of(execution))?;
         for _ in 0..TRIES {
-            let active = self.reach(execution, true);
             let (reply, answer) = oneshot::channel();
-            let message = Message::Broadcast {
-                signals: signals.clone(),
-                reply,
-            };
-            if active.mailbox.send(message).await.is_ok()
-                && let Ok(answer) = answer.await
-            {
+            let signals = signals.clone();
+            let message = Message::Broadcast { signals, reply };
+            match Claim::new(self, execution)? {
+                Claiming::Claimed(claim) => {
+                    // Into an empty channel that the claim holds open.
+                    let _ = claim.active.mailbox.try_send(message);
+                    Coordinator::spawn_stored(claim, true);
+                }
+                Claiming::Taken(active) => {
+                    if active.mailbox.send(message).await.is_err() {
+                        continue;
+                    }
+                }
+            }
+            if let Ok(answer) = answer.await {
                 return answer;
             }
         }
         Err(EngineError::new(EngineErrorKind::Internal).of(execution))
-    }
-
-    /// The coordinator of an execution; one is started if there is none.
-    fn reach(self: &Arc<Self>, execution: &ExecutionId, recover: bool) -> Active {
-        match Claim::new(self, execution) {
-            Err(active) => active,
-            Ok(claim) => {
-                let active = claim.active().clone();
-                Coordinator::spawn_stored(claim, recover);
-                active
-            }
-        }
     }
 }
 
@@ -417,7 +467,15 @@ impl Execution {
     /// # Errors
     /// As [`Engine::wait`].
     pub async fn wait(&self) -> Result<Finished, EngineError> {
-        self.engine.wait(&self.id).await
+        let result = self.engine.wait(&self.id).await;
+        if let (Err(error), Some(started)) = (&result, &self.started)
+            && let Progress::Ended(Err(first)) = &*started.borrow()
+            && first.kind() == error.kind()
+        {
+            // The same failure, with the application's error as its source.
+            return Err(first.clone());
+        }
+        result
     }
 
     /// As [`Engine::broadcast_signals`].

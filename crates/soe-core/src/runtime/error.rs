@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use soe_backends::{BackendError, ExecutionId, Failure, InvalidExecutionId, Status};
+use soe_backends::{BackendError, BackendErrorKind, ExecutionId, Failure, InvalidExecutionId, Status};
 
 use crate::config::ConfigError;
 use crate::machine::MachineError;
@@ -25,6 +25,8 @@ struct Inner {
 pub enum EngineErrorKind {
     /// The configuration, the initial context or the signals are refused. Nothing was started.
     Refused,
+    /// There is an execution of the id that was given for a new one. Nothing was started.
+    AlreadyExists,
     /// There is no such execution.
     NotFound,
     /// The execution takes no signals: it has failed, is suspended or cancelled.
@@ -71,6 +73,16 @@ impl EngineError {
         self
     }
 
+    /// Whether the store says that the execution has moved on, or exists already.
+    pub(super) fn is_conflict(&self) -> bool {
+        let store = self
+            .0
+            .source
+            .as_deref()
+            .and_then(|source| source.downcast_ref::<BackendError>());
+        store.is_some_and(|error| error.kind() == BackendErrorKind::Conflict)
+    }
+
     /// What kind of error it is.
     pub fn kind(&self) -> &EngineErrorKind {
         &self.0.kind
@@ -89,6 +101,7 @@ impl fmt::Display for EngineError {
         }
         match &self.0.kind {
             EngineErrorKind::Refused => f.write_str("refused"),
+            EngineErrorKind::AlreadyExists => f.write_str("there is an execution of that id already; choose another id"),
             EngineErrorKind::NotFound => f.write_str("there is no such execution"),
             EngineErrorKind::NotAccepting(status) => write!(f, "it is {status} and takes no signals"),
             EngineErrorKind::Failed(failure) => write!(f, "failed: {failure}"),

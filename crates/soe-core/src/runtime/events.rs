@@ -54,11 +54,19 @@ pub(super) struct Subscribers {
     channels: Mutex<Channels>,
 }
 
+/// What goes to subscribers.
+#[derive(Clone)]
+enum Published {
+    Event(ExecutionEvent),
+    /// Something was stored that nobody seemed to want to hear of: whoever does reads it there.
+    InStore,
+}
+
 #[derive(Default)]
 struct Channels {
     closed: bool,
-    all: Option<broadcast::Sender<ExecutionEvent>>,
-    executions: HashMap<ExecutionId, broadcast::Sender<ExecutionEvent>>,
+    all: Option<broadcast::Sender<Published>>,
+    executions: HashMap<ExecutionId, broadcast::Sender<Published>>,
 }
 
 impl Subscribers {
@@ -82,11 +90,18 @@ impl Subscribers {
             };
             if let Some(all) = &channels.all {
                 // No receiver is no error: they come and go.
-                let _ = all.send(event.clone());
+                let _ = all.send(Published::Event(event.clone()));
             }
             if let Some(one) = one {
-                let _ = one.send(event);
+                let _ = one.send(Published::Event(event));
             }
+        }
+    }
+
+    /// Tells those who follow an execution to read on in the store.
+    pub(super) fn point_to_store(&self, execution: &ExecutionId) {
+        if let Some(one) = self.channels().executions.get(execution) {
+            let _ = one.send(Published::InStore);
         }
     }
 
@@ -98,7 +113,7 @@ impl Subscribers {
         channels.executions.clear();
     }
 
-    fn subscribe(&self, execution: Option<&ExecutionId>) -> broadcast::Receiver<ExecutionEvent> {
+    fn subscribe(&self, execution: Option<&ExecutionId>) -> broadcast::Receiver<Published> {
         let mut channels = self.channels();
         if channels.closed {
             return broadcast::channel(1).1;
@@ -136,7 +151,7 @@ impl Subscribers {
 struct Subscription {
     shared: Arc<super::shared::Shared>,
     execution: Option<ExecutionId>,
-    receiver: Option<broadcast::Receiver<ExecutionEvent>>,
+    receiver: Option<broadcast::Receiver<Published>>,
 }
 
 impl Subscription {
@@ -149,14 +164,22 @@ impl Subscription {
         }
     }
 
-    /// The next event as it happens; `None` at the end, `Err` with the number of those that were overwritten.
-    async fn next(&mut self) -> Option<Result<ExecutionEvent, u64>> {
+    /// What happens next; `None` at the end.
+    async fn next(&mut self) -> Option<Next> {
         match self.receiver.as_mut()?.recv().await {
-            Ok(event) => Some(Ok(event)),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Err(missed)),
+            Ok(Published::Event(event)) => Some(Next::Event(event)),
+            Ok(Published::InStore) => Some(Next::InStore),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Next::Missed(missed)),
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }
+}
+
+enum Next {
+    Event(ExecutionEvent),
+    InStore,
+    /// So many were overwritten before they were read.
+    Missed(u64),
 }
 
 impl Drop for Subscription {
@@ -171,11 +194,14 @@ impl EventStream {
     pub(super) fn all(shared: Arc<super::shared::Shared>) -> Self {
         let subscription = Subscription::new(shared, None);
         let items = futures::stream::unfold(subscription, |mut subscription| async move {
-            let item = match subscription.next().await? {
-                Ok(event) => StreamItem::Event(event),
-                Err(missed) => StreamItem::Missed(missed),
-            };
-            Some((item, subscription))
+            loop {
+                let item = match subscription.next().await? {
+                    Next::Event(event) => StreamItem::Event(event),
+                    Next::Missed(missed) => StreamItem::Missed(missed),
+                    Next::InStore => continue,
+                };
+                return Some((item, subscription));
+            }
         });
         Self { items: Box::pin(items) }
     }
@@ -187,6 +213,7 @@ impl EventStream {
             subscription: Subscription::new(shared, Some(execution.clone())),
             catching_up: telemetry.is_some(),
             next: telemetry.as_ref().map(|_| from),
+            from,
             telemetry,
             execution,
             ready: VecDeque::new(),
@@ -203,6 +230,8 @@ struct Follower {
     subscription: Subscription,
     telemetry: Option<Arc<dyn TelemetryBackend>>,
     execution: ExecutionId,
+    /// Earlier events are not wanted.
+    from: u64,
     /// The number of the event that comes next, once it is known.
     next: Option<u64>,
     /// Whether stored events are to be read before live ones.
@@ -221,8 +250,9 @@ impl Follower {
                 continue;
             }
             match self.subscription.next().await? {
-                Err(_) => self.catching_up = self.telemetry.is_some(),
-                Ok(event) => self.take(event),
+                // Without a store, the next event's number tells how many are missing.
+                Next::Missed(_) | Next::InStore => self.catching_up = self.telemetry.is_some(),
+                Next::Event(event) => self.take(event),
             }
         }
     }
@@ -248,7 +278,7 @@ impl Follower {
     fn take(&mut self, event: ExecutionEvent) {
         let seq = event.event.seq;
         let next = self.next.unwrap_or(seq);
-        if seq < next {
+        if seq < next || seq < self.from {
             return;
         }
         if seq > next {

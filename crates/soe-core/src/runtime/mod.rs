@@ -2,6 +2,7 @@
 //! parallel Tokio tasks, and feeds their outcomes back over an mpsc channel. It decides nothing about routing.
 
 mod builder;
+mod claim;
 mod coordinator;
 mod engine;
 mod error;
@@ -12,6 +13,7 @@ mod registries;
 mod shared;
 mod shutdown;
 mod signals;
+mod store;
 
 pub use builder::{BuildError, EngineBuilder};
 pub use engine::{Engine, Execution};

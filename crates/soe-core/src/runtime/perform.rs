@@ -31,13 +31,20 @@ impl Performer {
     /// Calls a tool in a task of its own.
     pub(super) fn call_tool(self: &Arc<Self>, call: ToolCall) {
         let this = self.clone();
-        let span = tracing::info_span!(
-            "node_run", execution = %self.execution, node = %call.node.name, node_type = "tool", run = call.run,
-            tool = %call.tool, attempt = call.attempt,
-        );
+        let span = self.span(call.run, &call.node.name, "tool");
         let task = async move {
             let (run, attempt) = (call.run, call.attempt);
-            let (result, cause) = this.tool_result(call).await;
+            let span = tracing::info_span!("tool_call", tool = %call.tool, attempt);
+            let name = call.tool.clone();
+            let (result, cause) = contained(this.tool_result(call).instrument(span))
+                .await
+                .unwrap_or_else(|panic| {
+                    let failure = ToolFailure {
+                        message: format!("tool '{name}' panicked: {panic}").into(),
+                        retryable: true,
+                    };
+                    (Err(failure), None)
+                });
             this.answer(run, attempt, Outcome::Tool(result), cause).await;
         };
         self.spawn(task, span);
@@ -46,20 +53,28 @@ impl Performer {
     /// Runs a custom node in a task of its own.
     pub(super) fn run_node(self: &Arc<Self>, run: NodeRun) {
         let this = self.clone();
-        let span = tracing::info_span!(
-            "node_run", execution = %self.execution, node = %run.node.name, node_type = %run.node_type, run = run.run,
-        );
+        let span = self.span(run.run, &run.node.name, &run.node_type);
         let task = async move {
             let number = run.run;
-            let (result, cause) = this.node_result(run).await;
+            let (result, cause) = contained(this.node_result(run)).await.unwrap_or_else(|panic| {
+                let message = format!("it panicked: {panic}");
+                (Err(message.into()), None)
+            });
             this.answer(number, 1, Outcome::Node(result), cause).await;
         };
         self.spawn(task, span);
     }
 
+    fn span(&self, run: u64, node: &str, node_type: &str) -> tracing::Span {
+        tracing::info_span!("node_run", execution = %self.execution, node, node_type, run)
+    }
+
     fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static, span: tracing::Span) {
         let this = self.clone();
         let task = async move {
+            if this.run.cancellation.is_cancelled() {
+                return;
+            }
             let cancelled = std::pin::pin!(this.run.cancellation.cancelled());
             // Polls the task first: one that is done at once never registers with the token.
             if let Either::Right(_) = select(std::pin::pin!(task), cancelled).await {
@@ -68,9 +83,9 @@ impl Performer {
         };
         // A span that nobody listens to would still be entered at every poll.
         if span.is_disabled() {
-            tokio::spawn(task);
+            self.shared.tasks.spawn(task);
         } else {
-            tokio::spawn(task.instrument(span));
+            self.shared.tasks.spawn(task.instrument(span));
         }
     }
 
@@ -100,27 +115,14 @@ impl Performer {
         };
         let _permits = self.permits(self.shared.permits.tools.get(&call.tool)).await;
         let context = self.context(call.run, call.attempt, &call.node.name, &call.node.config);
-        match AssertUnwindSafe(tool.call(call.arguments, context))
-            .catch_unwind()
-            .await
-        {
-            Ok(Ok(value)) => (Ok(value.into()), None),
-            Ok(Err(error)) => {
+        match tool.call(call.arguments, context).await {
+            Ok(value) => (Ok(value.into()), None),
+            Err(error) => {
                 let failure = ToolFailure {
                     message: error.to_string().into(),
                     retryable: error.is_retryable(),
                 };
                 (Err(failure), Some(error.into_error()))
-            }
-            Err(panic) => {
-                let message = format!("tool '{}' panicked: {}", call.tool, panic_message(&*panic));
-                (
-                    Err(ToolFailure {
-                        message: message.into(),
-                        retryable: true,
-                    }),
-                    None,
-                )
             }
         }
     }
@@ -135,10 +137,9 @@ impl Performer {
         let _permits = self.permits(None).await;
         let context = self.context(run.run, 1, &run.node.name, &run.node.config);
         let input = NodeInput::new(run.context, context, Arc::new(EngineTools(self.shared.clone())));
-        match AssertUnwindSafe(node.run(input)).catch_unwind().await {
-            Ok(Ok(output)) => (Ok(output), None),
-            Ok(Err(error)) => (Err(error.to_string().into()), Some(error.into_error())),
-            Err(panic) => (Err(format!("it panicked: {}", panic_message(&*panic)).into()), None),
+        match node.run(input).await {
+            Ok(output) => (Ok(output), None),
+            Err(error) => (Err(error.to_string().into()), Some(error.into_error())),
         }
     }
 
@@ -159,10 +160,24 @@ impl Performer {
         ToolContext::new(call, self.run.clone())
     }
 
-    /// Waits for the right to make a call: the narrower limit first, so that nobody holds the wider one while waiting.
+    /// Waits for the right to make a call. Nobody holds one permit while waiting for another: those who hold the engine's
+    /// may be custom nodes that wait for the tool's.
     async fn permits(&self, tool: Option<&Arc<Semaphore>>) -> [Option<OwnedSemaphorePermit>; 2] {
-        let own = permit(tool).await;
-        [own, permit(self.shared.permits.tasks.as_ref()).await]
+        let tasks = self.shared.permits.tasks.as_ref();
+        let (Some(of_tool), Some(of_tasks)) = (tool, tasks) else {
+            return [permit(tool).await, permit(tasks).await];
+        };
+        loop {
+            let own = permit(tool).await;
+            if let Ok(task) = of_tasks.clone().try_acquire_owned() {
+                return [own, Some(task)];
+            }
+            drop(own);
+            let task = permit(tasks).await;
+            if let Ok(own) = of_tool.clone().try_acquire_owned() {
+                return [Some(own), task];
+            }
+        }
     }
 }
 
@@ -171,7 +186,13 @@ async fn permit(semaphore: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePerm
     semaphore?.clone().acquire_owned().await.ok()
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
+/// Runs the application's code; a panic in it is an error with its message.
+async fn contained<T>(part: impl Future<Output = T>) -> Result<T, String> {
+    let result = AssertUnwindSafe(part).catch_unwind().await;
+    result.map_err(|panic| panic_message(&*panic).to_owned())
+}
+
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
@@ -189,6 +210,7 @@ impl ToolCaller for EngineTools {
         call: ToolContext,
     ) -> Result<serde_json::Value, ToolError> {
         let _permit = permit(self.0.permits.tools.get(name)).await;
-        self.0.tools.call_tool(name, arguments, call).await
+        let span = tracing::info_span!("tool_call", tool = name);
+        self.0.tools.call_tool(name, arguments, call).instrument(span).await
     }
 }

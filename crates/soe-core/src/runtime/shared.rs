@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status, Timestamp};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::events::Subscribers;
 use super::registries::Registries;
@@ -43,7 +44,10 @@ pub(super) struct Shared {
     active: Mutex<HashMap<ExecutionId, Active>>,
     /// Says how many coordinators there are, for those who wait for the last to end.
     pub(super) active_count: watch::Sender<usize>,
+    /// Set while the lock on `active` is held, so that no execution is claimed afterwards.
     pub(super) closing: AtomicBool,
+    /// The tasks that perform something, for those who wait for the last to end.
+    pub(super) tasks: TaskTracker,
     /// Cancelled when the engine stops what didn't end by itself.
     pub(super) stop: CancellationToken,
 }
@@ -62,11 +66,14 @@ pub(super) struct Active {
     pub(super) progress: watch::Receiver<Progress>,
 }
 
+/// Where the answer to a caller goes. Dropped without an answer, it tells that the message was never read.
+pub(super) type Reply = oneshot::Sender<Result<(), EngineError>>;
+
 /// What comes to a coordinator in the order of arrival.
 pub(super) enum Message {
     Broadcast {
         signals: Vec<Arc<str>>,
-        reply: oneshot::Sender<Result<(), EngineError>>,
+        reply: Reply,
     },
     Completed {
         run: u64,
@@ -78,9 +85,7 @@ pub(super) enum Message {
 
 /// What comes to a coordinator in between.
 pub(super) enum Control {
-    Cancel {
-        reply: oneshot::Sender<Result<(), EngineError>>,
-    },
+    Cancel { reply: Reply },
 }
 
 /// The application's own error behind a failure.
@@ -131,6 +136,7 @@ impl Shared {
             active: Mutex::default(),
             active_count: watch::Sender::new(0),
             closing: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
     }
@@ -151,12 +157,6 @@ impl Shared {
             true => Err(EngineError::new(EngineErrorKind::ShutDown)),
             false => Ok(()),
         }
-    }
-
-    /// The stored state of an execution.
-    pub(super) async fn load(&self, execution: &ExecutionId) -> Result<ExecutionState, EngineError> {
-        let state = self.backends.context().load(execution).await?;
-        state.ok_or_else(|| EngineError::new(EngineErrorKind::NotFound).of(execution))
     }
 }
 

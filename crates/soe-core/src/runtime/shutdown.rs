@@ -16,12 +16,22 @@ pub struct ShutdownReport {
     pub stopped: Vec<ExecutionId>,
 }
 
+/// How long tasks whose futures are being dropped may take for it: longer only if a tool blocks its thread.
+const LAST_TASKS: Duration = Duration::from_secs(5);
+
 impl Engine {
     /// Takes no new executions and signals any more, waits up to `grace` for those that run to come to rest, then stops the
-    /// others. When this returns, the engine does nothing any more; event streams have ended.
+    /// others. When this returns, the engine does nothing any more (except for tools that block their thread, which nobody
+    /// can stop); event streams have ended.
+    ///
+    /// Cancel safety: if the future is dropped, the engine takes nothing new, and goes on with what runs. Call it again to
+    /// stop that too.
     pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
         let shared = &self.shared;
-        shared.closing.store(true, Ordering::Release);
+        {
+            let _no_claim_meanwhile = shared.active();
+            shared.closing.store(true, Ordering::Release);
+        }
         let mut count = shared.active_count.subscribe();
         let drained = tokio::time::timeout(grace, count.wait_for(|count| *count == 0))
             .await
@@ -33,6 +43,13 @@ impl Engine {
             shared.stop.cancel();
             // Fails only if the sender is gone, and it is part of what `self` holds.
             let _ = count.wait_for(|count| *count == 0).await;
+        }
+        shared.tasks.close();
+        if tokio::time::timeout(LAST_TASKS, shared.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                tasks = shared.tasks.len(),
+                "tools block their threads and can't be stopped"
+            );
         }
         shared.subscribers.close();
         report

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use soe_backends::{ExecutionId, RunId};
+use tokio::sync::{mpsc, oneshot};
 
-use super::shared::Shared;
+use super::shared::{Message, Shared};
 use crate::tools::SignalError;
 use crate::tools::context::SignalSink;
 
@@ -15,29 +16,42 @@ pub(super) struct EngineSignals {
     shared: Arc<Shared>,
     /// The tree that the sender belongs to: signals go to its executions only.
     main: ExecutionId,
+    /// The sender's own execution. What a run sends there arrives in order, and before its completion.
+    own: mpsc::Sender<Message>,
 }
 
 impl EngineSignals {
-    pub(super) fn new(shared: Arc<Shared>, main: ExecutionId) -> Self {
-        Self { shared, main }
+    pub(super) fn new(shared: Arc<Shared>, main: ExecutionId, own: mpsc::Sender<Message>) -> Self {
+        Self { shared, main, own }
     }
 }
 
 impl SignalSink for EngineSignals {
     fn send(&self, from: &RunId, execution: &ExecutionId, signals: Vec<Arc<str>>) -> Result<(), SignalError> {
-        self.shared.check_open().map_err(|_| SignalError::Closed)?;
-        let permit = self
-            .shared
-            .signals
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| SignalError::Full)?;
-        let (shared, main, from, execution) = (self.shared.clone(), self.main.clone(), from.clone(), execution.clone());
-        tokio::spawn(async move {
+        let shared = self.shared.clone();
+        shared.check_open().map_err(|_| SignalError::Closed)?;
+        let permit = shared.signals.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| SignalError::Full)?;
+        let own = from.execution == *execution;
+        let queued = if own {
+            let (reply, answer) = oneshot::channel();
+            let signals = signals.clone();
+            let sent = self.own.try_send(Message::Broadcast { signals, reply });
+            sent.is_ok().then_some(answer)
+        } else {
+            None
+        };
+        let (main, from, execution) = (self.main.clone(), from.clone(), execution.clone());
+        self.shared.tasks.spawn(async move {
             let _permit = permit;
             let sent = async {
-                let target = shared.load(&execution).await?;
-                if *target.main_execution_id() != main {
+                // Without an answer the coordinator has ended before it read them.
+                if let Some(answer) = queued
+                    && let Ok(answer) = answer.await
+                {
+                    return answer;
+                }
+                if !own && *shared.load(&execution).await?.main_execution_id() != main {
                     tracing::warn!(%from, %execution, "signals refused: the execution belongs to another tree");
                     return Ok(());
                 }

@@ -1,0 +1,71 @@
+//! The engine's way to its stores: commits that are published, and calls that a shutdown doesn't wait for forever.
+
+use std::time::Duration;
+
+use soe_backends::{BackendError, Commit, Event, ExecutionId, ExecutionState};
+use tracing::Level;
+
+use super::shared::Shared;
+use super::{EngineError, EngineErrorKind};
+
+/// How long a store that is in the middle of a call may hold up an engine that stops. A call that is dropped then has
+/// happened or not: for a commit, the next one to take the execution up sees which.
+const LAST_CALL: Duration = Duration::from_secs(5);
+
+impl Shared {
+    /// Stores commits of one execution, then tells those who follow it.
+    ///
+    /// # Errors
+    /// The store fails, or the engine stopped while the store didn't answer.
+    pub(super) async fn commit(&self, execution: &ExecutionId, commits: Vec<Commit>) -> Result<(), EngineError> {
+        if commits.is_empty() {
+            return Ok(());
+        }
+        let traced = tracing::enabled!(Level::DEBUG);
+        let followed = self.subscribers.any();
+        let events: Vec<Event> = match traced || followed {
+            true => commits.iter().flat_map(|commit| &commit.events).cloned().collect(),
+            false => Vec::new(),
+        };
+        self.call(self.backends.commit(commits))
+            .await
+            .map_err(|error| error.of(execution))?;
+        if traced {
+            for event in &events {
+                tracing::debug!(event = event.kind.name(), seq = event.seq, data = ?event.kind);
+            }
+        }
+        if followed {
+            self.subscribers.publish(execution, events);
+        } else if self.subscribers.any() {
+            // Somebody came while the commit was stored, perhaps too early to find it in the store.
+            self.subscribers.point_to_store(execution);
+        }
+        Ok(())
+    }
+
+    /// The stored state of an execution.
+    ///
+    /// # Errors
+    /// There is none, the store fails, or the engine stopped while the store didn't answer.
+    pub(super) async fn load(&self, execution: &ExecutionId) -> Result<ExecutionState, EngineError> {
+        let state = self.call(self.backends.context().load(execution)).await;
+        let state = state.map_err(|error| error.of(execution))?;
+        state.ok_or_else(|| EngineError::new(EngineErrorKind::NotFound).of(execution))
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = Result<T, BackendError>>) -> Result<T, EngineError> {
+        let stopped = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(LAST_CALL).await;
+        };
+        tokio::select! {
+            biased;
+            result = call => Ok(result?),
+            () = stopped => Err(EngineError::because(
+                EngineErrorKind::ShutDown,
+                "the store didn't answer in time; whether it took the last change is not known",
+            )),
+        }
+    }
+}
