@@ -108,8 +108,13 @@ pub enum Change {
     Accepted(Batch),
     /// The oldest accepted batch was taken up.
     TakenUp,
-    /// The rest of the cascade, innermost batch last.
-    Stack(Vec<Frame>),
+    /// The rest of the cascade, innermost batch last. Only what changed is said, so that a deep stack costs nothing.
+    Stack {
+        /// So many frames of the stack stay as they are; the others go.
+        kept: usize,
+        /// What comes on top of them.
+        frames: Vec<Frame>,
+    },
     /// The workflows are others.
     Registry(RegistryId),
     /// The limits of its tree are others.
@@ -244,7 +249,13 @@ impl ExecutionState {
             Change::Created(_) => return Err(ApplyError::Mismatch("it exists already")),
             Change::Status { status, at, failure } => {
                 if self.status == Status::Running {
-                    self.active_us += self.status_since.map_or(0, |since| micros(at.since(since)));
+                    // Running on means that it was interrupted: the time since its last commit doesn't count.
+                    let until = if *status == Status::Running {
+                        self.updated_at
+                    } else {
+                        *at
+                    };
+                    self.active_us += self.status_since.map_or(0, |since| micros(until.since(since)));
                 }
                 self.status = *status;
                 self.status_since = Some(*at);
@@ -271,7 +282,13 @@ impl ExecutionState {
             Change::TakenUp => {
                 self.pending.pop_front();
             }
-            Change::Stack(frames) => self.stack.clone_from(frames),
+            Change::Stack { kept, frames } => {
+                if *kept > self.stack.len() {
+                    return Err(ApplyError::Mismatch("it keeps more of the stack than there is"));
+                }
+                self.stack.truncate(*kept);
+                self.stack.extend_from_slice(frames);
+            }
             Change::Registry(registry) => self.registry = registry.clone(),
             Change::Limits(limits) => self.limits = limits.clone(),
         }

@@ -1,5 +1,6 @@
 //! The context of an execution: fields that keep their history, and the engine's own counters.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -8,11 +9,11 @@ use crate::collections::Vector;
 use crate::{ExecutionId, OrderedMap, SignalLog, Value};
 
 /// Every value that a context field ever had, oldest first. Persistent: cloning is O(1), appending O(log n).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct History(Values);
 
 /// Most fields are written once: a single value needs no vector.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 enum Values {
     #[default]
     None,
@@ -70,6 +71,12 @@ impl History {
             Values::One(first) => self.0 = Values::Many([std::mem::take(first), value].into_iter().collect()),
             Values::Many(values) => values.push(value),
         }
+    }
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

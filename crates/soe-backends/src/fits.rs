@@ -15,6 +15,7 @@ impl ExecutionState {
             state: self,
             version: self.version,
             next_run: self.next_run,
+            stack: self.stack.len(),
             finished: BTreeSet::new(),
         };
         commits.iter().try_for_each(|commit| check.commit(commit))
@@ -26,6 +27,7 @@ struct Check<'a> {
     state: &'a ExecutionState,
     version: u64,
     next_run: u64,
+    stack: usize,
     finished: BTreeSet<u64>,
 }
 
@@ -50,6 +52,13 @@ impl Check<'_> {
         match change {
             Change::Created(_) => Err(ApplyError::Mismatch("it exists already")),
             Change::Dispatched(run) => self.dispatched(run),
+            Change::Stack { kept, .. } if *kept > self.stack => {
+                Err(ApplyError::Mismatch("it keeps more of the stack than there is"))
+            }
+            Change::Stack { kept, frames } => {
+                self.stack = kept + frames.len();
+                Ok(())
+            }
             Change::Progressed { run, .. } if !self.in_flight(*run) => {
                 Err(ApplyError::Mismatch("a run that is not in flight made progress"))
             }
@@ -68,7 +77,6 @@ impl Check<'_> {
             | Change::Appended { .. }
             | Change::Accepted(_)
             | Change::TakenUp
-            | Change::Stack(_)
             | Change::Registry(_)
             | Change::Limits(_) => Ok(()),
         }

@@ -202,11 +202,14 @@ fn sample() -> Vec<Commit> {
                 Change::Finished { run: 1 },
                 Change::Error,
                 Change::Accepted(signals.clone().into()),
-                Change::Stack(vec![soe_backends::Frame {
-                    signals: signals.into(),
-                    registry: registry().id,
-                    next: 1,
-                }]),
+                Change::Stack {
+                    kept: 0,
+                    frames: vec![soe_backends::Frame {
+                        signals: signals.into(),
+                        registry: registry().id,
+                        next: 1,
+                    }],
+                },
                 run(3, 4, Progress::Tool { attempt: 1 }),
             ],
             vec![event(

@@ -3,6 +3,7 @@
 mod index;
 mod vector;
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -14,7 +15,7 @@ pub(crate) use vector::Vector;
 const SEARCHED: usize = 8;
 
 /// A persistent map from names to values that keeps the order of insertion. Entries are replaced, never removed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OrderedMap<V> {
     entries: Vector<(Arc<str>, V)>,
     index: Option<Index>,
@@ -111,6 +112,12 @@ impl<V: Clone> OrderedMap<V> {
     }
 }
 
+impl<V: fmt::Debug> fmt::Debug for OrderedMap<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
 impl<V: PartialEq> PartialEq for OrderedMap<V> {
     fn eq(&self, other: &Self) -> bool {
         self.entries == other.entries
@@ -141,7 +148,7 @@ impl<'de, V: Deserialize<'de> + Clone> Deserialize<'de> for OrderedMap<V> {
 }
 
 /// Every signal broadcast in an execution, in order. Asking whether one is among them does not scan the list.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct SignalLog {
     order: Vector<Arc<str>>,
     /// The distinct ones, once there are too many signals to search.
@@ -193,6 +200,12 @@ impl SignalLog {
             }
         }
         self.order.push(signal);
+    }
+}
+
+impl fmt::Debug for SignalLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.order.fmt(f)
     }
 }
 

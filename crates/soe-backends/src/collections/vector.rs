@@ -1,5 +1,6 @@
 //! A persistent vector: a tree of small chunks with the last one at hand.
 
+use std::fmt;
 use std::iter::FusedIterator;
 use std::slice;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ const BITS: u32 = WIDTH.trailing_zeros();
 
 /// A persistent vector that grows at its end. Cloning is O(1); a push costs O(1) amortised, and copies at most one chunk a
 /// level where a clone shares it; reading and replacing an element cost O(log n).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Vector<T> {
     len: usize,
     /// The depth of the tree: 0 for a single leaf.
@@ -164,6 +165,12 @@ impl<T: Clone> Vector<T> {
 /// `leaf` under so many branches of one child each.
 fn grow<T>(leaf: Arc<Node<T>>, branches: u32) -> Arc<Node<T>> {
     (0..branches).fold(leaf, |node, _| Arc::new(Node::Branch(vec![node])))
+}
+
+impl<T: fmt::Debug> fmt::Debug for Vector<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 impl<T: PartialEq> PartialEq for Vector<T> {

@@ -79,9 +79,18 @@ pub async fn round_trip(factory: &dyn Factory) -> Outcome {
         ],
         vec![
             Change::Accepted([Arc::from("OUTSIDE")].into()),
-            Change::Stack(vec![frame(0), frame(2)]),
+            Change::Stack {
+                kept: 0,
+                frames: vec![frame(0), frame(2)],
+            },
         ],
-        vec![Change::TakenUp, Change::Stack(Vec::new())],
+        vec![
+            Change::TakenUp,
+            Change::Stack {
+                kept: 0,
+                frames: Vec::new(),
+            },
+        ],
         vec![
             Change::Registry(registry(9)),
             Change::Limits(Arc::new(Limits {
@@ -123,7 +132,10 @@ pub async fn arbitrary(factory: &dyn Factory) -> Outcome {
                     run: in_flight.swap_remove(pick % in_flight.len()),
                 },
                 4 => broadcast(&["A", "B", "C"][pick % 3..]),
-                5 => Change::Stack(vec![frame(pick % 5); pick % 3]),
+                5 => Change::Stack {
+                    kept: 0,
+                    frames: vec![frame(pick % 5); pick % 3],
+                },
                 _ => appended(["a", "b", "c"][pick % 3], pick),
             });
         }

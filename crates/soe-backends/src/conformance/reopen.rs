@@ -26,7 +26,10 @@ async fn prepare(backends: &Backends) -> Result<ExecutionState, Finding> {
     writer
         .commit(vec![
             appended("a", "ü\u{0}"),
-            Change::Stack(vec![frame(1)]),
+            Change::Stack {
+                kept: 0,
+                frames: vec![frame(1)],
+            },
             Change::Finished { run: 1 },
         ])
         .await?;

@@ -113,7 +113,10 @@ pub async fn stack_and_pending(factory: &dyn Factory) -> Outcome {
     let accepted = |signals: &[&str]| Change::Accepted(signals.iter().map(|signal| Arc::from(*signal)).collect());
     writer
         .commit(vec![
-            Change::Stack(vec![frame(1), frame(0), frame(7)]),
+            Change::Stack {
+                kept: 0,
+                frames: vec![frame(1), frame(0), frame(7)],
+            },
             accepted(&["X", "Y"]),
             accepted(&[]),
         ])
@@ -121,11 +124,24 @@ pub async fn stack_and_pending(factory: &dyn Factory) -> Outcome {
     writer.commit(vec![accepted(&["Z"])]).await?;
     writer.verify("with a stack and accepted batches").await?;
     writer
-        .commit(vec![Change::TakenUp, Change::Stack(vec![frame(3)])])
+        .commit(vec![
+            Change::TakenUp,
+            Change::Stack {
+                kept: 0,
+                frames: vec![frame(3)],
+            },
+        ])
         .await?;
     writer.verify("after a batch was taken up").await?;
     writer
-        .commit(vec![Change::TakenUp, Change::TakenUp, Change::Stack(Vec::new())])
+        .commit(vec![
+            Change::TakenUp,
+            Change::TakenUp,
+            Change::Stack {
+                kept: 0,
+                frames: Vec::new(),
+            },
+        ])
         .await?;
     writer.verify("when nothing is left").await
 }

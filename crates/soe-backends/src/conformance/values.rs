@@ -103,7 +103,14 @@ pub async fn empty(factory: &dyn Factory) -> Outcome {
         .await?;
     writer.commit(Vec::new()).await?;
     writer
-        .commit(vec![broadcast(&[]), broadcast(&[""]), Change::Stack(Vec::new())])
+        .commit(vec![
+            broadcast(&[]),
+            broadcast(&[""]),
+            Change::Stack {
+                kept: 0,
+                frames: Vec::new(),
+            },
+        ])
         .await?;
     writer.verify("with empty values, batches and commits").await
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use soe_backends::{Batch, Change, EventKind, Progress, RegistryId, Schedule};
 
 use super::transaction::{Applied, Transaction};
-use super::{Effect, nodes};
+use super::{Effect, Machine, nodes};
 use crate::config::{Condition, Node, NodeKind};
 use crate::template::Scope;
 
@@ -19,6 +19,22 @@ pub(super) struct Cursor {
     pub(super) registry: RegistryId,
     pub(super) listeners: Arc<[Arc<Node>]>,
     pub(super) next: usize,
+}
+
+impl Machine {
+    /// Takes the batches off the top of the stack that have no listener left.
+    pub(super) fn pop_worked_off(&mut self) {
+        while self.stack.pop_if(|top| top.next >= top.listeners.len()).is_some() {}
+        self.stack_kept = self.stack_kept.min(self.stack.len());
+    }
+
+    /// Goes on to the next listener of the batch on top.
+    fn advance(&mut self) {
+        if let Some(top) = self.stack.last_mut() {
+            top.next += 1;
+            self.stack_kept = self.stack_kept.min(self.stack.len() - 1);
+        }
+    }
 }
 
 impl Transaction<'_> {
@@ -43,12 +59,7 @@ impl Transaction<'_> {
             signals: signals.clone(),
         });
         // A listener's batch that was its last leaves the stack first: a loop doesn't make it grow.
-        while self
-            .machine
-            .stack
-            .pop_if(|cursor| cursor.next >= cursor.listeners.len())
-            .is_some()
-        {}
+        self.machine.pop_worked_off();
         let state = &self.machine.state;
         let Some(registry) = self.machine.registries.first() else {
             return Ok(());
@@ -93,7 +104,7 @@ impl Transaction<'_> {
                 continue;
             };
             let Some(node) = cursor.listeners.get(cursor.next).cloned() else {
-                self.machine.stack.pop();
+                self.machine.pop_worked_off();
                 continue;
             };
             if self.pure_steps >= PURE_STEPS {
@@ -108,9 +119,7 @@ impl Transaction<'_> {
                 );
                 return self.fail_for_limit("runs", message);
             }
-            if let Some(cursor) = self.machine.stack.last_mut() {
-                cursor.next += 1;
-            }
+            self.machine.advance();
             self.pure_steps += 1;
             self.visit(&node)?;
         }

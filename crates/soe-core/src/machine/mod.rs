@@ -43,6 +43,8 @@ pub struct Machine {
     tools: ToolSpecs,
     /// The cascade in progress: `state.stack` with its listeners looked up.
     stack: Vec<Cursor>,
+    /// So many cursors are as they were in the last commit.
+    stack_kept: usize,
 }
 
 /// What one input leads to.
@@ -168,6 +170,7 @@ impl Machine {
             registries: vec![start.registry],
             tools,
             stack: Vec::new(),
+            stack_kept: 0,
         };
 
         let mut transaction = Transaction::begin(&mut machine, at);
@@ -198,6 +201,7 @@ impl Machine {
             registries,
             tools,
             stack: Vec::new(),
+            stack_kept: 0,
         };
         for id in Self::needed_registries(&machine.state) {
             machine.registry(&id).ok_or(MachineError::MissingRegistry(id))?;
@@ -208,6 +212,7 @@ impl Machine {
             .iter()
             .filter_map(|frame| machine.cursor(frame))
             .collect();
+        machine.stack_kept = machine.stack.len();
         Ok(machine)
     }
 

@@ -217,6 +217,7 @@ impl<'m> Transaction<'m> {
             self.change(Change::TakenUp)?;
         }
         self.machine.stack.clear();
+        self.machine.stack_kept = 0;
         Ok(())
     }
 
@@ -269,8 +270,9 @@ impl<'m> Transaction<'m> {
 
     /// Puts what is left of the cascade into the state, where it changed.
     fn keep_stack(&mut self) -> Applied {
-        self.machine.stack.retain(|cursor| cursor.next < cursor.listeners.len());
-        if self.machine.stack.is_empty() && self.state().stack.is_empty() {
+        self.machine.pop_worked_off();
+        let (kept, depth) = (self.machine.stack_kept, self.machine.stack.len());
+        if kept == depth && depth == self.state().stack.len() {
             return Ok(());
         }
         let frame = |cursor: &super::Cursor| Frame {
@@ -278,7 +280,8 @@ impl<'m> Transaction<'m> {
             registry: cursor.registry.clone(),
             next: cursor.next,
         };
-        let frames = self.machine.stack.iter().map(frame).collect();
-        self.change(Change::Stack(frames))
+        let frames = self.machine.stack[kept..].iter().map(frame).collect();
+        self.machine.stack_kept = depth;
+        self.change(Change::Stack { kept, frames })
     }
 }

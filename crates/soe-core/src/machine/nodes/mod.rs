@@ -5,7 +5,7 @@ mod tool;
 
 use std::sync::Arc;
 
-use soe_backends::{ApplyError, Context, EventKind, Failure, Progress, Run};
+use soe_backends::{ApplyError, Change, Context, EventKind, Failure, Progress, Run, Status};
 
 use super::transaction::{Applied, Transaction};
 use super::{Effect, Outcome};
@@ -46,6 +46,11 @@ impl Transaction<'_> {
         if !self.is_running() {
             return Ok(());
         }
+        self.change(Change::Status {
+            status: Status::Running,
+            at: self.at,
+            failure: None,
+        })?;
         let runs: Vec<Arc<Run>> = self.state().runs.values().cloned().collect();
         for run in runs {
             let node = self.machine.node(&run.registry, &run.workflow, &run.node);
