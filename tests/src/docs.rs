@@ -13,6 +13,11 @@ macro_rules! files {
 }
 
 files! {
+    backends: "backends.md",
+    context: "context.md",
+    getting_started: "getting-started.md",
     infrastructure: "infrastructure.md",
+    readme: "../README.md",
+    signals: "signals.md",
     tool: "tool.md",
 }
