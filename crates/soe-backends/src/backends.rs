@@ -118,18 +118,19 @@ impl Backends {
         for commit in &mut commits {
             self.store_ahead(commit).await?;
         }
-        let (Some(execution), false) = (commits.first().map(|c| c.execution.clone()), self.0.sections.events) else {
+        let (Some(telemetry), false) = (self.telemetry(), self.0.sections.events) else {
             return self.0.context.commit(commits).await;
         };
-        let events: Vec<_> = commits
-            .iter_mut()
-            .flat_map(|commit| std::mem::take(&mut commit.events))
-            .collect();
+        let Some(execution) = commits.first().map(|commit| commit.execution.clone()) else {
+            return Ok(());
+        };
+        // The commits keep theirs: the state counts them.
+        let events: Vec<_> = commits.iter().flat_map(|commit| &commit.events).cloned().collect();
         self.0.context.commit(commits).await?;
-        match self.telemetry() {
-            Some(telemetry) if !events.is_empty() => telemetry.append_events(&execution, &events).await,
-            _ => Ok(()),
+        if events.is_empty() {
+            return Ok(());
         }
+        telemetry.append_events(&execution, &events).await
     }
 
     /// Stores what a commit refers to, so that nothing committed refers to something missing.

@@ -16,7 +16,8 @@ use crate::{
 pub trait ContextBackend: Send + Sync + 'static {
     /// Stores `commits`: at least one, of one execution, their versions consecutive. All of them or, on an error, none.
     ///
-    /// It takes of each commit what it declares in [`ContextBackend::sections`]. Dropping the future must leave the
+    /// It keeps of each commit what it declares in [`ContextBackend::sections`]; events are in it in any case, since
+    /// [`ExecutionState::apply`] counts them. Dropping the future must leave the
     /// commits stored as a whole or not at all.
     ///
     /// # Errors
