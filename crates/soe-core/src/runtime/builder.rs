@@ -129,3 +129,15 @@ impl EngineBuilder {
         Ok(Engine::new(Shared::new(settings)))
     }
 }
+
+impl std::fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineBuilder")
+            .field("tools", &self.tools)
+            .field("nodes", &self.nodes)
+            .field("limits", &self.limits)
+            .field("max_tasks", &self.max_tasks)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}

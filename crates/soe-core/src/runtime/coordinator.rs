@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use soe_backends::{Commit, Status};
+use soe_backends::{Commit, ExecutionId, Status};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -35,8 +35,8 @@ pub(super) struct Coordinator {
 }
 
 /// Inputs that were taken and not stored yet, with those who wait to hear of them.
-#[derive(Default)]
 struct Taken {
+    execution: ExecutionId,
     commits: Vec<Commit>,
     effects: Vec<Effect>,
     replies: Vec<Reply>,
@@ -50,7 +50,7 @@ impl Coordinator {
         let mut this = Self::new(claim, machine);
         let span = this.span();
         let run = async move {
-            let mut taken = Taken::default();
+            let mut taken = Taken::new(&this.claim.execution);
             taken.add(step, &mut this.more);
             taken.replies.push(created);
             match contained(this.store(taken)).await {
@@ -167,7 +167,7 @@ impl Coordinator {
 
     /// Takes what has arrived, up to the machine's next pause, and stores it together.
     async fn work_off(&mut self) -> Result<(), EngineError> {
-        let mut taken = Taken::default();
+        let mut taken = Taken::new(&self.claim.execution);
         match self.take_queued(&mut taken) {
             Ok(()) => self.store(taken).await,
             Err(error) => Err(taken.fail(EngineError::from(error).of(&self.claim.execution))),
@@ -222,7 +222,7 @@ impl Coordinator {
     }
 
     async fn input(&mut self, input: Input) -> Result<(), EngineError> {
-        let mut taken = Taken::default();
+        let mut taken = Taken::new(&self.claim.execution);
         let step = self.machine.step(self.claim.shared.now(), input)?;
         taken.add(step, &mut self.more);
         self.store(taken).await
@@ -230,7 +230,7 @@ impl Coordinator {
 
     async fn control(&mut self, control: Control) -> Result<(), EngineError> {
         let Control::Cancel { reply } = control;
-        let mut taken = Taken::default();
+        let mut taken = Taken::new(&self.claim.execution);
         taken.replies.push(reply);
         match self.machine.step(self.claim.shared.now(), Input::Cancel) {
             Ok(step) => {
@@ -320,6 +320,16 @@ impl Coordinator {
 }
 
 impl Taken {
+    fn new(execution: &ExecutionId) -> Self {
+        Self {
+            execution: execution.clone(),
+            commits: Vec::new(),
+            effects: Vec::new(),
+            replies: Vec::new(),
+            refused: Vec::new(),
+        }
+    }
+
     fn add(&mut self, step: Step, more: &mut bool) {
         self.commits.extend(step.commit);
         *more |= step.effects.iter().any(|effect| matches!(effect, Effect::Continue));
@@ -356,10 +366,9 @@ impl Drop for Taken {
     /// lost in a panic, must not be doubled.
     fn drop(&mut self) {
         if !self.replies.is_empty() || !self.refused.is_empty() {
-            self.answer_all(&EngineError::because(
-                EngineErrorKind::Internal,
-                "a panic ended what runs it; whether this was stored is not known",
-            ));
+            let message = "a panic ended what runs it; whether this was stored is not known";
+            let error = EngineError::because(EngineErrorKind::Internal, message).of(&self.execution);
+            self.answer_all(&error);
         }
     }
 }

@@ -28,6 +28,7 @@ pub enum StreamItem {
 }
 
 /// A stream of events. Reading slowly never holds the engine up; dropping it is safe.
+#[must_use = "streams do nothing unless they are polled"]
 pub struct EventStream {
     items: Pin<Box<dyn Stream<Item = StreamItem> + Send>>,
 }

@@ -1,0 +1,13 @@
+//! The driver from outside: what an application sees, whatever goes wrong under it.
+
+mod api;
+mod cancel;
+mod common;
+mod custom_nodes;
+mod events;
+mod failure;
+mod lifecycle;
+mod limits;
+mod parallel;
+mod shutdown;
+mod store_faults;

@@ -1,0 +1,176 @@
+//! A store that fails: callers hear of it, and a later signal takes the execution up again.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::json;
+use soe_backends::{BackendError, BackendErrorKind, Backends, Status};
+use soe_core::runtime::{EngineError, EngineErrorKind};
+use soe_core::tools::{NoArguments, tool_fn};
+
+use crate::common::*;
+
+fn store_error(error: &EngineError) -> BackendErrorKind {
+    assert_eq!(kind(error), &EngineErrorKind::Backend, "{error}");
+    let source = std::error::Error::source(error).expect("has a source");
+    source.downcast_ref::<BackendError>().expect("of the store").kind()
+}
+
+/// Three tools one after the other.
+const CHAIN: &str = "
+flow:
+  A: {node_type: tool, event_triggers: [START], tool_name: work, output_field: a, event_emissions: [{signal_name: ONE}]}
+  B: {node_type: tool, event_triggers: [ONE], tool_name: work, output_field: b, event_emissions: [{signal_name: TWO}]}
+  C: {node_type: tool, event_triggers: [TWO], tool_name: work, output_field: c, event_emissions: [{signal_name: DONE}]}
+";
+
+fn engine(store: &std::sync::Arc<FaultyStore>) -> soe_core::runtime::Engine {
+    let tool = tool_fn("work", "", |_: NoArguments, _| async { Ok(json!(1)) });
+    builder().backends(store.backends()).tool(tool).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn whichever_commit_fails_a_later_signal_completes_the_execution() {
+    for fault in [Fault::Before, Fault::After, Fault::Panic] {
+        for commit in 0..5 {
+            let store = FaultyStore::new();
+            let engine = engine(&store);
+            store.fail_after(commit, fault);
+            let name = id("x");
+            let result = engine.orchestrate(start(CHAIN).id(name.clone())).await;
+            if commit < 4 {
+                let error = result.unwrap_err();
+                match fault {
+                    Fault::Panic => assert_eq!(kind(&error), &EngineErrorKind::Internal),
+                    _ => assert_eq!(store_error(&error), BackendErrorKind::Unavailable),
+                }
+                assert_eq!(error.execution(), Some(&name));
+            } else {
+                result.unwrap();
+            }
+            let stored = store.inner.clone();
+            if soe_backends::ContextBackend::load(stored.as_ref(), &name)
+                .await
+                .unwrap()
+                .is_none()
+            {
+                assert!(commit == 0, "only the first commit creates");
+                engine.orchestrate(start(CHAIN).id(name.clone())).await.unwrap();
+                if commit == 4 {
+                    continue;
+                }
+            }
+            // With the fifth, the fault is still to come: for this signal.
+            let signalled = engine.broadcast_signals(&name, ["WAKE"]).await;
+            if commit == 4 {
+                assert!(signalled.is_err());
+                engine.broadcast_signals(&name, ["WAKE"]).await.unwrap();
+            } else {
+                signalled.unwrap();
+            }
+            engine.wait(&name).await.unwrap();
+            let context = engine.context(&name).await.unwrap();
+            for signal in ["START", "ONE", "TWO", "DONE"] {
+                assert_eq!(count(&context, signal), 1, "{fault:?} {commit} {signal}");
+            }
+            for field in ["a", "b", "c"] {
+                assert_eq!(context.history(field).unwrap().len(), 1, "{fault:?} {commit} {field}");
+            }
+            assert!(engine.shutdown(Duration::from_secs(5)).await.stopped.is_empty());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_execution_that_cannot_be_loaded_is_an_error_to_all_who_ask() {
+    let store = FaultyStore::new();
+    let engine = engine(&store);
+    let finished = engine.orchestrate(start(CHAIN)).await.unwrap().execution;
+    *store.load_fails.lock().unwrap() = true;
+    for error in [
+        engine.broadcast_signals(&finished, ["X"]).await.unwrap_err(),
+        engine.cancel(&finished).await.unwrap_err(),
+        engine.wait(&finished).await.unwrap_err(),
+        engine.delete(&finished).await.unwrap_err(),
+        engine.context(&finished).await.unwrap_err(),
+    ] {
+        assert_eq!(store_error(&error), BackendErrorKind::Unavailable);
+        assert_eq!(error.execution(), Some(&finished));
+    }
+    *store.load_fails.lock().unwrap() = false;
+    engine.broadcast_signals(&finished, ["X"]).await.unwrap();
+    assert_eq!(engine.wait(&finished).await.unwrap().status, Status::Rested);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_store_is_answered_once_and_leaves_no_claim() {
+    let store = FaultyStore::new();
+    let engine = engine(&store);
+    let name = engine.orchestrate(start(CHAIN)).await.unwrap().execution;
+    let before = store.commits.load(Ordering::SeqCst);
+    store.fail_after(0, Fault::Panic);
+    let error = engine.broadcast_signals(&name, ["X"]).await.unwrap_err();
+    assert_eq!(kind(&error), &EngineErrorKind::Internal, "{error}");
+    assert_eq!(store.commits.load(Ordering::SeqCst), before + 1, "not sent again");
+    engine.broadcast_signals(&name, ["Y"]).await.unwrap();
+    engine.wait(&name).await.unwrap();
+    assert_eq!(count(&engine.context(&name).await.unwrap(), "X"), 0);
+    store.fail_after(0, Fault::Panic);
+    assert_eq!(
+        kind(&engine.cancel(&name).await.unwrap_err()),
+        &EngineErrorKind::Internal
+    );
+    engine.cancel(&name).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_delays_and_messages_that_came_meanwhile_are_stored_together() {
+    let store = FaultyStore::new();
+    let engine = engine(&store);
+    let execution = engine.start(start(ROUTER)).await.unwrap();
+    execution.wait().await.unwrap();
+    *store.delay.lock().unwrap() = Duration::from_secs(1);
+    let before = store.commits.load(Ordering::SeqCst);
+    let sent = (0..50).map(|i| {
+        let execution = execution.clone();
+        async move { execution.signal([format!("S{i}")]).await }
+    });
+    for result in futures::future::join_all(sent).await {
+        result.unwrap();
+    }
+    assert!(store.commits.load(Ordering::SeqCst) - before <= 3);
+    execution.wait().await.unwrap();
+    assert_eq!(signals(&execution.context().await.unwrap()).len(), 52);
+}
+
+#[tokio::test]
+async fn of_two_engines_on_one_store_the_loser_stops() {
+    let backends = Backends::memory();
+    let gates = [Gate::new(), Gate::new()];
+    let [one, two] = [0, 1].map(|i| {
+        let tool = gates[i].tool("work");
+        builder().backends(backends.clone()).tool(tool).build().unwrap()
+    });
+    let execution = one.start(start(CHAIN).id(id("x"))).await.unwrap();
+    gates[0].called().await;
+    let waiting = tokio::spawn({
+        let execution = execution.clone();
+        async move { execution.wait().await }
+    });
+    tokio::task::yield_now().await;
+    // The other one takes it over, and performs the run again.
+    two.broadcast_signals(&id("x"), ["MINE"]).await.unwrap();
+    gates[1].called().await;
+    gates[0].open(3);
+    let error = soon(waiting).await.unwrap().unwrap_err();
+    assert_eq!(store_error(&error), BackendErrorKind::Conflict);
+    gates[1].open(3);
+    two.wait(&id("x")).await.unwrap();
+    assert_eq!(
+        gates[0].keys.lock().unwrap().len(),
+        1,
+        "the loser performs nothing more"
+    );
+    let context = two.context(&id("x")).await.unwrap();
+    assert_eq!(signals(&context), ["START", "MINE", "ONE", "TWO", "DONE"]);
+}
