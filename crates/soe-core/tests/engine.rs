@@ -44,7 +44,4 @@ flow:
     assert_eq!(context.value("doubled").unwrap().as_i64(), Some(42));
     let signals: Vec<_> = context.operational.signals.iter().map(AsRef::as_ref).collect();
     assert_eq!(signals, ["START", "GO", "DOUBLED", "DONE"]);
-    for event in engine.telemetry(&finished.execution, 0, 100).await.unwrap() {
-        println!("{}", serde_json::to_string(&event).unwrap());
-    }
 }

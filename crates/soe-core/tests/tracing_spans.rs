@@ -1,6 +1,8 @@
 //! What an application's own subscriber sees. In a process of its own: which spans are enabled is decided once for all
 //! threads, and other tests have no subscriber.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are no test functions")]
+
 #[allow(dead_code, reason = "this test needs little of it")]
 #[path = "runtime/common.rs"]
 mod common;

@@ -41,7 +41,7 @@ impl Claim {
     ///
     /// # Errors
     /// It isn't, and the engine is being shut down: whoever counts the claims then must not miss one.
-    pub(super) fn new(shared: &Arc<Shared>, execution: &ExecutionId) -> Result<Claiming, EngineError> {
+    pub(super) fn take(shared: &Arc<Shared>, execution: &ExecutionId) -> Result<Claiming, EngineError> {
         let mut active = shared.active();
         if let Some(existing) = active.get(execution) {
             return Ok(Claiming::Taken(existing.clone()));

@@ -90,7 +90,7 @@ impl Coordinator {
     async fn load(claim: &Claim) -> Result<Machine, EngineError> {
         let shared = &claim.shared;
         let state = shared.load(&claim.execution).await?;
-        let registries = shared.registries.load(&shared.backends, &state).await?;
+        let registries = shared.call(shared.registries.load(&shared.backends, &state)).await?;
         Ok(Machine::load(state, registries, shared.specs.clone())?)
     }
 

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    Backends, Context, Definitions, Event, ExecutionId, ExecutionState, ExecutionSummary, History, ListPage, ListQuery,
-    Status,
+    Backends, Context, Event, ExecutionId, ExecutionState, ExecutionSummary, History, ListPage, ListQuery, Status,
 };
 use tokio::sync::{oneshot, watch};
 
 use super::claim::{Claim, Claiming};
 use super::coordinator::Coordinator;
 use super::shared::{Active, Control, Finished, Message, Progress, Shared, ended};
-use super::{ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Orchestration};
-use crate::config::{Config, Node, NodeKind, Registry};
-use crate::machine::{Machine, Start};
+use super::{ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Execution, Orchestration};
+use crate::machine::MachineError;
 
 /// Runs workflows. Cheap to clone; all clones are the same engine. Dropping it cancels nothing.
+///
+/// It must be used within a Tokio runtime with time enabled; executions go on in the runtime in which they were started or
+/// taken up. Its futures are `Send`, and may be dropped at any time: those that only read change nothing then, the others
+/// say what it means.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -36,15 +38,6 @@ use crate::machine::{Machine, Start};
 #[derive(Clone)]
 pub struct Engine {
     pub(super) shared: Arc<Shared>,
-}
-
-/// A handle on an execution. Cheap to clone; dropping it doesn't cancel the execution.
-#[derive(Clone, Debug)]
-pub struct Execution {
-    engine: Engine,
-    id: ExecutionId,
-    /// How its first stretch ended, if this handle comes from its start.
-    started: Option<watch::Receiver<Progress>>,
 }
 
 /// How often a call is tried again that met a coordinator in the moment of its end.
@@ -92,7 +85,7 @@ impl Engine {
     /// fails or has an execution of that id, or the engine is shut down. Nothing was started then.
     pub async fn start(&self, orchestration: Orchestration) -> Result<Execution, EngineError> {
         if orchestration.signals.is_empty() {
-            return Err(crate::machine::MachineError::NoSignals.into());
+            return Err(MachineError::NoSignals.into());
         }
         self.create(orchestration).await
     }
@@ -107,100 +100,6 @@ impl Engine {
     pub async fn prepare(&self, mut orchestration: Orchestration) -> Result<Execution, EngineError> {
         orchestration.signals.clear();
         self.create(orchestration).await
-    }
-
-    async fn create(&self, orchestration: Orchestration) -> Result<Execution, EngineError> {
-        let shared = &self.shared;
-        shared.check_open()?;
-        let registry = orchestration.config.registry().clone();
-        self.check_runnable(&registry, &orchestration.workflow)?;
-        let given = orchestration.id.is_some();
-        let id = match orchestration.id {
-            Some(id) => id,
-            None => ExecutionId::new(uuid::Uuid::now_v7().to_string())?,
-        };
-        // Claimed before it is stored: whoever finds it in the store finds this coordinator too.
-        let Claiming::Claimed(claim) = Claim::new(shared, &id)? else {
-            return Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id));
-        };
-        // Separate stores keep what a commit refers to before they find out that they can't take it.
-        if given && shared.backends.context().load(&id).await?.is_some() {
-            return Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id));
-        }
-        let start = Start {
-            id: id.clone(),
-            main_execution_id: None,
-            parent: None,
-            registry,
-            workflow: orchestration.workflow,
-            fields: orchestration.fields.into_iter().collect(),
-            definitions: definitions(&orchestration.config),
-            schedule: orchestration.schedule,
-            limits: orchestration.limits.unwrap_or_else(|| shared.limits.clone()),
-            signals: orchestration.signals,
-        };
-        let (machine, step) = Machine::start(shared.now(), start, shared.specs.clone())?;
-        let started = Some(claim.active.progress.clone());
-        let (reply, created) = oneshot::channel();
-        Coordinator::spawn_new(claim, machine, step, reply);
-        match created.await {
-            Ok(Ok(())) => Ok(Execution {
-                engine: self.clone(),
-                id,
-                started,
-            }),
-            Ok(Err(error)) if error.is_conflict() => Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id)),
-            Ok(Err(error)) => Err(error),
-            // The runtime that the coordinator was to run on is gone.
-            Err(_) => Err(EngineError::new(EngineErrorKind::ShutDown).of(&id)),
-        }
-    }
-
-    /// Checks that this engine has what a workflow needs.
-    fn check_runnable(&self, registry: &Arc<Registry>, workflow: &Arc<str>) -> Result<(), EngineError> {
-        let shared = &self.shared;
-        if shared.registries.is_checked(registry, workflow) {
-            return Ok(());
-        }
-        let Some(found) = registry.workflows.get(workflow) else {
-            return Ok(());
-        };
-        let missing: Vec<String> = found.nodes.values().filter_map(|node| self.missing_for(node)).collect();
-        if !missing.is_empty() {
-            let message = format!("workflow '{workflow}' can't run on this engine: {}", missing.join("; "));
-            return Err(EngineError::because(EngineErrorKind::Refused, message));
-        }
-        shared.registries.insert_checked(registry, workflow);
-        Ok(())
-    }
-
-    fn missing_for(&self, node: &Node) -> Option<String> {
-        let name = &node.name;
-        match &node.kind {
-            NodeKind::Router => None,
-            NodeKind::Tool(tool) => self.shared.specs.get(&tool.tool).is_none().then(|| {
-                let known: Vec<&str> = self.shared.specs.iter().map(|spec| spec.name.as_ref()).collect();
-                let known = if known.is_empty() {
-                    "none are".to_owned()
-                } else {
-                    format!("there are: {}", known.join(", "))
-                };
-                format!(
-                    "node '{name}' uses tool '{}', which is not registered ({known})",
-                    tool.tool
-                )
-            }),
-            NodeKind::Custom(kind) => self
-                .shared
-                .nodes
-                .get(kind)
-                .is_none()
-                .then(|| format!("node '{name}' has node_type '{kind}', which is not registered with this engine")),
-            NodeKind::Llm(_) | NodeKind::Agent(_) | NodeKind::Child(_) => Some(format!(
-                "node '{name}': this version doesn't run nodes of type '{}' yet",
-                node.type_name
-            )),
-        }
     }
 
     /// A handle on an execution, whether it exists or not.
@@ -240,7 +139,7 @@ impl Engine {
         for _ in 0..TRIES {
             let (reply, answer) = oneshot::channel();
             let control = Control::Cancel { reply };
-            match Claim::new(&self.shared, execution)? {
+            match Claim::take(&self.shared, execution)? {
                 Claiming::Claimed(claim) => {
                     // Into an empty channel that the claim holds open.
                     let _ = claim.active.control.try_send(control);
@@ -367,7 +266,7 @@ impl Engine {
         let running = || EngineError::new(EngineErrorKind::Active).of(execution);
         // The claim keeps it from being taken up meanwhile.
         let (_claim, state) = loop {
-            match Claim::new(&self.shared, execution)? {
+            match Claim::take(&self.shared, execution)? {
                 Claiming::Claimed(claim) => break (claim, self.shared.load(execution).await?),
                 Claiming::Taken(Active { mut progress, .. }) => {
                     if self.shared.load(execution).await?.status == Status::Running {
@@ -381,7 +280,7 @@ impl Engine {
         if state.status == Status::Running {
             return Err(running());
         }
-        self.shared.backends.delete(&state).await?;
+        self.shared.call(self.shared.backends.delete(&state)).await?;
         Ok(())
     }
 
@@ -394,20 +293,8 @@ impl Engine {
     }
 }
 
-/// What is stored for an execution's tree.
-fn definitions(config: &Config) -> Definitions {
-    let schema = config.context_schema().and_then(|schema| schema.document.as_map());
-    Definitions {
-        identities: config
-            .identities()
-            .map(|identities| identities.as_ref().clone())
-            .unwrap_or_default(),
-        context_schema: schema.cloned().unwrap_or_default(),
-    }
-}
-
 /// Waits for the end of a coordinator; `None` if it went away without saying how it ended.
-async fn end_of(progress: &mut watch::Receiver<Progress>) -> Option<Result<Finished, EngineError>> {
+pub(super) async fn end_of(progress: &mut watch::Receiver<Progress>) -> Option<Result<Finished, EngineError>> {
     let ended = progress
         .wait_for(|progress| matches!(progress, Progress::Ended(_)))
         .await;
@@ -428,7 +315,7 @@ impl Shared {
             let (reply, answer) = oneshot::channel();
             let signals = signals.clone();
             let message = Message::Broadcast { signals, reply };
-            match Claim::new(self, execution)? {
+            match Claim::take(self, execution)? {
                 Claiming::Claimed(claim) => {
                     // Into an empty channel that the claim holds open.
                     let _ = claim.active.mailbox.try_send(message);
@@ -453,73 +340,5 @@ impl std::fmt::Debug for Engine {
         f.debug_struct("Engine")
             .field("backends", &self.shared.backends)
             .finish_non_exhaustive()
-    }
-}
-
-impl Execution {
-    /// Its id.
-    pub fn id(&self) -> &ExecutionId {
-        &self.id
-    }
-
-    /// As [`Engine::wait`].
-    ///
-    /// # Errors
-    /// As [`Engine::wait`].
-    pub async fn wait(&self) -> Result<Finished, EngineError> {
-        let result = self.engine.wait(&self.id).await;
-        if let (Err(error), Some(started)) = (&result, &self.started)
-            && let Progress::Ended(Err(first)) = &*started.borrow()
-            && first.kind() == error.kind()
-        {
-            // The same failure, with the application's error as its source.
-            return Err(first.clone());
-        }
-        result
-    }
-
-    /// As [`Engine::broadcast_signals`].
-    ///
-    /// # Errors
-    /// As [`Engine::broadcast_signals`].
-    pub async fn signal<S: Into<Arc<str>>>(&self, signals: impl IntoIterator<Item = S>) -> Result<(), EngineError> {
-        self.engine.broadcast_signals(&self.id, signals).await
-    }
-
-    /// As [`Engine::cancel`].
-    ///
-    /// # Errors
-    /// As [`Engine::cancel`].
-    pub async fn cancel(&self) -> Result<(), EngineError> {
-        self.engine.cancel(&self.id).await
-    }
-
-    /// As [`Engine::events`].
-    pub fn events(&self) -> EventStream {
-        self.engine.events(&self.id)
-    }
-
-    /// As [`Engine::status`].
-    ///
-    /// # Errors
-    /// As [`Engine::status`].
-    pub async fn status(&self) -> Result<ExecutionSummary, EngineError> {
-        self.engine.status(&self.id).await
-    }
-
-    /// As [`Engine::context`].
-    ///
-    /// # Errors
-    /// As [`Engine::context`].
-    pub async fn context(&self) -> Result<Arc<Context>, EngineError> {
-        self.engine.context(&self.id).await
-    }
-
-    /// As [`Engine::history`].
-    ///
-    /// # Errors
-    /// As [`Engine::history`].
-    pub async fn history(&self, field: &str) -> Result<History, EngineError> {
-        self.engine.history(&self.id, field).await
     }
 }

@@ -4,9 +4,11 @@
 mod builder;
 mod claim;
 mod coordinator;
+mod create;
 mod engine;
 mod error;
 mod events;
+mod execution;
 mod orchestration;
 mod perform;
 mod registries;
@@ -16,9 +18,10 @@ mod signals;
 mod store;
 
 pub use builder::{BuildError, EngineBuilder};
-pub use engine::{Engine, Execution};
+pub use engine::Engine;
 pub use error::{EngineError, EngineErrorKind};
 pub use events::{EventStream, StreamItem};
+pub use execution::Execution;
 pub use orchestration::{ContextExport, Orchestration};
 pub use shared::Finished;
 pub use shutdown::ShutdownReport;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::{Either, select};
+use futures::future::{BoxFuture, Either, select};
 use soe_backends::{ExecutionId, RunId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::Instrument;
@@ -113,7 +113,10 @@ impl Performer {
                 None,
             );
         };
-        let _permits = self.permits(self.shared.permits.tools.get(&call.tool)).await;
+        let _permits = match self.permits(self.shared.permits.tools.get(&call.tool)) {
+            None => [None, None],
+            Some(permits) => permits.await,
+        };
         let context = self.context(call.run, call.attempt, &call.node.name, &call.node.config);
         match tool.call(call.arguments, context).await {
             Ok(value) => (Ok(value.into()), None),
@@ -134,7 +137,10 @@ impl Performer {
                 None,
             );
         };
-        let _permits = self.permits(None).await;
+        let _permits = match self.permits(None) {
+            None => [None, None],
+            Some(permits) => permits.await,
+        };
         let context = self.context(run.run, 1, &run.node.name, &run.node.config);
         let input = NodeInput::new(run.context, context, Arc::new(EngineTools(self.shared.clone())));
         match node.run(input).await {
@@ -160,23 +166,32 @@ impl Performer {
         ToolContext::new(call, self.run.clone())
     }
 
-    /// Waits for the right to make a call. Nobody holds one permit while waiting for another: those who hold the engine's
-    /// may be custom nodes that wait for the tool's.
-    async fn permits(&self, tool: Option<&Arc<Semaphore>>) -> [Option<OwnedSemaphorePermit>; 2] {
-        let tasks = self.shared.permits.tasks.as_ref();
-        let (Some(of_tool), Some(of_tasks)) = (tool, tasks) else {
-            return [permit(tool).await, permit(tasks).await];
-        };
-        loop {
-            let own = permit(tool).await;
-            if let Ok(task) = of_tasks.clone().try_acquire_owned() {
-                return [own, Some(task)];
-            }
-            drop(own);
-            let task = permit(tasks).await;
-            if let Ok(own) = of_tool.clone().try_acquire_owned() {
-                return [Some(own), task];
-            }
+    /// The right to make a call, to be waited for; `None` where nothing limits it. Boxed, so that unlimited calls don't carry
+    /// the space of waiting.
+    fn permits(&self, tool: Option<&Arc<Semaphore>>) -> Option<BoxFuture<'static, Permits>> {
+        let (tool, tasks) = (tool.cloned(), self.shared.permits.tasks.clone());
+        match (tool, tasks) {
+            (None, None) => None,
+            (Some(one), None) | (None, Some(one)) => Some(Box::pin(async move { [permit(Some(&one)).await, None] })),
+            (Some(tool), Some(tasks)) => Some(Box::pin(both(tool, tasks))),
+        }
+    }
+}
+
+type Permits = [Option<OwnedSemaphorePermit>; 2];
+
+/// Nobody holds one permit while waiting for another: those who hold the engine's may be custom nodes that wait for the
+/// tool's.
+async fn both(tool: Arc<Semaphore>, tasks: Arc<Semaphore>) -> Permits {
+    loop {
+        let own = permit(Some(&tool)).await;
+        if let Ok(task) = tasks.clone().try_acquire_owned() {
+            return [own, Some(task)];
+        }
+        drop(own);
+        let task = permit(Some(&tasks)).await;
+        if let Ok(own) = tool.clone().try_acquire_owned() {
+            return [Some(own), task];
         }
     }
 }

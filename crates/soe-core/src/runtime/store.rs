@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use soe_backends::{BackendError, Commit, Event, ExecutionId, ExecutionState};
+use soe_backends::{Commit, Event, ExecutionId, ExecutionState};
 use tracing::Level;
 
 use super::shared::Shared;
@@ -49,19 +49,28 @@ impl Shared {
     /// # Errors
     /// There is none, the store fails, or the engine stopped while the store didn't answer.
     pub(super) async fn load(&self, execution: &ExecutionId) -> Result<ExecutionState, EngineError> {
-        let state = self.call(self.backends.context().load(execution)).await;
-        let state = state.map_err(|error| error.of(execution))?;
+        let state = self.find(execution).await?;
         state.ok_or_else(|| EngineError::new(EngineErrorKind::NotFound).of(execution))
     }
 
-    async fn call<T>(&self, call: impl Future<Output = Result<T, BackendError>>) -> Result<T, EngineError> {
+    /// As [`Shared::load`]; `None` if there is none.
+    pub(super) async fn find(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, EngineError> {
+        let state = self.call(self.backends.context().load(execution)).await;
+        state.map_err(|error| error.of(execution))
+    }
+
+    /// Waits for a call of the store, unless the engine stops and the store doesn't answer.
+    pub(super) async fn call<T, E: Into<EngineError>>(
+        &self,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, EngineError> {
         let stopped = async {
             self.stop.cancelled().await;
             tokio::time::sleep(LAST_CALL).await;
         };
         tokio::select! {
             biased;
-            result = call => Ok(result?),
+            result = call => result.map_err(Into::into),
             () = stopped => Err(EngineError::because(
                 EngineErrorKind::ShutDown,
                 "the store didn't answer in time; whether it took the last change is not known",

@@ -125,7 +125,8 @@ impl RegisteredTool {
         let call = self.tool.call(arguments, context);
         let result = match self.spec.timeout {
             None => call.await,
-            Some(limit) => match tokio::time::timeout(limit, call).await {
+            // Boxed, so that the calls without a timeout don't carry a timer's space.
+            Some(limit) => match Box::pin(tokio::time::timeout(limit, call)).await {
                 Ok(result) => result,
                 Err(_) => return Err(ToolTimeout { limit }.into()),
             },

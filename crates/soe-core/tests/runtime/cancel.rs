@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use soe_backends::{ListQuery, Status};
+use soe_backends::{EventKind, ListQuery, Status};
 use soe_core::runtime::{EngineErrorKind, Orchestration};
 use soe_core::tools::{ToolContext, raw_tool};
 
@@ -103,6 +103,11 @@ async fn an_interrupted_execution_is_cancelled_without_running_again() {
     drop(cancel);
     second.cancel(&id("x")).await.unwrap();
     assert_eq!(gate.keys.lock().unwrap().len(), 1);
+    let events = second.telemetry(&id("x"), 0, 100).await.unwrap();
+    let calls = events
+        .iter()
+        .filter(|event| matches!(event.kind, EventKind::ToolCall { .. }));
+    assert_eq!(calls.count(), 1);
     assert_eq!(kind(&execution.cancel().await.unwrap_err()), &EngineErrorKind::ShutDown);
 }
 

@@ -1,6 +1,7 @@
 //! Following executions: replay, then live, without gaps or doubles.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{FutureExt, Stream, StreamExt};
 use soe_backends::{Backends, EventKind, MemoryStore};
@@ -62,6 +63,24 @@ async fn a_subscriber_that_comes_at_any_moment_sees_everything_once() {
         assert!(consecutive(&seen, 0), "{seen:?}");
         running.await.unwrap().unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_comes_while_a_commit_is_stored_sees_it() {
+    let store = FaultyStore::new();
+    let engine = builder().backends(store.backends()).build().unwrap();
+    let execution = engine.start(start(ROUTER)).await.unwrap();
+    execution.wait().await.unwrap();
+    *store.delay.lock().unwrap() = Duration::from_secs(2);
+    let signalling = tokio::spawn({
+        let execution = execution.clone();
+        async move { execution.signal(["START"]).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Nobody followed when the commit was made, and it isn't in the store when this reads there.
+    let seen = numbers(execution.events(), 2).await;
+    assert!(consecutive(&seen, 0), "{seen:?}");
+    signalling.await.unwrap().unwrap();
 }
 
 /// Makes about 10 events a signal.

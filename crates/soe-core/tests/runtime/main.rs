@@ -1,5 +1,7 @@
 //! The driver from outside: what an application sees, whatever goes wrong under it.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are no test functions")]
+
 mod api;
 mod cancel;
 mod common;

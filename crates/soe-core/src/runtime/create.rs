@@ -1,0 +1,120 @@
+//! Starting executions.
+
+use std::sync::Arc;
+
+use soe_backends::{Definitions, ExecutionId};
+use tokio::sync::oneshot;
+
+use super::claim::{Claim, Claiming};
+use super::coordinator::Coordinator;
+use super::{Engine, EngineError, EngineErrorKind, Execution, Orchestration};
+use crate::config::{Config, Node, NodeKind, Registry};
+use crate::machine::{Machine, Start};
+
+impl Engine {
+    pub(super) async fn create(&self, orchestration: Orchestration) -> Result<Execution, EngineError> {
+        let shared = &self.shared;
+        shared.check_open()?;
+        let registry = orchestration.config.registry().clone();
+        self.check_runnable(&registry, &orchestration.workflow)?;
+        let given = orchestration.id.is_some();
+        let id = match orchestration.id {
+            Some(id) => id,
+            None => ExecutionId::new(uuid::Uuid::now_v7().to_string())?,
+        };
+        // Claimed before it is stored: whoever finds it in the store finds this coordinator too.
+        let Claiming::Claimed(claim) = Claim::take(shared, &id)? else {
+            return Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id));
+        };
+        // Separate stores keep what a commit refers to before they find out that they can't take it.
+        if given && shared.find(&id).await?.is_some() {
+            return Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id));
+        }
+        let start = Start {
+            id: id.clone(),
+            main_execution_id: None,
+            parent: None,
+            registry,
+            workflow: orchestration.workflow,
+            fields: orchestration.fields.into_iter().collect(),
+            definitions: definitions(&orchestration.config),
+            schedule: orchestration.schedule,
+            limits: orchestration.limits.unwrap_or_else(|| shared.limits.clone()),
+            signals: orchestration.signals,
+        };
+        let (machine, step) = Machine::start(shared.now(), start, shared.specs.clone())?;
+        let started = Some(claim.active.progress.clone());
+        let (reply, created) = oneshot::channel();
+        Coordinator::spawn_new(claim, machine, step, reply);
+        match created.await {
+            Ok(Ok(())) => Ok(Execution {
+                engine: self.clone(),
+                id,
+                started,
+            }),
+            Ok(Err(error)) if error.is_conflict() => Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id)),
+            Ok(Err(error)) => Err(error),
+            // The runtime that the coordinator was to run on is gone.
+            Err(_) => Err(EngineError::new(EngineErrorKind::ShutDown).of(&id)),
+        }
+    }
+
+    /// Checks that this engine has what a workflow needs.
+    fn check_runnable(&self, registry: &Arc<Registry>, workflow: &Arc<str>) -> Result<(), EngineError> {
+        let shared = &self.shared;
+        if shared.registries.is_checked(registry, workflow) {
+            return Ok(());
+        }
+        let Some(found) = registry.workflows.get(workflow) else {
+            return Ok(());
+        };
+        let missing: Vec<String> = found.nodes.values().filter_map(|node| self.missing_for(node)).collect();
+        if !missing.is_empty() {
+            let message = format!("workflow '{workflow}' can't run on this engine: {}", missing.join("; "));
+            return Err(EngineError::because(EngineErrorKind::Refused, message));
+        }
+        shared.registries.insert_checked(registry, workflow);
+        Ok(())
+    }
+
+    fn missing_for(&self, node: &Node) -> Option<String> {
+        let name = &node.name;
+        match &node.kind {
+            NodeKind::Router => None,
+            NodeKind::Tool(tool) => self.shared.specs.get(&tool.tool).is_none().then(|| {
+                let known: Vec<&str> = self.shared.specs.iter().map(|spec| spec.name.as_ref()).collect();
+                let known = if known.is_empty() {
+                    "none are".to_owned()
+                } else {
+                    format!("there are: {}", known.join(", "))
+                };
+                format!(
+                    "node '{name}' uses tool '{}', which is not registered ({known})",
+                    tool.tool
+                )
+            }),
+            NodeKind::Custom(kind) => self
+                .shared
+                .nodes
+                .get(kind)
+                .is_none()
+                .then(|| format!("node '{name}' has node_type '{kind}', which is not registered with this engine")),
+            NodeKind::Llm(_) | NodeKind::Agent(_) | NodeKind::Child(_) => Some(format!(
+                "node '{name}': this version doesn't run nodes of type '{}' yet",
+                node.type_name
+            )),
+        }
+    }
+}
+
+/// What is stored for an execution's tree.
+fn definitions(config: &Config) -> Definitions {
+    let schema = config.context_schema().and_then(|schema| schema.document.as_map());
+    Definitions {
+        identities: config
+            .identities()
+            .map(|identities| identities.as_ref().clone())
+            .unwrap_or_default(),
+        context_schema: schema.cloned().unwrap_or_default(),
+    }
+}
