@@ -1,11 +1,10 @@
 //! Typed workflows: what the state machine runs.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use soe_backends::{Map, RegistryId, Value};
+use soe_backends::{Batch, Map, RegistryId, Value};
 
 use crate::template::Template;
 
@@ -27,13 +26,13 @@ pub struct Workflow {
     pub name: Arc<str>,
     /// Its nodes by name.
     pub nodes: IndexMap<Arc<str>, Arc<Node>>,
-    listeners: HashMap<Arc<str>, Arc<[Arc<Node>]>>,
+    listeners: hashbrown::HashMap<Arc<str>, Arc<[Arc<Node>]>>,
 }
 
 impl Workflow {
     /// Builds the index of listeners over `nodes`.
     pub fn new(name: Arc<str>, nodes: IndexMap<Arc<str>, Arc<Node>>) -> Self {
-        let mut listeners: HashMap<Arc<str>, Vec<Arc<Node>>> = HashMap::new();
+        let mut listeners: IndexMap<Arc<str>, Vec<Arc<Node>>> = IndexMap::new();
         for node in nodes.values() {
             for (i, trigger) in node.triggers.iter().enumerate() {
                 if !node.triggers[..i].contains(trigger) {
@@ -88,6 +87,8 @@ pub struct Emission {
     pub signal: Arc<str>,
     /// `condition`.
     pub condition: Condition,
+    /// The batch of this signal alone: what most nodes emit, made once.
+    pub batch: Batch,
 }
 
 /// When an emission is emitted.

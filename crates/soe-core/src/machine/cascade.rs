@@ -160,7 +160,9 @@ impl Transaction<'_> {
     /// The signals whose conditions pass on the live state, in order. `result` is what a tool returned.
     pub(super) fn emissions(&mut self, node: &Node, result: Option<&soe_backends::Value>) -> Batch {
         let mut scope = None;
-        let mut passed = Vec::with_capacity(node.emissions.len());
+        // Most nodes emit nothing or one signal: that needs no new batch.
+        let mut only = None;
+        let mut passed = Vec::new();
         for emission in &node.emissions {
             let passes = match &emission.condition {
                 Condition::Always | Condition::PlainText(_) => true,
@@ -182,10 +184,20 @@ impl Transaction<'_> {
                     })
                 }
             };
-            if passes {
-                passed.push(emission.signal.clone());
+            match only {
+                _ if !passes => {}
+                None => only = Some(&emission.batch),
+                Some(first) => {
+                    if passed.is_empty() {
+                        passed.extend_from_slice(first);
+                    }
+                    passed.push(emission.signal.clone());
+                }
             }
         }
-        passed.into()
+        match only {
+            Some(only) if passed.is_empty() => only.clone(),
+            _ => passed.into(),
+        }
     }
 }

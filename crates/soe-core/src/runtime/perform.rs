@@ -71,13 +71,15 @@ impl Performer {
 
     fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static, span: tracing::Span) {
         let this = self.clone();
+        // Boxed, because Tokio moves what it is given several times.
+        let task = Box::pin(task);
         let task = async move {
             if this.run.cancellation.is_cancelled() {
                 return;
             }
             let cancelled = std::pin::pin!(this.run.cancellation.cancelled());
             // Polls the task first: one that is done at once never registers with the token.
-            if let Either::Right(_) = select(std::pin::pin!(task), cancelled).await {
+            if let Either::Right(_) = select(task, cancelled).await {
                 tracing::debug!("aborted");
             }
         };

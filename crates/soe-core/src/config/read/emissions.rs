@@ -72,8 +72,10 @@ impl NodeReader<'_> {
         self.check_emission_fields(&path, map);
         let signal = self.signal_name(&path, number, map, tree);
         let condition = self.condition(&path, number, map, plain_text);
+        let signal = signal?;
         Some(Emission {
-            signal: signal?,
+            batch: [signal.clone()].into(),
+            signal,
             condition: condition?,
         })
     }
