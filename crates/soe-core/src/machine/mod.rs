@@ -47,6 +47,9 @@ pub struct Machine {
     stack_kept: usize,
 }
 
+/// So many batches from outside may wait for a run in flight: they are part of the state, and are stored with it.
+const MAX_PENDING: usize = 10_000;
+
 /// What one input leads to.
 #[derive(Debug)]
 #[must_use = "effects are performed after the commit is stored"]
@@ -112,6 +115,9 @@ pub enum MachineError {
     /// The batch is empty, or has an empty name in it.
     #[error("there must be at least one signal, and none with an empty name")]
     NoSignals,
+    /// Batches from outside wait for a depth-first execution's run in flight, and more are not taken.
+    #[error("{MAX_PENDING} batches of signals wait already; send more when they have been handled")]
+    TooManyPending,
     /// The execution takes no signals any more.
     #[error("the execution is {0} and takes no signals")]
     NotAccepting(Status),
@@ -248,6 +254,9 @@ impl Machine {
                 let signals = check_signals(signals)?;
                 if !transaction.state().status.accepts_signals() {
                     return Err(MachineError::NotAccepting(transaction.state().status));
+                }
+                if transaction.state().pending.len() >= MAX_PENDING {
+                    return Err(MachineError::TooManyPending);
                 }
                 transaction.accept(signals)?;
             }

@@ -187,13 +187,13 @@ impl Coordinator {
                         taken.add(step, &mut self.more);
                         taken.replies.push(reply);
                     }
-                    Err(error @ (MachineError::NotAccepting(_) | MachineError::NoSignals)) => {
-                        let error = EngineError::from(error).of(&self.claim.execution);
-                        taken.refused.push((reply, error));
-                    }
-                    Err(error) => {
+                    Err(error @ MachineError::Broken(_)) => {
                         taken.replies.push(reply);
                         return Err(error);
+                    }
+                    Err(refused) => {
+                        let error = EngineError::from(refused).of(&self.claim.execution);
+                        taken.refused.push((reply, error));
                     }
                 },
                 Message::Completed {

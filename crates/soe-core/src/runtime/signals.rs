@@ -14,7 +14,7 @@ pub(super) const IN_FLIGHT: usize = 1_024;
 
 pub(super) struct EngineSignals {
     shared: Arc<Shared>,
-    /// The tree that the sender belongs to: signals go to its executions only.
+    /// The root of the sender's tree. Signals go to the sender's own execution and to the root, and nowhere else.
     main: ExecutionId,
     /// The sender's own execution. What a run sends there arrives in order, and before its completion.
     own: mpsc::Sender<Message>,
@@ -30,9 +30,15 @@ impl SignalSink for EngineSignals {
     fn send(&self, from: &RunId, execution: &ExecutionId, signals: Vec<Arc<str>>) -> Result<(), SignalError> {
         let shared = self.shared.clone();
         shared.check_open().map_err(|_| SignalError::Closed)?;
+        let own = from.execution == *execution;
+        if !own && self.main != *execution {
+            return Err(SignalError::Refused {
+                execution: execution.clone(),
+                reason: "it is not in the sender's execution tree".to_owned(),
+            });
+        }
         let permit = shared.signals.clone().try_acquire_owned();
         let permit = permit.map_err(|_| SignalError::Full)?;
-        let own = from.execution == *execution;
         let queued = if own {
             let (reply, answer) = oneshot::channel();
             let signals = signals.clone();
@@ -41,7 +47,7 @@ impl SignalSink for EngineSignals {
         } else {
             None
         };
-        let (main, from, execution) = (self.main.clone(), from.clone(), execution.clone());
+        let (from, execution) = (from.clone(), execution.clone());
         self.shared.tasks.spawn(async move {
             let _permit = permit;
             let sent = async {
@@ -50,10 +56,6 @@ impl SignalSink for EngineSignals {
                     && let Ok(answer) = answer.await
                 {
                     return answer;
-                }
-                if !own && *shared.load(&execution).await?.main_execution_id() != main {
-                    tracing::warn!(%from, %execution, "signals refused: the execution belongs to another tree");
-                    return Ok(());
                 }
                 shared.broadcast(&execution, signals).await
             };

@@ -175,3 +175,14 @@ fn what_waits_keeps_its_order_when_a_limit_is_met() {
         .collect();
     assert_eq!(waiting, ["X", "Y"]);
 }
+
+#[test]
+fn batches_that_wait_for_a_depth_first_run_are_bounded() {
+    let mut bench = flow(TOOL).depth_first().run();
+    for _ in 0..10_000 {
+        bench.broadcast(&["X"]).unwrap();
+    }
+    let refused = bench.broadcast(&["X"]).unwrap_err();
+    assert!(matches!(refused, MachineError::TooManyPending), "{refused}");
+    assert_eq!(bench.machine.state().pending.len(), 10_000);
+}

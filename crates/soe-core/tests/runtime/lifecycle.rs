@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use soe_backends::{Backends, ListQuery, Status};
 use soe_core::runtime::{ContextExport, EngineErrorKind, Orchestration};
-use soe_core::tools::{NoArguments, ToolContext, raw_tool, tool_fn};
+use soe_core::tools::{NoArguments, SignalError, ToolContext, raw_tool, tool_fn};
 
 use crate::common::*;
 
@@ -261,7 +261,9 @@ async fn a_tools_signals_arrive_in_order_before_its_completion() {
         for signal in ["A", "B", "C"] {
             context.signal(own, [signal])?;
         }
-        context.signal(&soe_backends::ExecutionId::new("foreign")?, ["EVIL"])?;
+        let foreign = soe_backends::ExecutionId::new("foreign")?;
+        let refused = context.signal(&foreign, ["EVIL"]).unwrap_err();
+        assert!(matches!(refused, SignalError::Refused { execution, .. } if execution == foreign));
         Ok(json!(1))
     });
     let engine = engine_with(tool);
