@@ -84,21 +84,6 @@ const EMISSION_HABITS: &[(&str, &str)] = &[
     ("event", "signal_name"),
 ];
 
-/// Names of methods of Python's mappings: `context.items` is the field here, and the method in Jinja2.
-const MAPPING_METHODS: &[&str] = &[
-    "clear",
-    "copy",
-    "fromkeys",
-    "get",
-    "items",
-    "keys",
-    "pop",
-    "popitem",
-    "setdefault",
-    "update",
-    "values",
-];
-
 impl NodeReader<'_> {
     /// Warns about fields that are misspelled, or that belong to another type of node.
     pub(super) fn check_field_names(&mut self, node_type: &str) {
@@ -161,7 +146,7 @@ pub(crate) fn check_shadowing(
     position: Option<Position>,
     place: impl FnOnce(Diagnostic) -> Diagnostic,
 ) {
-    if MAPPING_METHODS.contains(&name) {
+    if crate::template::shadows_method(name) {
         let message = format!(
             "the context field '{name}' is called like a method of mappings: templates read the field here, but the method in Jinja2"
         );
