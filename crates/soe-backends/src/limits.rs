@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Limits of an execution tree. Stored with it, so that it means the same after a restart; `resume` accepts raised ones.
+/// Limits of an execution tree. Stored with it, so that they are the same after a restart.
 ///
 /// ```
 /// use soe_backends::Limits;
@@ -23,9 +23,9 @@ pub struct Limits {
     pub children: u64,
     /// Nesting of executions; the root has depth 0. Default 128.
     pub depth: u32,
-    /// Bytes of context values in one execution, all histories together. Default 256 MB.
+    /// Bytes of context values in one execution, all histories together. Default 256 MiB.
     pub context_bytes: u64,
-    /// Bytes of one context value. Default 64 MB.
+    /// Bytes of one context value. Default 64 MiB.
     pub value_bytes: u64,
     /// LLM requests. Default: unlimited.
     pub llm_calls: Option<u64>,

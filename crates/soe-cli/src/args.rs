@@ -48,7 +48,7 @@ pub(crate) struct Validate {
     pub(crate) tools: Tools,
 
     /// A signal that is sent from outside, such as START: with it, triggers that nothing sends get a warning
-    #[arg(long = "signal", value_name = "SIGNAL", value_parser = non_empty)]
+    #[arg(short, long = "signal", value_name = "SIGNAL", value_parser = non_empty)]
     pub(crate) signals: Vec<String>,
 
     /// Warnings are failures too

@@ -61,6 +61,12 @@ pub(crate) fn eprint(text: &str) {
 
 /// Prints an error of the command itself, with its causes.
 pub(crate) fn print_error(color: bool, error: &anyhow::Error) {
+    let text = with_causes(error);
+    eprint(&format!("{}: {}\n", paint(color, ERROR, "error"), safe_lines(&text)));
+}
+
+/// An error and its causes, except those whose words it has already.
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
@@ -69,7 +75,7 @@ pub(crate) fn print_error(color: bool, error: &anyhow::Error) {
             text.push_str(&cause);
         }
     }
-    eprint(&format!("{}: {}\n", paint(color, ERROR, "error"), safe_lines(&text)));
+    text
 }
 
 fn forgive_closed(result: io::Result<()>) -> io::Result<()> {
@@ -150,6 +156,14 @@ pub(crate) fn count(number: u64, what: &str) -> String {
     match number {
         1 => format!("1 {what}"),
         _ => format!("{number} {what}s"),
+    }
+}
+
+/// Names of which one is enough: `A`, `A or B`, `A, B or C`.
+pub(crate) fn alternatives(names: &[String]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => names.concat(),
     }
 }
 

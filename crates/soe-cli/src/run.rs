@@ -43,6 +43,12 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
         return Err(Usage("stdin can't be both the workflow and the context".to_owned()).into());
     }
     let source = Source::read(&args.file)?;
+    if tools::is_tools_file(&args.file) {
+        bail!(
+            "{} is a tools file by its name; what runs is a workflow file",
+            source.name
+        );
+    }
     let tools = tools::load(&tools::files_for(&args.tools.files, &source))?;
     let Some(config) = configuration(&source, &tools, &args.format, colors)? else {
         return Ok(1);
@@ -97,8 +103,9 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
     }
     let engine = engine(&tools, Some(&args.store))?;
     let state = engine.state(&args.id).await?;
-    if let Some(workflow) = current_workflow(&engine, &state).await? {
-        check_tools(&workflow, &tools)?;
+    let workflow = current_workflow(&engine, &state).await?;
+    if let Some(workflow) = &workflow {
+        check_tools(workflow, &tools)?;
     }
     let session = Session {
         engine,
@@ -112,6 +119,10 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
     if state.status == Status::Running && !session.format.quiet {
         let text = "it was left running: what was in flight is done again. If another process still runs it, one of both fails";
         log.note(&format!("{}: {text}", paint(colors.stderr, WARNING, "note")));
+    }
+    // Any signal takes up what was left running, so only a resting execution can surprise.
+    if let (Some(workflow), Status::Rested | Status::Prepared) = (&workflow, state.status) {
+        warn_unheard(workflow, &args.signals, &mut log, &session);
     }
     let events = session.engine.events_from(&args.id, state.next_event);
     session.engine.broadcast_signals(&args.id, args.signals).await?;
@@ -183,7 +194,7 @@ fn refuse_as_json(json: bool, result: anyhow::Result<u8>) -> anyhow::Result<u8> 
         let refusal = Refusal {
             execution: execution.map(ExecutionId::as_str),
             status: if started { "error" } else { "refused" },
-            error: format!("{error:#}"),
+            error: output::with_causes(error),
             diagnostics: &[],
         };
         output::print(&output::json_line(&refusal)?)?;
@@ -257,7 +268,7 @@ fn limits(given: &[(String, String)]) -> anyhow::Result<Limits> {
     serde_json::from_value(limits).map_err(|error| Usage(format!("--limit: {error}")).into())
 }
 
-/// A workflow that doesn't listen to what it is started with rests at once, which surprises.
+/// A workflow that doesn't listen to what it is sent rests at once, which surprises.
 fn warn_unheard(workflow: &Workflow, signals: &[String], log: &mut Log, session: &Session) {
     let batch: Vec<Arc<str>> = signals.iter().map(|signal| signal.as_str().into()).collect();
     if session.format.quiet || session.format.json || !workflow.listeners(&batch).is_empty() {

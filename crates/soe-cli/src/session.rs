@@ -106,7 +106,10 @@ impl Session {
         let names: Vec<String> = outcome.waits_for.iter().map(|name| safe(name).into_owned()).collect();
         let mut text = String::new();
         if !names.is_empty() {
-            text.push_str(&format!("Nothing in the workflow sends {}. ", names.join(" or ")));
+            text.push_str(&format!(
+                "Nothing in the workflow sends {}. ",
+                output::alternatives(&names)
+            ));
         }
         match &self.store {
             Some(store) => {

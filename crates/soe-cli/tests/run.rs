@@ -164,7 +164,7 @@ fn stored_executions_are_listed() {
 
 #[test]
 fn what_is_not_there_is_an_error() {
-    let soe = Soe::with(&[("w.yaml", TWO), ("tool.yaml", APPROVAL)]);
+    let soe = Soe::with(&[("w.yaml", TWO), ("tool.yaml", APPROVAL), ("my.tools.yaml", TOOLS)]);
     soe.run(&["run", "no.yaml"])
         .exits_with(1)
         .says("error: no.yaml can't be read");
@@ -181,6 +181,9 @@ fn what_is_not_there_is_an_error() {
         .exits_with(1)
         .says("error[unknown-tool]")
         .says("tool.yaml:6");
+    soe.run(&["run", "my.tools.yaml"])
+        .exits_with(1)
+        .says("my.tools.yaml is a tools file by its name");
     soe.run(&["run", "w.yaml", "--tools", "no.yaml"])
         .exits_with(1)
         .says("the tools file: no.yaml can't be read");
@@ -224,6 +227,13 @@ fn errors_are_json_too() {
         .unwrap();
     assert_eq!((&line["status"], &line["execution"]), (&json!("refused"), &json!(null)));
     assert_eq!(line["diagnostics"][0]["workflow"], "hello");
+    let text = "hello: {Greet: {node_type: llm, event_triggers: [START], prompt: Hi}}";
+    let done = Soe::with(&[("w.yaml", text)])
+        .run(&["run", "w.yaml", "--json"])
+        .exits_with(1);
+    let line = done.json_lines().pop().unwrap();
+    let error = line["error"].as_str().unwrap();
+    assert_eq!(error.matches("can't run on this engine").count(), 1, "{error}");
     let line = soe
         .run(&["run", "w.yaml", "--json"])
         .exits_with(1)
@@ -280,7 +290,29 @@ fn a_workflow_that_listens_to_nothing_it_gets_is_pointed_out() {
         .run(&["run", "w.yaml", "-w", "one", "-s", "GO", "-s", "ON"])
         .exits_with(0);
     done.says("warning: no node of workflow 'one' listens to GO, ON; they listen to START")
-        .says("signal   GO, ON");
+        .says("signal   GO, ON")
+        .says("Nothing in the workflow sends START. With --store");
+    let text = "
+one:
+  A: {node_type: router, event_triggers: [A, B, C], event_emissions: [{signal_name: X}]}
+";
+    Soe::with(&[("w.yaml", text)])
+        .run(&["run", "w.yaml"])
+        .exits_with(0)
+        .says("Nothing in the workflow sends A, B or C. With --store");
+}
+
+#[test]
+fn a_signal_that_a_resting_execution_does_not_listen_to_is_pointed_out() {
+    let soe = approval();
+    soe.run(&["run", "w.yaml", "--store", "data", "--id", "r1", "--set", "topic=cats"])
+        .exits_with(0);
+    let signal = |name| {
+        let command = ["signal", "r1", name, "--store", "data", "--tools", "tools.yaml"];
+        soe.run(&command).exits_with(0)
+    };
+    signal("APROVED").says("warning: no node of workflow 'review' listens to APROVED; they listen to START, APPROVED");
+    signal("APPROVED").does_not_say("warning");
 }
 
 #[test]

@@ -14,7 +14,23 @@ pub(super) fn invalid_yaml(text: &str, error: &YamlError) -> Diagnostic {
     if template && grammar {
         return diagnostic.help("put a template that begins a value, or has ': ' in it, in quotes");
     }
-    diagnostic
+    match error.kind() {
+        YamlErrorKind::Syntax(words) if is_about_indentation(words) => diagnostic.help(
+            "compare the indentation with the lines before: keys of one mapping begin in one column, with spaces",
+        ),
+        _ => diagnostic,
+    }
+}
+
+/// Whether these words of the parser nearly always come of a line that begins in the wrong column.
+fn is_about_indentation(words: &str) -> bool {
+    [
+        "mapping values are not allowed",
+        "did not find expected key",
+        "tabs disallowed",
+    ]
+    .iter()
+    .any(|known| words.contains(known))
 }
 
 pub(super) fn duplicate_key(duplicate: &DuplicateKey) -> Diagnostic {

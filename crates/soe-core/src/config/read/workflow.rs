@@ -62,7 +62,11 @@ pub(crate) fn read_node(
     }
     let Some(fields) = tree.as_map() else {
         let message = format!("a node must be an object with a 'node_type', not {}", tree.type_name());
-        problems.push(place(Diagnostic::new(INVALID_NODE, message)));
+        let mut problem = Diagnostic::new(INVALID_NODE, message);
+        if &**name == "node_type" {
+            problem = problem.help("this seems to be a node without a workflow: write a workflow's name above it");
+        }
+        problems.push(place(problem));
         return None;
     };
     let mut reader = NodeReader {
