@@ -1,39 +1,58 @@
 //! A persistent index from names to positions.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// Where each name stands. A clone shares everything; an insertion into a shared index begins a new, small level on top and
 /// leaves the others as they are. Levels are merged as they grow, so that there are O(log n) of them and an insertion costs
 /// O(log n) amortised.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
+    /// One for all levels, so that a look-up hashes once.
+    hasher: DefaultHashBuilder,
     /// Each much larger than the next.
-    levels: Vec<Arc<HashMap<Arc<str>, usize>>>,
+    levels: Vec<Arc<Level>>,
 }
+
+type Level = HashTable<(Arc<str>, usize)>;
 
 impl Index {
     pub(super) fn get(&self, name: &str) -> Option<usize> {
-        self.levels.iter().find_map(|level| level.get(name)).copied()
+        let hash = self.hasher.hash_one(name);
+        let found = self
+            .levels
+            .iter()
+            .find_map(|level| level.find(hash, |(key, _)| key.as_ref() == name));
+        found.map(|(_, position)| *position)
     }
 
     /// Adds a name that is not there yet.
     pub(super) fn insert(&mut self, name: Arc<str>, position: usize) {
         match self.levels.last_mut().and_then(Arc::get_mut) {
-            Some(level) => {
-                level.insert(name, position);
+            Some(level) => add(level, &self.hasher, name, position),
+            None => {
+                let mut level = Level::new();
+                add(&mut level, &self.hasher, name, position);
+                self.levels.push(Arc::new(level));
             }
-            None => self.levels.push(Arc::new(HashMap::from([(name, position)]))),
         }
         while let [.., below, top] = self.levels.as_slice()
             && top.len() * 2 >= below.len()
             && let Some(top) = self.levels.pop()
             && let Some(below) = self.levels.last_mut()
         {
-            Arc::make_mut(below).extend(top.iter().map(|(name, position)| (name.clone(), *position)));
+            let below = Arc::make_mut(below);
+            top.iter()
+                .for_each(|(name, position)| add(below, &self.hasher, name.clone(), *position));
         }
     }
+}
+
+fn add(level: &mut Level, hasher: &DefaultHashBuilder, name: Arc<str>, position: usize) {
+    let hash = hasher.hash_one(name.as_ref());
+    level.insert_unique(hash, (name, position), |(name, _)| hasher.hash_one(name.as_ref()));
 }
 
 #[cfg(test)]

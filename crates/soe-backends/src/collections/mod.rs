@@ -188,7 +188,8 @@ impl SignalLog {
     pub fn push(&mut self, signal: Arc<str>) {
         let position = self.order.len();
         if let Some(seen) = &mut self.seen {
-            if seen.get(&signal).is_none() {
+            // Loops and joins record one signal again and again: that needs no look-up.
+            if self.order.last() != Some(&signal) && seen.get(&signal).is_none() {
                 seen.insert(signal.clone(), position);
             }
         } else if position == SEARCHED {
