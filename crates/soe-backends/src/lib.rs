@@ -15,6 +15,7 @@ mod commit;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod context;
+mod depth;
 mod error;
 mod event;
 #[cfg(feature = "file")]

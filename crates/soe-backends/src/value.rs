@@ -196,29 +196,6 @@ impl fmt::Display for Value {
     }
 }
 
-impl From<serde_json::Value> for Value {
-    fn from(json: serde_json::Value) -> Self {
-        match json {
-            serde_json::Value::Null => Value::Null,
-            serde_json::Value::Bool(value) => Value::Bool(value),
-            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-                (Some(value), _) => Value::Int(value),
-                (None, Some(value)) => Value::UInt(value),
-                (None, None) => number.as_f64().map_or(Value::Null, Value::from),
-            },
-            serde_json::Value::String(text) => Value::Text(text.into()),
-            serde_json::Value::Array(items) => Value::list(items.into_iter().map(Value::from)),
-            serde_json::Value::Object(map) => Value::map(map.into_iter().map(|(key, value)| (key, Value::from(value)))),
-        }
-    }
-}
-
-impl From<&serde_json::Value> for Value {
-    fn from(json: &serde_json::Value) -> Self {
-        Value::from(json.clone())
-    }
-}
-
 impl From<Value> for serde_json::Value {
     fn from(value: Value) -> Self {
         value.to_json()

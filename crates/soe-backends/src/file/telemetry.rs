@@ -139,7 +139,10 @@ fn find_end(file: &mut File, path: &Path) -> Result<End, BackendError> {
 }
 
 /// The events asked for, and the number after the last one stored (or after the last one returned, if there are more).
-fn read_events(file: File, path: &Path, from: u64, limit: usize) -> Result<(Vec<Event>, u64), BackendError> {
+fn read_events(mut file: File, path: &Path, from: u64, limit: usize) -> Result<(Vec<Event>, u64), BackendError> {
+    let read = |error| failed("read", path, error);
+    let start = find_start(&mut file, from).map_err(read)?;
+    file.seek(SeekFrom::Start(start)).map_err(read)?;
     let mut reader = BufReader::new(file);
     let (mut events, mut next, mut number) = (Vec::new(), 0, 0_u64);
     let mut line = Vec::new();
@@ -152,7 +155,13 @@ fn read_events(file: File, path: &Path, from: u64, limit: usize) -> Result<(Vec<
             break;
         }
         number += 1;
-        let wrong = |error: serde_json::Error| damaged(path, &format!("line {number}: {error}")).because(error);
+        let wrong = |error: serde_json::Error| {
+            let place = match start {
+                0 => format!("line {number}"),
+                start => format!("line {number} after byte {start}"),
+            };
+            damaged(path, &format!("{place}: {error}")).because(error)
+        };
         let seq = serde_json::from_slice::<Numbered>(&line).map_err(wrong)?.seq;
         next = seq.saturating_add(1);
         if seq >= from {
@@ -160,4 +169,58 @@ fn read_events(file: File, path: &Path, from: u64, limit: usize) -> Result<(Vec<
         }
     }
     Ok((events, next))
+}
+
+/// Where a line begins that no event with number `from` or above stands before: reading on from page to page would else
+/// read all that comes before each page again. Numbers rise from line to line.
+fn find_start(file: &mut File, from: u64) -> io::Result<u64> {
+    let (mut start, mut end) = (0, file.metadata()?.len());
+    while from > 0 && end - start > CHUNK {
+        let middle = start + (end - start) / 2;
+        file.seek(SeekFrom::Start(middle))?;
+        let mut reader = BufReader::with_capacity(512, &mut *file);
+        let mut line = Vec::new();
+        let next = middle + reader.read_until(b'\n', &mut line)? as u64;
+        line.clear();
+        reader.read_until(b'\n', &mut line)?;
+        match serde_json::from_slice::<Numbered>(&line) {
+            Ok(event) if next < end && event.seq < from => start = next,
+            Ok(_) => end = middle,
+            Err(_) if next >= end => end = middle,
+            // Whoever reads all lines says which one is damaged.
+            Err(_) => return Ok(0),
+        }
+    }
+    Ok(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EventKind, Timestamp};
+
+    #[test]
+    fn events_are_found_from_any_number_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let event = |seq: u64| Event {
+            seq,
+            time: Timestamp::from_micros(0),
+            kind: EventKind::ContextWarning {
+                node_name: "n".into(),
+                // One line is longer than what is read at a time.
+                message: "x".repeat(if seq == 50 { 20_000 } else { (seq % 90) as usize }).into(),
+            },
+        };
+        // Some are missing, as after a change of stores.
+        let all: Vec<Event> = (0..500).filter(|seq| seq % 7 != 3).map(event).collect();
+        let mut content = lines(&all, 0).unwrap();
+        content.extend(b"{\"seq\": 500, \"ti");
+        std::fs::write(&path, content).unwrap();
+        for from in 0..510 {
+            let (events, _) = read_events(File::open(&path).unwrap(), &path, from, 20).unwrap();
+            let expected: Vec<&Event> = all.iter().filter(|event| event.seq >= from).take(20).collect();
+            assert_eq!(events.iter().collect::<Vec<_>>(), expected, "from {from}");
+        }
+    }
 }

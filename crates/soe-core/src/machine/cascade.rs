@@ -84,7 +84,7 @@ impl Transaction<'_> {
     fn broadcast_too_many(&self, signals: &Batch) -> Option<String> {
         let limit = self.state().limits.broadcasts;
         let exceeded = self.state().broadcasts >= limit;
-        exceeded.then(|| format!("{limit} broadcasts were made, the next is of {signals:?}"))
+        exceeded.then(|| format!("{limit} broadcasts were made, the next is of {}", named(signals)))
     }
 
     /// Works the stack off, as far as the schedule and the driver's turn allow; then what was accepted meanwhile.
@@ -200,4 +200,23 @@ impl Transaction<'_> {
             _ => passed.into(),
         }
     }
+}
+
+/// A batch, for people: however many and however long its signals are.
+fn named(signals: &[Arc<str>]) -> String {
+    const SIGNALS: usize = 5;
+    const CHARACTERS: usize = 80;
+    let mut names: Vec<String> = signals
+        .iter()
+        .take(SIGNALS)
+        .map(|signal| match signal.char_indices().nth(CHARACTERS) {
+            Some((end, _)) => format!("'{}...'", &signal[..end]),
+            None => format!("'{signal}'"),
+        })
+        .collect();
+    match signals.len().saturating_sub(SIGNALS) {
+        0 => {}
+        more => names.push(format!("{more} more")),
+    }
+    names.join(", ")
 }

@@ -112,6 +112,9 @@ pub enum MachineError {
         /// Its size, in bytes.
         size: u64,
     },
+    /// A value of the initial context is nested too deep.
+    #[error("a value of field '{0}' is nested deeper than {max} levels", max = Value::MAX_DEPTH)]
+    TooDeep(Arc<str>),
     /// The batch is empty, or has an empty name in it.
     #[error("there must be at least one signal, and none with an empty name")]
     NoSignals,
@@ -308,6 +311,10 @@ fn check_fields(fields: &[(Arc<str>, History)], limits: &Limits) -> Result<u64, 
     for (name, history) in fields {
         if name.starts_with("__") {
             return Err(MachineError::ReservedField(name.clone()));
+        }
+        // Before anything else walks it.
+        if history.iter().any(Value::is_too_deep) {
+            return Err(MachineError::TooDeep(name.clone()));
         }
         for size in history.iter().map(Value::size) {
             if size > limits.value_bytes {

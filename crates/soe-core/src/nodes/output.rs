@@ -37,10 +37,11 @@ impl NodeOutput {
 
     /// Appends `value` to the history of the context field `field`; several writes to a field are appended in order.
     ///
-    /// Null is not written. A name that begins with `__` is reserved: the engine lets the node's run fail.
+    /// Null is not written. A name that begins with `__` is reserved, and a value must not be [too
+    /// deep](Value::is_too_deep): the engine lets the node's run fail.
     #[must_use]
     pub fn write(mut self, field: impl Into<Arc<str>>, value: impl Into<Value>) -> Self {
-        self.writes.push((field.into(), value.into()));
+        self.writes.push((field.into(), value.into().bounded()));
         self
     }
 

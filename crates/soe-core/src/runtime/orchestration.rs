@@ -58,9 +58,9 @@ impl Orchestration {
         self
     }
 
-    /// Appends a value to a field of the initial context.
+    /// Appends a value to a field of the initial context. The engine refuses one that is [too deep](Value::is_too_deep).
     pub fn field(mut self, name: impl Into<Arc<str>>, value: impl Into<Value>) -> Self {
-        self.fields.entry(name.into()).or_default().push(value.into());
+        self.fields.entry(name.into()).or_default().push(value.into().bounded());
         self
     }
 

@@ -188,14 +188,14 @@ struct TypedTool<A, F> {
 impl<A, R, F, Fut> Tool for TypedTool<A, F>
 where
     A: DeserializeOwned + Send + 'static,
-    R: Serialize,
+    R: Serialize + 'static,
     F: Fn(A, ToolContext) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<R, ToolError>> + Send,
 {
     async fn call(&self, arguments: Value, context: ToolContext) -> Result<Value, ToolError> {
         let arguments = deserialize(&self.name, arguments)?;
         let result = (self.call)(arguments, context).await?;
-        result_to_json(&result)
+        result_to_json(result)
     }
 }
 

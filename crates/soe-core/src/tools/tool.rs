@@ -1,5 +1,7 @@
 //! What an application implements to be called.
 
+use std::any::Any;
+
 use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
@@ -57,16 +59,21 @@ impl<F, Fut, R> Tool for F
 where
     F: Fn(Value, ToolContext) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<R, ToolError>> + Send,
-    R: Serialize,
+    R: Serialize + 'static,
 {
     async fn call(&self, arguments: Value, context: ToolContext) -> Result<Value, ToolError> {
         let result = self(arguments, context).await?;
-        result_to_json(&result)
+        result_to_json(result)
     }
 }
 
-/// A result that is no JSON stays none in the next attempt.
-pub(super) fn result_to_json(result: &impl Serialize) -> Result<Value, ToolError> {
+/// A result that is no JSON stays none in the next attempt. One that is JSON already is taken as it is: serialising it
+/// would copy it, and recurse into whatever depth it has.
+pub(super) fn result_to_json<R: Serialize + 'static>(result: R) -> Result<Value, ToolError> {
+    let mut result = Some(result);
+    if let Some(json) = (&mut result as &mut dyn Any).downcast_mut::<Option<Value>>() {
+        return Ok(json.take().unwrap_or_default());
+    }
     serde_json::to_value(result).map_err(|error| ToolError::new(ResultNotJson(error)).no_retry())
 }
 

@@ -44,7 +44,8 @@ pub(crate) fn tree_of_stored(document: &Value) -> Result<Tree, ConfigError> {
 
 /// The tree of a value that was never text.
 pub(crate) fn tree_of_json(json: serde_json::Value) -> Result<Tree, ConfigError> {
-    Tree::from_json(json, MAX_DEPTH).map_err(|_| too_deep())
+    // Converting first makes JSON of any depth safe to walk and to drop.
+    tree_of_value(&Value::from(json))
 }
 
 fn too_deep() -> ConfigError {

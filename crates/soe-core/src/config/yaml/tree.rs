@@ -162,25 +162,6 @@ impl Tree {
         }))
     }
 
-    /// As [`Tree::from_value`].
-    pub(crate) fn from_json(json: serde_json::Value, depth: usize) -> Result<Self, TooDeep> {
-        let inner = || depth.checked_sub(1).ok_or(TooDeep);
-        Ok(Tree::detached(match json {
-            serde_json::Value::Array(items) => {
-                let depth = inner()?;
-                let items: Result<_, _> = items.into_iter().map(|item| Tree::from_json(item, depth)).collect();
-                Content::List(items?)
-            }
-            serde_json::Value::Object(map) => {
-                let depth = inner()?;
-                let entries = map.into_iter();
-                let entries = entries.map(|(key, value)| Ok((key.into(), Tree::from_json(value, depth)?.into())));
-                Content::Map(Arc::new(entries.collect::<Result<_, _>>()?))
-            }
-            scalar => return Tree::from_value(&Value::from(scalar), depth),
-        }))
-    }
-
     /// The tree of a mapping that was never text.
     pub(crate) fn of_map(map: Mapping) -> Self {
         Self::detached(Content::Map(Arc::new(map)))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Change, Context, EventKind, Failure, Run};
+use soe_backends::{Change, Context, EventKind, Failure, Run, Value};
 
 use super::super::transaction::{Applied, Transaction};
 use super::super::{Effect, NodeRun};
@@ -50,7 +50,7 @@ impl Transaction<'_> {
             retry_attempt: None,
         });
         match node.config.get("failure_signal") {
-            Some(soe_backends::Value::Text(signal)) if !signal.is_empty() => {
+            Some(Value::Text(signal)) if !signal.is_empty() => {
                 self.finish_with(run, node, Vec::new())?;
                 self.emit([signal.clone()].into())
             }
@@ -68,6 +68,10 @@ impl Transaction<'_> {
 fn check(output: NodeOutput) -> Result<NodeOutput, Arc<str>> {
     if let Some((field, _)) = output.writes().iter().find(|(field, _)| field.starts_with("__")) {
         return Err(format!("it wrote field '{field}': names that begin with '__' belong to the engine").into());
+    }
+    if let Some((field, _)) = output.writes().iter().find(|(_, value)| value.is_too_deep()) {
+        let max = Value::MAX_DEPTH;
+        return Err(format!("what it wrote to field '{field}' is nested deeper than {max} levels").into());
     }
     match output.signals() {
         Signals::Explicit(signals) if signals.iter().any(|signal| signal.is_empty()) => {

@@ -117,7 +117,7 @@ impl Transaction<'_> {
         tool: &ToolNode,
         result: Result<Value, ToolFailure>,
     ) -> Applied {
-        match result {
+        match result.and_then(|value| check_result(tool, value)) {
             Ok(value) => {
                 if !self.finish_with(run, node, written(tool, &value))? {
                     return Ok(());
@@ -166,6 +166,22 @@ impl Transaction<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// What a tool may not return. Another attempt would hardly help.
+fn check_result(tool: &ToolNode, value: Value) -> Result<Value, ToolFailure> {
+    if !value.is_too_deep() {
+        return Ok(value);
+    }
+    let message = format!(
+        "the result of tool '{}' is nested deeper than {} levels",
+        tool.tool,
+        Value::MAX_DEPTH
+    );
+    Err(ToolFailure {
+        message: message.into(),
+        retryable: false,
+    })
 }
 
 fn written(tool: &ToolNode, value: &Value) -> Vec<(Arc<str>, Value)> {
