@@ -45,4 +45,4 @@ pub use traits::{
     ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, IdentityBackend, ListCursor, ListPage, ListQuery,
     Sections, TelemetryBackend, Turn, WorkflowBackend,
 };
-pub use value::{Map, Value};
+pub use value::{Excess, MAX_NESTING, Map, Value};

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use soe_backends::{
     ApplyError, Batch, Commit, Definitions, EventKind, ExecutionId, ExecutionState, Frame, Genesis, History, Limits,
-    ParentInfo, RegistryDocument, RegistryId, Schedule, Status, Timestamp, Value,
+    MAX_NESTING, ParentInfo, RegistryDocument, RegistryId, Schedule, Status, Timestamp,
 };
 
 use crate::config::{Node, Registry};
@@ -109,6 +109,9 @@ pub enum MachineError {
         /// Its size, in bytes.
         size: u64,
     },
+    /// A value of the initial context nests too deep to be read back wherever it may be stored.
+    #[error("context field '{0}' has a value that nests deeper than {MAX_NESTING} levels")]
+    TooDeep(Arc<str>),
     /// The batch is empty, or has an empty name in it.
     #[error("there must be at least one signal, and none with an empty name")]
     NoSignals,
@@ -300,7 +303,10 @@ fn check_fields(fields: &[(Arc<str>, History)], limits: &Limits) -> Result<u64, 
         if name.starts_with("__") {
             return Err(MachineError::ReservedField(name.clone()));
         }
-        for size in history.iter().map(Value::size) {
+        for value in history.iter() {
+            let Ok(size) = value.size_within(u64::MAX, MAX_NESTING) else {
+                return Err(MachineError::TooDeep(name.clone()));
+            };
             if size > limits.value_bytes {
                 let what = format!("a value of field '{name}'");
                 return Err(MachineError::TooLarge {
@@ -310,7 +316,7 @@ fn check_fields(fields: &[(Arc<str>, History)], limits: &Limits) -> Result<u64, 
                     size,
                 });
             }
-            total += size;
+            total = total.saturating_add(size);
         }
     }
     if total > limits.context_bytes {

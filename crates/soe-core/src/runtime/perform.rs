@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::{Either, select};
-use soe_backends::{ExecutionId, RunId};
+use serde_json::Value as Json;
+use soe_backends::{ExecutionId, MAX_NESTING, RunId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::Instrument;
 
@@ -116,7 +117,7 @@ impl Performer {
         let _permits = self.permits(self.shared.permits.tools.get(&call.tool)).await;
         let context = self.context(call.run, call.attempt, &call.node.name, &call.node.config);
         match tool.call(call.arguments, context).await {
-            Ok(value) => (Ok(value.into()), None),
+            Ok(value) => (data_of(&call.tool, value), None),
             Err(error) => {
                 let failure = ToolFailure {
                     message: error.to_string().into(),
@@ -177,6 +178,38 @@ impl Performer {
             if let Ok(own) = of_tool.clone().try_acquire_owned() {
                 return [Some(own), task];
             }
+        }
+    }
+}
+
+/// A tool's result as the engine's data.
+fn data_of(tool: &str, result: Json) -> Result<soe_backends::Value, ToolFailure> {
+    if nests_within(&result, MAX_NESTING) {
+        return Ok(result.into());
+    }
+    drop_flat(result);
+    Err(ToolFailure {
+        message: format!("the result of tool '{tool}' nests deeper than {MAX_NESTING} levels").into(),
+        retryable: false,
+    })
+}
+
+fn nests_within(value: &Json, depth: usize) -> bool {
+    match value {
+        Json::Array(items) => depth > 0 && items.iter().all(|item| nests_within(item, depth - 1)),
+        Json::Object(map) => depth > 0 && map.values().all(|item| nests_within(item, depth - 1)),
+        _ => true,
+    }
+}
+
+/// Drops a value without recursing: one that is deep enough would overflow the stack, which ends the process.
+fn drop_flat(value: Json) {
+    let mut rest = vec![value];
+    while let Some(value) = rest.pop() {
+        match value {
+            Json::Array(items) => rest.extend(items),
+            Json::Object(map) => rest.extend(map.into_iter().map(|(_, item)| item)),
+            _ => {}
         }
     }
 }

@@ -223,3 +223,23 @@ flow:
     let events = engine.telemetry(id, 0, 100).await.unwrap();
     assert!(matches!(events.last().unwrap().kind, EventKind::ExecutionFailed { .. }));
 }
+
+struct Nests;
+
+#[async_trait]
+impl Tool for Nests {
+    async fn call(&self, _: Value, _: ToolContext) -> Result<Value, ToolError> {
+        Ok((0..200_000).fold(json!(1), |deep, _| Value::Array(vec![deep])))
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_nests_without_end_is_the_tools_failure() {
+    let tool = raw_tool("work", "", Nests);
+    let engine = engine_with(tool);
+    let finished = soon(engine.orchestrate(start(WORK))).await.unwrap();
+    let context = engine.context(&finished.execution).await.unwrap();
+    let error = "the result of tool 'work' nests deeper than 100 levels";
+    assert_eq!(context.value("result"), Some(&error.into()));
+    assert_eq!(context.operational.errors, 1);
+}
