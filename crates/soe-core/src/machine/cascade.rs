@@ -50,9 +50,9 @@ impl Transaction<'_> {
 
     /// Records a batch and puts its listeners on the stack.
     pub(super) fn take_up(&mut self, signals: Batch) -> Applied {
-        if let Some(message) = self.broadcast_too_many(&signals) {
+        if let Some((limit, message)) = self.broadcast_too_many(&signals) {
             self.change(Change::Accepted(signals))?;
-            return self.fail_for_limit("broadcasts", message);
+            return self.fail_for_limit(limit, message);
         }
         self.change(Change::Broadcast(signals.clone()))?;
         self.event(EventKind::SignalsBroadcast {
@@ -80,11 +80,23 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// What is wrong with broadcasting `signals` too, if that exceeds the limit.
-    fn broadcast_too_many(&self, signals: &Batch) -> Option<String> {
-        let limit = self.state().limits.broadcasts;
-        let exceeded = self.state().broadcasts >= limit;
-        exceeded.then(|| format!("{limit} broadcasts were made, the next is of {signals:?}"))
+    /// The limit that broadcasting `signals` too would exceed, and how.
+    fn broadcast_too_many(&self, signals: &Batch) -> Option<(&'static str, String)> {
+        let state = self.state();
+        let limit = state.limits.broadcasts;
+        if state.broadcasts >= limit {
+            let message = format!("{limit} broadcasts were made, the next is of {signals:?}");
+            return Some(("broadcasts", message));
+        }
+        // Every signal is kept: a loop that emits thousands at a time would fill the memory within few broadcasts.
+        let (count, allowed) = (state.context.operational.signals.len(), state.limits.context_bytes);
+        let recorded = ((count + signals.len()) * size_of::<Arc<str>>()) as u64;
+        (recorded > allowed).then(|| {
+            let message = format!(
+                "{count} signals are recorded, with the next their list takes {recorded} bytes, {allowed} are allowed"
+            );
+            ("context_bytes", message)
+        })
     }
 
     /// Works the stack off, as far as the schedule and the driver's turn allow; then what was accepted meanwhile.
@@ -95,9 +107,9 @@ impl Transaction<'_> {
                     return Ok(());
                 }
                 let signals = self.state().pending[0].clone();
-                if let Some(message) = self.broadcast_too_many(&signals) {
+                if let Some((limit, message)) = self.broadcast_too_many(&signals) {
                     // It stays where it is: the first to be taken up when the execution is resumed.
-                    return self.fail_for_limit("broadcasts", message);
+                    return self.fail_for_limit(limit, message);
                 }
                 self.change(Change::TakenUp)?;
                 self.take_up(signals)?;

@@ -1,7 +1,7 @@
 //! Small data that stands for huge data, and data that nests without end: who copies it, or recurses into it, must not.
 
 use serde_json::{Value as Json, json};
-use soe_backends::{MAX_NESTING, Status, Value};
+use soe_backends::{Limits, MAX_NESTING, Status, Value};
 use soe_core::machine::MachineError;
 use soe_core::nodes::NodeOutput;
 
@@ -81,4 +81,21 @@ fn a_small_value_that_stands_for_a_huge_one_is_over_the_limit_at_once() {
         bench.machine.state().failure.as_ref().unwrap().limit.as_deref(),
         Some("value_bytes")
     );
+}
+
+#[test]
+fn a_loop_that_emits_many_signals_at_a_time_ends_before_they_fill_the_memory() {
+    let emissions: Vec<String> = (0..1_000).map(|i| format!("{{signal_name: S{i}}}")).collect();
+    let node = format!(
+        "  A: {{node_type: router, event_triggers: [START, S0], event_emissions: [{}]}}",
+        emissions.join(", ")
+    );
+    let limits = Limits {
+        context_bytes: 1_000_000,
+        ..Limits::default()
+    };
+    let bench = flow(&node).limits(limits).run();
+    let failure = bench.machine.state().failure.as_ref().unwrap();
+    assert_eq!(failure.limit.as_deref(), Some("context_bytes"), "{failure}");
+    assert!(bench.machine.state().context.operational.signals.len() <= 62_500);
 }
