@@ -12,6 +12,9 @@ use crate::template::Scope;
 /// After so many routers the driver gets its turn, so that a loop without a guard can be cancelled.
 const PURE_STEPS: usize = 1_000;
 
+/// A router counts as one more step for each of these emissions.
+const CONDITIONS_PER_STEP: usize = 16;
+
 /// A batch whose listeners are being worked off.
 #[derive(Debug)]
 pub(super) struct Cursor {
@@ -132,7 +135,8 @@ impl Transaction<'_> {
                 return self.fail_for_limit("runs", message);
             }
             self.machine.advance();
-            self.pure_steps += 1;
+            // What takes the time is the conditions: a node with hundreds of them counts as several.
+            self.pure_steps += 1 + node.emissions.len() / CONDITIONS_PER_STEP;
             self.visit(&node)?;
         }
         Ok(())

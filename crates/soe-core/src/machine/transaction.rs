@@ -18,7 +18,7 @@ pub(super) struct Transaction<'m> {
     pub(super) effects: Vec<Effect>,
     /// The runs that this event dispatches, with their nodes; their inputs are the context at the event's end.
     pub(super) dispatched: Vec<(u64, Arc<Node>)>,
-    /// Routers and batches since the last time that the driver had its turn.
+    /// Routers since the last time that the driver had its turn.
     pub(super) pure_steps: usize,
 }
 

@@ -175,3 +175,12 @@ fn what_waits_keeps_its_order_when_a_limit_is_met() {
         .collect();
     assert_eq!(waiting, ["X", "Y"]);
 }
+
+#[test]
+fn a_loop_over_many_conditions_lets_the_driver_in_sooner() {
+    let emissions = "{signal_name: X}, ".repeat(1_600) + "{signal_name: START}";
+    let node = format!("  A: {{node_type: router, event_triggers: [START], event_emissions: [{emissions}]}}");
+    let bench = flow(&node).run();
+    assert_eq!(bench.asked(), ["continue"]);
+    assert_eq!(bench.runs("A"), 10);
+}
