@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 use soe_backends::{Limits, MAX_NESTING, Status, Value};
-use soe_core::machine::MachineError;
+use soe_core::machine::{Input, MachineError};
 use soe_core::nodes::NodeOutput;
 
 use crate::flow;
@@ -94,7 +94,10 @@ fn a_loop_that_emits_many_signals_at_a_time_ends_before_they_fill_the_memory() {
         context_bytes: 1_000_000,
         ..Limits::default()
     };
-    let bench = flow(&node).limits(limits).run();
+    let mut bench = flow(&node).limits(limits).run();
+    while bench.status() == Status::Running {
+        bench.input(Input::Continue);
+    }
     let failure = bench.machine.state().failure.as_ref().unwrap();
     assert_eq!(failure.limit.as_deref(), Some("context_bytes"), "{failure}");
     assert!(bench.machine.state().context.operational.signals.len() <= 62_500);
