@@ -9,9 +9,13 @@ use crate::{Map, Value};
 /// What is converted as it is; a value within [`Value::MAX_DEPTH`] may be wrapped in a few levels, as in a document.
 const CONVERTED: usize = Value::MAX_DEPTH + 32;
 
+/// So many values are looked at: several times what the default limits let into a context.
+const WALKED: u64 = 20_000_000;
+
 impl Value {
-    /// The most levels of lists and objects that a value in a context may have: as many as in a workflow's text.
-    pub const MAX_DEPTH: usize = 128;
+    /// The most levels of lists and objects that a value in a context may have. Most readers of JSON take 128, and a stored
+    /// or exported context adds some of its own.
+    pub const MAX_DEPTH: usize = 100;
 
     /// Whether there are more than [`Value::MAX_DEPTH`] levels. Such a value is refused wherever one enters an execution.
     ///
@@ -23,24 +27,30 @@ impl Value {
     /// assert!(nested(Value::MAX_DEPTH + 1).is_too_deep());
     /// ```
     pub fn is_too_deep(&self) -> bool {
-        !self.fits_in(Self::MAX_DEPTH)
+        !self.fits_in(Self::MAX_DEPTH, &mut { WALKED })
     }
 
     /// This value, whatever its depth, as one that is safe to walk and to drop: one that nests beyond measure loses what it
     /// holds, and stays too deep to be taken by anybody.
     #[must_use]
     pub fn bounded(self) -> Self {
-        if self.fits_in(CONVERTED) {
+        if self.fits_in(CONVERTED, &mut { WALKED }) {
             return self;
         }
         dismantle(self);
         (0..=Self::MAX_DEPTH).fold(Value::Null, |inner, _| Value::list([inner]))
     }
 
-    fn fits_in(&self, levels: usize) -> bool {
+    /// What `steps` don't reach is taken to fit: a value that shares its parts may stand for more than can be walked, and
+    /// is refused for its size.
+    fn fits_in(&self, levels: usize, steps: &mut u64) -> bool {
+        *steps = steps.saturating_sub(1);
+        if *steps == 0 {
+            return true;
+        }
         match (self, levels.checked_sub(1)) {
-            (Value::List(items), Some(left)) => items.iter().all(|item| item.fits_in(left)),
-            (Value::Map(map), Some(left)) => map.values().all(|item| item.fits_in(left)),
+            (Value::List(items), Some(left)) => items.iter().all(|item| item.fits_in(left, steps)),
+            (Value::Map(map), Some(left)) => map.values().all(|item| item.fits_in(left, steps)),
             (Value::List(_) | Value::Map(_), None) => false,
             _ => true,
         }

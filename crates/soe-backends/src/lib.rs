@@ -46,4 +46,4 @@ pub use traits::{
     ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, IdentityBackend, ListCursor, ListPage, ListQuery,
     Sections, TelemetryBackend, Turn, WorkflowBackend,
 };
-pub use value::{Map, Value};
+pub use value::{Excess, Map, Value};

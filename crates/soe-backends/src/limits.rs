@@ -23,7 +23,8 @@ pub struct Limits {
     pub children: u64,
     /// Nesting of executions; the root has depth 0. Default 128.
     pub depth: u32,
-    /// Bytes of context values in one execution, all histories together. Default 256 MiB.
+    /// Bytes of context values in one execution, all histories together; and, counted apart, the list of its signals, 16
+    /// bytes each. Default 256 MiB.
     pub context_bytes: u64,
     /// Bytes of one context value. Default 64 MiB.
     pub value_bytes: u64,

@@ -40,6 +40,15 @@ pub enum Value {
     Map(Arc<Map>),
 }
 
+/// What a value has too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// It is too large.
+    Bytes,
+    /// It nests too deep.
+    Depth,
+}
+
 impl Value {
     /// A list of `items`.
     pub fn list(items: impl IntoIterator<Item = Value>) -> Self {
@@ -135,6 +144,41 @@ impl Value {
                 .map(|(key, value)| key.len() as u64 + SLOT + value.size())
                 .sum(),
             _ => 0,
+        }
+    }
+
+    /// As [`Value::size`], for a value that may be anything: shared parts count each time they are met, so a small value
+    /// can stand for a huge one, and the walk ends at the limits.
+    ///
+    /// # Errors
+    /// The value is larger than `bytes`, or containers nest in it more than `depth` levels deep.
+    pub fn size_within(&self, bytes: u64, depth: usize) -> Result<u64, Excess> {
+        let mut left = bytes;
+        self.take_from(&mut left, depth)?;
+        Ok(bytes - left)
+    }
+
+    fn take_from(&self, left: &mut u64, depth: usize) -> Result<(), Excess> {
+        let mut take = |bytes: usize| {
+            *left = left.checked_sub(bytes as u64).ok_or(Excess::Bytes)?;
+            Ok(())
+        };
+        take(size_of::<Value>())?;
+        match self {
+            Value::Text(text) => take(text.len()),
+            Value::List(items) => {
+                let depth = depth.checked_sub(1).ok_or(Excess::Depth)?;
+                items.iter().try_for_each(|item| item.take_from(left, depth))
+            }
+            Value::Map(map) => {
+                let depth = depth.checked_sub(1).ok_or(Excess::Depth)?;
+                map.iter().try_for_each(|(key, value)| {
+                    let entry = (key.len() + size_of::<Value>()) as u64;
+                    *left = left.checked_sub(entry).ok_or(Excess::Bytes)?;
+                    value.take_from(left, depth)
+                })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -333,6 +377,23 @@ impl<'de> Visitor<'de> for ValueVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_measured_value_is_as_large_as_its_size() {
+        let value = Value::from(serde_json::json!({"a": [1, "two", {"b": null}], "c": true}));
+        let size = value.size();
+        assert_eq!(value.size_within(size, 3), Ok(size));
+        assert_eq!(value.size_within(size - 1, 3), Err(Excess::Bytes));
+        assert_eq!(value.size_within(size, 2), Err(Excess::Depth));
+    }
+
+    #[test]
+    fn a_small_value_that_stands_for_a_huge_one_is_measured_soon() {
+        let doubled = (0..60).fold(Value::Null, |value, _| Value::list([value.clone(), value]));
+        assert_eq!(doubled.size_within(1_000_000, 100), Err(Excess::Bytes));
+        let deep = (0..1_000).fold(Value::Null, |value, _| Value::list([value]));
+        assert_eq!(deep.size_within(1_000_000, Value::MAX_DEPTH), Err(Excess::Depth));
+    }
 
     #[test]
     fn floats_are_the_same_after_they_were_stored() {

@@ -217,3 +217,43 @@ fn values_that_nest_without_end_are_dropped_without_a_stack() {
         println!("{source}: {:?}", attack(source.to_owned()));
     }
 }
+
+/// Texts of the context are shared: repeating them costs nothing, reading each of them does.
+#[test]
+fn reading_a_large_text_again_and_again_is_work() {
+    let mut context = Context::default();
+    context.append(&"big".into(), Value::from("x".repeat(1_000_000)));
+    (0..2_000_i64).for_each(|i| context.append(&"many".into(), Value::from(i)));
+    let scope = Scope::new(&context);
+    let looped = |body: &str| format!("{{% for i in range(300000) %}}{{% if {body} %}}{{% endif %}}{{% endfor %}}");
+    let mut attacks: Vec<String> = [
+        "([context.big] * 400000)|unique|list",
+        "([context.big] * 400000)|map('length')|list",
+        "([context.big] * 400000)|map('first')|list",
+        "([context.big] * 400000)|map('trim')|list",
+        "[context.big ~ 'a'] * 400000 == [context.big ~ 'a'] * 400000",
+        "[context.many|history] * 400000",
+    ]
+    .map(|expression| format!("{{{{ {expression} }}}}"))
+    .into();
+    attacks.extend(
+        [
+            "{context.big: 1}",
+            "context.big in {}",
+            "context.big[500000]",
+            "context.big is upper",
+            "context.big|wordcount",
+            "context.big.count('y')",
+            "context.big < context.big",
+        ]
+        .map(looped),
+    );
+    for attack in attacks {
+        let start = Instant::now();
+        let error = Template::compile(&attack).unwrap().evaluate(&scope).unwrap_err();
+        assert_eq!(error.kind(), TemplateErrorKind::Limit, "{attack}");
+        assert!(start.elapsed() < Duration::from_secs(30), "{attack}");
+    }
+    let honest = "{{ context.big is defined and context.big|length == 1000000 and context.big.startswith('x') }}";
+    assert!(Template::compile(honest).unwrap().passes(&scope).unwrap());
+}

@@ -40,14 +40,14 @@ async fn a_tools_result() {
         let error = last(&execution, "result").await;
         assert_eq!(
             error.as_str(),
-            Some("the result of tool 'work' is nested deeper than 128 levels")
+            Some("the result of tool 'work' is nested deeper than 100 levels")
         );
         let context = execution.context().await.unwrap();
         assert!(!context.operational.signals.contains("DONE"));
         assert_eq!(context.operational.errors, 1, "no retry would help");
     }
-    let engine = engine_with(returns(|| nested(128)));
-    assert_eq!(result(&engine, start(WORK)).await.to_json(), nested(128));
+    let engine = engine_with(returns(|| nested(Value::MAX_DEPTH)));
+    assert_eq!(result(&engine, start(WORK)).await.to_json(), nested(Value::MAX_DEPTH));
 }
 
 #[tokio::test]
@@ -64,10 +64,10 @@ async fn an_initial_context() {
             .unwrap_err();
         assert_eq!(error.kind(), &EngineErrorKind::Refused);
         let text = error.to_string();
-        assert!(text.contains("field 'deep' is nested deeper than 128 levels"), "{text}");
+        assert!(text.contains("field 'deep' is nested deeper than 100 levels"), "{text}");
     }
     engine
-        .orchestrate(start(ROUTER).field("deep", nested(128)))
+        .orchestrate(start(ROUTER).field("deep", nested(Value::MAX_DEPTH)))
         .await
         .unwrap();
 }
@@ -98,7 +98,7 @@ async fn what_a_custom_node_writes() {
         .unwrap_err();
     assert!(matches!(error.kind(), EngineErrorKind::Failed(_)));
     let text = error.to_string();
-    assert!(text.contains("field 'deep' is nested deeper than 128 levels"), "{text}");
+    assert!(text.contains("field 'deep' is nested deeper than 100 levels"), "{text}");
 }
 
 #[tokio::test]
@@ -146,12 +146,15 @@ async fn the_deepest_value_is_stored_and_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let engine = |folder| {
         let builder = Engine::builder().backends(Backends::file(folder).unwrap());
-        builder.tool(returns(|| nested(128))).build().unwrap()
+        builder.tool(returns(|| nested(Value::MAX_DEPTH))).build().unwrap()
     };
     let first = engine(folder.path());
-    let finished = first.orchestrate(start(WORK).field("x", nested(128))).await.unwrap();
+    let finished = first
+        .orchestrate(start(WORK).field("x", nested(Value::MAX_DEPTH)))
+        .await
+        .unwrap();
     let again = engine(folder.path()).execution(finished.execution);
-    assert_eq!(last(&again, "x").await.to_json(), nested(128));
+    assert_eq!(last(&again, "x").await.to_json(), nested(Value::MAX_DEPTH));
     again.signal(["START"]).await.unwrap();
     again.wait().await.unwrap();
     assert_eq!(again.history("result").await.unwrap().len(), 2);
@@ -179,7 +182,9 @@ flow:
       - {signal_name: DEFINED, condition: '{{ context.x is defined }}'}
 ";
     let engine = Arc::new(engine());
-    let orchestration = start(yaml).field("x", nested(128)).field("y", nested(128));
+    let orchestration = start(yaml)
+        .field("x", nested(Value::MAX_DEPTH))
+        .field("y", nested(Value::MAX_DEPTH));
     let finished = engine.orchestrate(orchestration).await.unwrap();
     let context = engine.context(&finished.execution).await.unwrap();
     assert!(context.operational.signals.contains("DEFINED"));

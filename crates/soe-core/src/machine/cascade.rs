@@ -12,6 +12,9 @@ use crate::template::Scope;
 /// After so many routers the driver gets its turn, so that a loop without a guard can be cancelled.
 const PURE_STEPS: usize = 1_000;
 
+/// A router counts as one more step for each of these emissions.
+const CONDITIONS_PER_STEP: usize = 16;
+
 /// A batch whose listeners are being worked off.
 #[derive(Debug)]
 pub(super) struct Cursor {
@@ -50,9 +53,9 @@ impl Transaction<'_> {
 
     /// Records a batch and puts its listeners on the stack.
     pub(super) fn take_up(&mut self, signals: Batch) -> Applied {
-        if let Some(message) = self.broadcast_too_many(&signals) {
+        if let Some((limit, message)) = self.broadcast_too_many(&signals) {
             self.change(Change::Accepted(signals))?;
-            return self.fail_for_limit("broadcasts", message);
+            return self.fail_for_limit(limit, message);
         }
         self.change(Change::Broadcast(signals.clone()))?;
         self.event(EventKind::SignalsBroadcast {
@@ -80,11 +83,23 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// What is wrong with broadcasting `signals` too, if that exceeds the limit.
-    fn broadcast_too_many(&self, signals: &Batch) -> Option<String> {
-        let limit = self.state().limits.broadcasts;
-        let exceeded = self.state().broadcasts >= limit;
-        exceeded.then(|| format!("{limit} broadcasts were made, the next is of {}", named(signals)))
+    /// The limit that broadcasting `signals` too would exceed, and how.
+    fn broadcast_too_many(&self, signals: &Batch) -> Option<(&'static str, String)> {
+        let state = self.state();
+        let limit = state.limits.broadcasts;
+        if state.broadcasts >= limit {
+            let message = format!("{limit} broadcasts were made, the next is of {}", named(signals));
+            return Some(("broadcasts", message));
+        }
+        // Every signal is kept: a loop that emits thousands at a time would fill the memory within few broadcasts.
+        let (count, allowed) = (state.context.operational.signals.len(), state.limits.context_bytes);
+        let recorded = ((count + signals.len()) * size_of::<Arc<str>>()) as u64;
+        (recorded > allowed).then(|| {
+            let message = format!(
+                "{count} signals are recorded, with the next their list takes {recorded} bytes, {allowed} are allowed"
+            );
+            ("context_bytes", message)
+        })
     }
 
     /// Works the stack off, as far as the schedule and the driver's turn allow; then what was accepted meanwhile.
@@ -95,9 +110,9 @@ impl Transaction<'_> {
                     return Ok(());
                 }
                 let signals = self.state().pending[0].clone();
-                if let Some(message) = self.broadcast_too_many(&signals) {
+                if let Some((limit, message)) = self.broadcast_too_many(&signals) {
                     // It stays where it is: the first to be taken up when the execution is resumed.
-                    return self.fail_for_limit("broadcasts", message);
+                    return self.fail_for_limit(limit, message);
                 }
                 self.change(Change::TakenUp)?;
                 self.take_up(signals)?;
@@ -120,7 +135,8 @@ impl Transaction<'_> {
                 return self.fail_for_limit("runs", message);
             }
             self.machine.advance();
-            self.pure_steps += 1;
+            // What takes the time is the conditions: a node with hundreds of them counts as several.
+            self.pure_steps += 1 + node.emissions.len() / CONDITIONS_PER_STEP;
             self.visit(&node)?;
         }
         Ok(())

@@ -312,11 +312,10 @@ fn check_fields(fields: &[(Arc<str>, History)], limits: &Limits) -> Result<u64, 
         if name.starts_with("__") {
             return Err(MachineError::ReservedField(name.clone()));
         }
-        // Before anything else walks it.
-        if history.iter().any(Value::is_too_deep) {
-            return Err(MachineError::TooDeep(name.clone()));
-        }
-        for size in history.iter().map(Value::size) {
+        for value in history.iter() {
+            let Ok(size) = value.size_within(u64::MAX, Value::MAX_DEPTH) else {
+                return Err(MachineError::TooDeep(name.clone()));
+            };
             if size > limits.value_bytes {
                 let what = format!("a value of field '{name}'");
                 return Err(MachineError::TooLarge {
@@ -326,7 +325,7 @@ fn check_fields(fields: &[(Arc<str>, History)], limits: &Limits) -> Result<u64, 
                     size,
                 });
             }
-            total += size;
+            total = total.saturating_add(size);
         }
     }
     if total > limits.context_bytes {

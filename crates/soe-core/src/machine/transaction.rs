@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Batch, Change, Commit, Event, EventKind, ExecutionState, Failure, Frame, Genesis, Run, Status,
+    ApplyError, Batch, Change, Commit, Event, EventKind, Excess, ExecutionState, Failure, Frame, Genesis, Run, Status,
     Timestamp, Value,
 };
 
@@ -18,7 +18,7 @@ pub(super) struct Transaction<'m> {
     pub(super) effects: Vec<Effect>,
     /// The runs that this event dispatches, with their nodes; their inputs are the context at the event's end.
     pub(super) dispatched: Vec<(u64, Arc<Node>)>,
-    /// Routers and batches since the last time that the driver had its turn.
+    /// Routers since the last time that the driver had its turn.
     pub(super) pure_steps: usize,
 }
 
@@ -85,15 +85,11 @@ impl<'m> Transaction<'m> {
         let mut total = self.state().context_bytes;
         let mut sized = Vec::with_capacity(writes.len());
         for (field, value) in writes.into_iter().filter(|(_, value)| !value.is_null()) {
-            let size = value.size();
-            total += size;
-            if size > limits.value_bytes {
-                let message = format!(
-                    "a value for field '{field}' has {size} bytes, {} are allowed",
-                    limits.value_bytes
-                );
-                return self.fail_for_limit("value_bytes", message).map(|()| false);
-            }
+            let size = match value.size_within(limits.value_bytes, Value::MAX_DEPTH) {
+                Ok(size) => size,
+                Err(excess) => return self.fail_for_excess(node, &field, excess).map(|()| false),
+            };
+            total = total.saturating_add(size);
             if total > limits.context_bytes {
                 let allowed = limits.context_bytes;
                 let message = format!("with field '{field}' the context has {total} bytes, {allowed} are allowed");
@@ -176,6 +172,24 @@ impl<'m> Transaction<'m> {
             node: None,
             limit: Some(limit.into()),
         })
+    }
+
+    fn fail_for_excess(&mut self, node: &Node, field: &str, excess: Excess) -> Applied {
+        match excess {
+            Excess::Bytes => {
+                let allowed = self.state().limits.value_bytes;
+                let message = format!("a value for field '{field}' has more than the {allowed} bytes that are allowed");
+                self.fail_for_limit("value_bytes", message)
+            }
+            Excess::Depth => self.fail(Failure {
+                message: format!(
+                    "a value for field '{field}' nests deeper than {} levels",
+                    Value::MAX_DEPTH
+                ),
+                node: Some(node.name.clone()),
+                limit: None,
+            }),
+        }
     }
 
     /// Fails the execution. Its runs in flight are kept, to be run again when it is resumed.

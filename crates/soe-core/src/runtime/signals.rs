@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use soe_backends::{ExecutionId, RunId};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::shared::{Message, Shared};
@@ -18,11 +20,20 @@ pub(super) struct EngineSignals {
     main: ExecutionId,
     /// The sender's own execution. What a run sends there arrives in order, and before its completion.
     own: mpsc::Sender<Message>,
+    /// The coordinator's: a tool may send from a thread that has none.
+    runtime: Handle,
 }
 
 impl EngineSignals {
+    /// To be called on the runtime that the execution runs on.
     pub(super) fn new(shared: Arc<Shared>, main: ExecutionId, own: mpsc::Sender<Message>) -> Self {
-        Self { shared, main, own }
+        let runtime = Handle::current();
+        Self {
+            shared,
+            main,
+            own,
+            runtime,
+        }
     }
 }
 
@@ -42,13 +53,17 @@ impl SignalSink for EngineSignals {
         let queued = if own {
             let (reply, answer) = oneshot::channel();
             let signals = signals.clone();
-            let sent = self.own.try_send(Message::Broadcast { signals, reply });
-            sent.is_ok().then_some(answer)
+            match self.own.try_send(Message::Broadcast { signals, reply }) {
+                Ok(()) => Some(answer),
+                // Sent later, they could come after what this run sends next, and after its completion.
+                Err(TrySendError::Full(_)) => return Err(SignalError::Full),
+                Err(TrySendError::Closed(_)) => None,
+            }
         } else {
             None
         };
         let (from, execution) = (from.clone(), execution.clone());
-        self.shared.tasks.spawn(async move {
+        let task = async move {
             let _permit = permit;
             let sent = async {
                 // Without an answer the coordinator has ended before it read them.
@@ -62,7 +77,8 @@ impl SignalSink for EngineSignals {
             if let Err(error) = sent.await {
                 tracing::warn!(%from, %execution, %error, "signals of a node were not taken");
             }
-        });
+        };
+        self.shared.tasks.spawn_on(task, &self.runtime);
         Ok(())
     }
 }

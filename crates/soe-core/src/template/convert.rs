@@ -25,6 +25,8 @@ fn data_at(value: &Value, meter: &dyn Meter, depth: usize) -> Result<Data> {
         return Ok(Data::Map(map.map.clone()));
     }
     if let Some(history) = value.downcast_object_ref::<HistoryView>() {
+        // Each use is a list of its own.
+        meter.spend(history.0.len() as u64)?;
         return Ok(Data::list(history.0.iter().cloned()));
     }
     meter.spend(1)?;

@@ -14,6 +14,8 @@ pub(crate) const COMPILER_STACK: usize = 16 * 1024 * 1024;
 pub(crate) const FUEL: u64 = 1_000_000;
 /// The bytes of text that cost one unit of fuel.
 pub(crate) const BYTES_PER_FUEL: usize = 32;
+/// The bytes of text that cost one unit of fuel where it is only read: searched, counted, hashed or compared.
+pub(crate) const BYTES_READ_PER_FUEL: usize = 256;
 /// The longest text that a template may produce or build on its way.
 pub(crate) const MAX_TEXT: usize = 16 * 1024 * 1024;
 /// The most items that a sequence may have which a template builds.

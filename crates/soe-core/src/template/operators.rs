@@ -11,6 +11,7 @@ use super::python::Result;
 use super::python::arith::{binary, negative, positive};
 use super::python::compare::compare;
 use super::python::kinds::{is_dict, is_hashable, is_list, is_scalar, is_tuple, type_error, type_name};
+use super::python::meter::Meter;
 use super::python::objects::{Dict, Sequence, dict, entries, list, tuple};
 use super::python::sequence::{item, slice};
 use super::python::text::str_of;
@@ -52,7 +53,11 @@ pub(crate) fn register(env: &mut Environment<'static>) {
     }
     env.add_filter("__soe_neg", negative);
     env.add_filter("__soe_pos", positive);
-    env.add_filter("__soe_item", item);
+    env.add_filter("__soe_item", |state: &mut State<'_, '_>, value: &Value, key: &Value| {
+        state.read(value)?;
+        state.read(key)?;
+        item(value, key)
+    });
     env.add_filter(
         "__soe_slice",
         |state: &mut State<'_, '_>, value: &Value, start: &Value, stop: &Value, step: &Value| {
@@ -106,13 +111,9 @@ fn concat(state: &mut State<'_, '_>, first: &Value, rest: Rest<Value>) -> Result
     let mut text = str_of(first, &*state)?.into_owned();
     for value in rest.iter() {
         text.push_str(&str_of(value, &*state)?);
-        state_text(state, text.len())?;
+        state.text(text.len())?;
     }
     Ok(Value::from(text))
-}
-
-fn state_text(state: &State<'_, '_>, bytes: usize) -> Result<()> {
-    super::python::meter::Meter::text(state, bytes)
 }
 
 /// What a loop runs over: like the engine, without its tolerance for none.
@@ -131,13 +132,14 @@ fn build(state: &mut State<'_, '_>, items: Vec<Value>, make: fn(Vec<Value>) -> V
 
 /// A mapping of alternating keys and values.
 fn mapping(state: &mut State<'_, '_>, items: &[Value]) -> Result<Value> {
-    state.consume_fuel(items.len() as u64 + 1)?;
+    state.spend(items.len() as u64 + 1)?;
     let mut map = IndexMap::new();
     for pair in items.chunks_exact(2) {
         if !is_hashable(&pair[0]) {
             return Err(type_error(format!("unhashable type: '{}'", type_name(&pair[0]))));
         }
         check_item(&pair[1])?;
+        state.read(&pair[0])?;
         map.insert(pair[0].clone(), pair[1].clone());
     }
     Ok(dict(map))

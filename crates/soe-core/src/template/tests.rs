@@ -9,6 +9,7 @@ use super::python::compare::{compare, equal};
 use super::python::kinds::{
     is_dict, is_generator, is_list, is_range, is_scalar, is_text, is_tuple, is_view, number, type_error,
 };
+use super::python::meter::Meter;
 use super::python::text::str_of;
 use super::syntax::names::{FILTERS, OPERATOR_TESTS, TESTS};
 use super::view::is_same_object;
@@ -52,6 +53,9 @@ fn run(name: &str, state: &mut State<'_, '_>, args: &[Value]) -> Result<bool> {
 
 fn property(name: &str, value: &Value, state: &mut State<'_, '_>) -> Result<bool> {
     let kind = value.kind();
+    if let ("lower" | "upper", Some(text)) = (name, value.as_str()) {
+        state.text(text.len())?;
+    }
     Ok(match name {
         "defined" => !value.is_undefined(),
         "undefined" => value.is_undefined(),

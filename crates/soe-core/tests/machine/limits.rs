@@ -186,3 +186,12 @@ fn batches_that_wait_for_a_depth_first_run_are_bounded() {
     assert!(matches!(refused, MachineError::TooManyPending), "{refused}");
     assert_eq!(bench.machine.state().pending.len(), 10_000);
 }
+
+#[test]
+fn a_loop_over_many_conditions_lets_the_driver_in_sooner() {
+    let emissions = "{signal_name: X}, ".repeat(1_600) + "{signal_name: START}";
+    let node = format!("  A: {{node_type: router, event_triggers: [START], event_emissions: [{emissions}]}}");
+    let bench = flow(&node).run();
+    assert_eq!(bench.asked(), ["continue"]);
+    assert_eq!(bench.runs("A"), 10);
+}

@@ -223,3 +223,51 @@ flow:
     let events = engine.telemetry(id, 0, 100).await.unwrap();
     assert!(matches!(events.last().unwrap().kind, EventKind::ExecutionFailed { .. }));
 }
+
+struct Nests;
+
+#[async_trait]
+impl Tool for Nests {
+    async fn call(&self, _: Value, _: ToolContext) -> Result<Value, ToolError> {
+        Ok((0..200_000).fold(json!(1), |deep, _| Value::Array(vec![deep])))
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_nests_without_end_is_the_tools_failure() {
+    let tool = raw_tool("work", "", Nests);
+    let engine = engine_with(tool);
+    let finished = soon(engine.orchestrate(start(WORK))).await.unwrap();
+    let context = engine.context(&finished.execution).await.unwrap();
+    let error = "the result of tool 'work' nests deeper than 100 levels";
+    assert_eq!(context.value("result"), Some(&error.into()));
+    assert_eq!(context.operational.errors, 1);
+}
+
+#[tokio::test]
+async fn a_tool_may_send_signals_from_a_thread_of_its_own() {
+    let tool = raw_tool("work", "", |_: Value, context: ToolContext| async move {
+        let own = context.execution_id().clone();
+        let sent = std::thread::spawn(move || context.signal(&own, ["FROM_A_THREAD"])).join();
+        sent.map_err(|_| ToolError::new("it panicked"))??;
+        Ok(json!("sent"))
+    });
+    let (text, signals) = outcome(tool).await;
+    assert_eq!(
+        (text.as_str(), signals),
+        ("sent", vec!["START".into(), "FROM_A_THREAD".into(), "DONE".into()])
+    );
+}
+
+#[tokio::test]
+async fn signals_to_its_own_execution_keep_their_order_or_are_refused() {
+    let tool = raw_tool("work", "", |_: Value, context: ToolContext| async move {
+        // Without an await in between, the coordinator has no chance to read them on this test's only thread.
+        let sent = (0..400).take_while(|i| context.signal(context.execution_id(), [format!("S{i}")]).is_ok());
+        Ok(json!(sent.count().to_string()))
+    });
+    let (count, signals) = outcome(tool).await;
+    let taken: Vec<String> = (0..count.parse().unwrap()).map(|i: usize| format!("S{i}")).collect();
+    assert!(taken.len() < 400);
+    assert_eq!(signals[1..], [taken, vec!["DONE".to_owned()]].concat());
+}

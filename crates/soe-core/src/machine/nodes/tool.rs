@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Change, Context, EventKind, Map, Progress, Run, Value};
+use soe_backends::{Change, Context, EventKind, Excess, Map, Progress, Run, Value};
 
 use super::super::transaction::{Applied, Transaction};
 use super::super::{Effect, Outcome, ToolCall, ToolFailure};
@@ -80,6 +80,21 @@ impl Transaction<'_> {
             return Err(format!(
                 "tool '{name}' takes an object of arguments, but got a value of type {found}"
             ));
+        }
+        // Before it is copied: templates share what they repeat, and a copy doesn't.
+        let limits = &self.state().limits;
+        let (limit, allowed) = match spec.process_accumulated {
+            true => ("context_bytes", limits.context_bytes),
+            false => ("value_bytes", limits.value_bytes),
+        };
+        if let Err(excess) = arguments.size_within(allowed, 2 * Value::MAX_DEPTH) {
+            return Err(match excess {
+                Excess::Bytes => format!("the arguments of tool '{name}' exceed the limit {limit} of {allowed} bytes"),
+                Excess::Depth => format!(
+                    "the arguments of tool '{name}' nest deeper than {} levels",
+                    2 * Value::MAX_DEPTH
+                ),
+            });
         }
         let arguments = arguments.to_json();
         spec.check_json(&arguments).map_err(|error| error.to_string())?;

@@ -15,6 +15,7 @@ use minijinja::value::{Rest, Value, ValueOrKwargs};
 use minijinja::{Environment, State};
 
 use super::python::Result;
+use super::python::meter::Meter;
 
 /// A filter: the value, and the arguments.
 type Filter = fn(&mut State<'_, '_>, &Value, &[Value]) -> Result<Value>;
@@ -36,10 +37,17 @@ pub(crate) fn register(env: &mut Environment<'static>) {
         wrap::FILTERS,
     ];
     for (name, filter) in groups.into_iter().flatten() {
-        env.add_filter(*name, |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+        // Only whether there is a value matters to these.
+        let reads = !matches!(*name, "default" | "d");
+        env.add_filter(*name, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
             let args = args.into_values();
             match args.split_first() {
-                Some((value, rest)) => filter(state, value, rest),
+                Some((value, rest)) => {
+                    if reads {
+                        state.read(value)?;
+                    }
+                    filter(state, value, rest)
+                }
                 None => filter(state, &Value::UNDEFINED, &[]),
             }
         });

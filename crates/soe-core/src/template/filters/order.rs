@@ -11,6 +11,7 @@ use crate::template::python::Result;
 use crate::template::python::args::bind;
 use crate::template::python::compare::{compare, equal, sort_by_keys};
 use crate::template::python::kinds::{Num, error_about, int, is_dict, is_hashable, number, type_error, type_name};
+use crate::template::python::meter::Meter;
 use crate::template::python::objects::{Group, entries, generator, list, tuple};
 use crate::template::python::sequence::items;
 
@@ -138,6 +139,7 @@ fn unique(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Va
         if !is_hashable(&key) {
             return Err(type_error(format!("unhashable type: '{}'", type_name(&key))));
         }
+        state.read(&key)?;
         if seen.insert(set_key(key)) {
             kept.push(item);
         }

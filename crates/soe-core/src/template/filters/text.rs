@@ -264,6 +264,7 @@ fn format(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Va
 fn wordcount(state: &mut State<'_, '_>, value: &Value, args: &[Value]) -> Result<Value> {
     bind("wordcount", &[], args)?;
     let text = str_of(value, &*state)?;
+    state.text(text.len())?;
     let words = text
         .split(|c: char| !(c.is_alphanumeric() || c == '_'))
         .filter(|word| !word.is_empty());

@@ -10,13 +10,17 @@ use minijinja::{Error, ErrorKind, State};
 
 use super::python::Result;
 use super::python::kinds::{Num, int, number, type_error, type_name, undefined_error};
+use super::python::meter::Meter;
 use super::python::objects::{DictView, Generator};
 
 /// `value.name(args)`.
 pub(crate) fn call(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value> {
     let result = match value.kind() {
         ValueKind::Undefined => return Err(undefined_error()),
-        ValueKind::String => texts::call(state, value.as_str().unwrap_or_default(), name, args),
+        ValueKind::String => {
+            state.read(value)?;
+            texts::call(state, value.as_str().unwrap_or_default(), name, args)
+        }
         ValueKind::Seq | ValueKind::Iterable => lists::call(state, value, name, args),
         ValueKind::Number | ValueKind::Bool => of_number(value, name),
         ValueKind::Map => match dicts::call(state, value, name, args) {

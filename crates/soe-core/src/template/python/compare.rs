@@ -23,8 +23,12 @@ fn equal_at(a: &Value, b: &Value, meter: &dyn Meter, depth: usize) -> Result<boo
     if let (Some(a), Some(b)) = (number(a), number(b)) {
         return Ok(order_numbers(a, b) == Some(Ordering::Equal));
     }
-    if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
-        return Ok(a == b);
+    if let (Some(left), Some(right)) = (a.as_str(), b.as_str()) {
+        if left.len() != right.len() {
+            return Ok(false);
+        }
+        meter.read(a)?;
+        return Ok(left == right);
     }
     if a.as_object().is_none() || b.as_object().is_none() {
         return Ok(a.kind() == b.kind() && matches!(a.kind(), ValueKind::None | ValueKind::Undefined));
@@ -93,8 +97,9 @@ fn order_at(a: &Value, b: &Value, operator: &str, meter: &dyn Meter, depth: usiz
     if let (Some(a), Some(b)) = (number(a), number(b)) {
         return Ok(order_numbers(a, b));
     }
-    if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
-        return Ok(Some(a.cmp(b)));
+    if let (Some(left), Some(right)) = (a.as_str(), b.as_str()) {
+        meter.read(if left.len() < right.len() { a } else { b })?;
+        return Ok(Some(left.cmp(right)));
     }
     if a.is_undefined() || b.is_undefined() {
         return Err(undefined_error());
@@ -145,7 +150,7 @@ pub(crate) fn contains(container: &Value, item: &Value, meter: &dyn Meter) -> Re
         ValueKind::Undefined => Ok(false),
         ValueKind::String => {
             let text = container.as_str().unwrap_or_default();
-            meter.spend((text.len() / 256) as u64)?;
+            meter.read(container)?;
             let part = item.as_str().ok_or_else(|| {
                 error_about(item, || {
                     format!("'in <string>' requires string as left operand, not {}", type_name(item))
@@ -153,7 +158,7 @@ pub(crate) fn contains(container: &Value, item: &Value, meter: &dyn Meter) -> Re
             })?;
             Ok(text.contains(part))
         }
-        ValueKind::Map => has_key(container, item),
+        ValueKind::Map => has_key(container, item, meter),
         ValueKind::None | ValueKind::Bool | ValueKind::Number => Err(type_error(format!(
             "argument of type '{}' is not iterable",
             type_name(container)
@@ -163,7 +168,7 @@ pub(crate) fn contains(container: &Value, item: &Value, meter: &dyn Meter) -> Re
                 .downcast_object_ref::<DictView>()
                 .filter(|view| view.kind == ViewKind::Keys)
             {
-                return has_key(&view.dict, item);
+                return has_key(&view.dict, item, meter);
             }
             for candidate in container.try_iter()? {
                 meter.spend(5)?;
@@ -176,7 +181,8 @@ pub(crate) fn contains(container: &Value, item: &Value, meter: &dyn Meter) -> Re
     }
 }
 
-fn has_key(dict: &Value, key: &Value) -> Result<bool> {
+fn has_key(dict: &Value, key: &Value, meter: &dyn Meter) -> Result<bool> {
+    meter.read(key)?;
     if !is_hashable(key) {
         return Err(type_error(format!("unhashable type: '{}'", type_name(key))));
     }

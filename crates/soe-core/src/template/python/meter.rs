@@ -2,11 +2,12 @@
 
 use std::cell::Cell;
 
+use minijinja::value::Value;
 use minijinja::{Error, ErrorKind, State};
 
 use super::Result;
 use crate::template::error::limit_error;
-use crate::template::limits::{BYTES_PER_FUEL, FUEL, MAX_TEXT};
+use crate::template::limits::{BYTES_PER_FUEL, BYTES_READ_PER_FUEL, FUEL, MAX_TEXT};
 
 /// Accounts for work.
 pub(crate) trait Meter {
@@ -19,6 +20,14 @@ pub(crate) trait Meter {
             return Err(limit_error(format!("the text would be longer than {MAX_TEXT} bytes")));
         }
         self.spend((bytes / BYTES_PER_FUEL) as u64 + 1)
+    }
+
+    /// Pays for reading `value` through, if it is text.
+    fn read(&self, value: &Value) -> Result<()> {
+        match value.as_str() {
+            Some(text) if text.len() >= BYTES_READ_PER_FUEL => self.spend((text.len() / BYTES_READ_PER_FUEL) as u64),
+            _ => Ok(()),
+        }
     }
 }
 
