@@ -9,7 +9,7 @@ use soe_core::config::{self, ValidateOptions};
 use crate::args::Validate;
 use crate::output::{self, ERROR, GOOD, WARNING, paint};
 use crate::problems::{Problem, Source, render};
-use crate::{Colors, tools};
+use crate::{Colors, suitable, tools};
 
 /// A checked file.
 #[derive(Serialize)]
@@ -72,7 +72,8 @@ fn check(path: &Path, args: &Validate) -> anyhow::Result<Vec<Checked>> {
         options.sent_signals = Some(sent);
     }
     let report = config::validate(&file.text, &options);
-    let diagnostics = report.diagnostics.iter().map(Problem::from).collect();
+    let mut diagnostics: Vec<Problem> = report.diagnostics.iter().map(Problem::from).collect();
+    diagnostics.extend(suitable::not_runnable(&file));
     let mut checked = of_tools(tools);
     checked.push(Checked { file, diagnostics });
     Ok(checked)

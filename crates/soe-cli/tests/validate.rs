@@ -103,6 +103,37 @@ fn warnings_fail_only_when_asked() {
 }
 
 #[test]
+fn nodes_that_cannot_run_yet_are_pointed_out() {
+    let text = "
+talk:
+  Ask:
+    node_type: llm
+    event_triggers: [START]
+    prompt: Hi
+    event_emissions: [{signal_name: DONE}]
+";
+    let sections = format!("workflows:{}", text.replace('\n', "\n  "));
+    let soe = Soe::with(&[("w.yaml", text), ("sections.yaml", &sections), ("good.yaml", GOOD)]);
+    let done = soe.run(&["validate", "w.yaml"]).exits_with(0);
+    done.says("warning[not-runnable-yet]: this version doesn't run nodes of type 'llm' yet")
+        .says("w.yaml:4:")
+        .says("valid: 1 warning in 1 file");
+    let report = soe.run(&["validate", "--json", "sections.yaml"]).exits_with(0).json();
+    let warning = &report["files"][0]["diagnostics"][0];
+    assert_eq!(
+        (
+            &warning["code"],
+            &warning["severity"],
+            &warning["node"],
+            &warning["line"]
+        ),
+        (&"not-runnable-yet".into(), &"warning".into(), &"Ask".into(), &4.into())
+    );
+    soe.run(&["validate", "w.yaml", "--strict"]).exits_with(1);
+    soe.run(&["validate", "good.yaml", "--strict"]).exits_with(0);
+}
+
+#[test]
 fn tools_are_checked_where_there_is_a_tools_file() {
     let soe = Soe::with(&[("w.yaml", WITH_TOOL), ("other.tools.yaml", "tools: {}")]);
     soe.run(&["validate", "w.yaml"]).exits_with(0);
