@@ -61,6 +61,10 @@ fn check(path: &Path, args: &Validate) -> anyhow::Result<Vec<Checked>> {
         return Ok(of_tools(tools::load(&[path.to_owned()])?));
     }
     let file = Source::read(path)?;
+    if let Some(problem) = suitable::misnamed_tools(&file) {
+        let diagnostics = vec![problem];
+        return Ok(vec![Checked { file, diagnostics }]);
+    }
     let tools_files = tools::files_for(&args.tools.files, &file);
     let tools = tools::load(&tools_files)?;
     let mut options = ValidateOptions::default();

@@ -163,6 +163,20 @@ fn tools_files_are_files_to_check() {
 }
 
 #[test]
+fn a_tools_file_under_another_name_is_one_problem() {
+    let workflow = "tools: {A: {node_type: router, event_triggers: [START], event_emissions: [{signal_name: X}]}}";
+    let soe = Soe::with(&[("mytools.yaml", TOOLS), ("w.yaml", workflow)]);
+    let done = soe.run(&["validate", "mytools.yaml"]).exits_with(1);
+    done.says("this looks like a tools file: name it tools.yaml or *.tools.yaml, or pass it with --tools")
+        .says("mytools.yaml:1:1")
+        .says("invalid: 1 error in 1 file");
+    soe.run(&["run", "mytools.yaml"])
+        .exits_with(1)
+        .says("error: mytools.yaml: this looks like a tools file");
+    soe.run(&["validate", "w.yaml"]).exits_with(0);
+}
+
+#[test]
 fn colours_come_when_asked_and_never_into_a_pipe() {
     let soe = Soe::with(&[("w.yaml", "x: 1")]);
     soe.run(&["validate", "w.yaml"]).does_not_say("\u{1b}");
