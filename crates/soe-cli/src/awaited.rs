@@ -4,18 +4,40 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use soe_backends::ExecutionState;
-use soe_core::config::{NodeKind, Workflow};
+use soe_core::config::{Node, NodeKind, Workflow};
 use soe_core::tools::ToolSpecs;
 
-/// The signals that have never been sent to the execution and that no node of its workflow can send, in the order of the
-/// file.
-pub(crate) fn awaited(workflow: &Workflow, tools: &ToolSpecs, state: &ExecutionState) -> Vec<Arc<str>> {
+/// Signals that have never been sent to an execution and that no node of its workflow can send.
+#[derive(Default)]
+pub(crate) struct Awaited {
+    /// Those that a node listens to that hasn't run yet, in the order of the file.
+    pub(crate) needed: Vec<Arc<str>>,
+    /// Those that only nodes listen to that have run on other signals.
+    pub(crate) possible: Vec<Arc<str>>,
+}
+
+impl Awaited {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.needed.iter().chain(&self.possible)
+    }
+}
+
+/// What somebody else has to send to the execution, or can.
+pub(crate) fn awaited(workflow: &Workflow, tools: &ToolSpecs, state: &ExecutionState) -> Awaited {
     let sent = sent_by_nodes(workflow, tools);
-    let signals = &state.context.operational.signals;
-    let mut awaited: Vec<Arc<str>> = Vec::new();
-    for trigger in workflow.nodes.values().flat_map(|node| &node.triggers) {
-        if !sent.contains(trigger) && !signals.contains(trigger) && !awaited.contains(trigger) {
-            awaited.push(trigger.clone());
+    let operational = &state.context.operational;
+    let has_run = |node: &&Arc<Node>| operational.nodes.get(&node.name).is_some();
+    let (run, waiting): (Vec<_>, Vec<_>) = workflow.nodes.values().partition(has_run);
+    let mut awaited = Awaited::default();
+    let open = |trigger: &Arc<str>| !sent.contains(trigger) && !operational.signals.contains(trigger);
+    for trigger in waiting.iter().flat_map(|node| &node.triggers) {
+        if open(trigger) && !awaited.needed.contains(trigger) {
+            awaited.needed.push(trigger.clone());
+        }
+    }
+    for trigger in run.iter().flat_map(|node| &node.triggers) {
+        if open(trigger) && !awaited.all().any(|known| known == trigger) {
+            awaited.possible.push(trigger.clone());
         }
     }
     awaited

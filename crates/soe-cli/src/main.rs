@@ -10,6 +10,7 @@ mod problems;
 mod run;
 mod session;
 mod stored;
+mod suitable;
 mod tools;
 mod validate;
 

@@ -65,7 +65,8 @@ pub(crate) fn print_error(color: bool, error: &anyhow::Error) {
     eprint(&format!("{}: {}\n", paint(color, ERROR, "error"), safe_lines(&text)));
 }
 
-/// An error and its causes, except those whose words it has already.
+/// An error and its causes, except those whose words it has already: a store's errors say what the system said in a
+/// sentence of their own.
 pub(crate) fn with_causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {

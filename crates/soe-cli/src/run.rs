@@ -18,7 +18,7 @@ use crate::output::{self, WARNING, paint, safe};
 use crate::problems::{Problem, Source, render};
 use crate::session::{Session, current_workflow, engine};
 use crate::tools::Loaded;
-use crate::{Colors, Usage, stored, tools};
+use crate::{Colors, Usage, stored, suitable, tools};
 
 /// The signal that starts a workflow if no other is given.
 const START: &str = "START";
@@ -48,6 +48,9 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
             "{} is a tools file by its name; what runs is a workflow file",
             source.name
         );
+    }
+    if let Some(problem) = suitable::misnamed_tools(&source) {
+        bail!("{}: {}", source.name, problem.message);
     }
     let tools = tools::load(&tools::files_for(&args.tools.files, &source))?;
     let Some(config) = configuration(&source, &tools, &args.format, colors)? else {

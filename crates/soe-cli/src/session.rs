@@ -10,7 +10,7 @@ use soe_core::runtime::{Engine, EventStream};
 
 use crate::Colors;
 use crate::args::Format;
-use crate::awaited::awaited;
+use crate::awaited::{Awaited, awaited};
 use crate::follow::{End, Follower};
 use crate::interrupt::Interrupts;
 use crate::log::{Log, Mode};
@@ -54,14 +54,14 @@ impl Session {
             (Some(workflow), Status::Rested | Status::Prepared | Status::Running) => {
                 awaited(workflow, &self.tools.registry.specs(), &state)
             }
-            _ => Vec::new(),
+            _ => Awaited::default(),
         };
-        let outcome = Outcome::new(&state, waits_for);
+        let outcome = Outcome::new(&state, waits_for.all().cloned().collect());
         if self.format.json {
             output::print(&output::json_line(&outcome)?)?;
         } else {
             output::print(&output::json_pretty(&outcome.context)?)?;
-            self.explain(&outcome, &state);
+            self.explain(&outcome, &state, &waits_for);
         }
         Ok(match (interrupted, state.status) {
             // It was over before the interruption came.
@@ -72,7 +72,7 @@ impl Session {
     }
 
     /// Says on stderr how it ended, and how to go on.
-    fn explain(&self, outcome: &Outcome, state: &ExecutionState) {
+    fn explain(&self, outcome: &Outcome, state: &ExecutionState, waits_for: &Awaited) {
         let color = self.colors.stderr;
         let quiet = self.format.quiet;
         let style = match state.status {
@@ -103,13 +103,21 @@ impl Session {
         if outcome.waits_for.is_empty() && !running {
             return;
         }
-        let names: Vec<String> = outcome.waits_for.iter().map(|name| safe(name).into_owned()).collect();
-        let mut text = String::new();
-        if !names.is_empty() {
-            text.push_str(&format!(
-                "Nothing in the workflow sends {}. ",
-                output::alternatives(&names)
-            ));
+        output::eprint(&self.next_step(outcome, waits_for));
+    }
+
+    /// What to send so that it goes on, and how.
+    fn next_step(&self, outcome: &Outcome, waits_for: &Awaited) -> String {
+        let names = |signals: &[Arc<str>]| {
+            let names: Vec<String> = signals.iter().map(|name| safe(name).into_owned()).collect();
+            output::alternatives(&names)
+        };
+        let mut text = match waits_for.needed.as_slice() {
+            [] => String::new(),
+            needed => format!("Nothing in the workflow sends {}. ", names(needed)),
+        };
+        if !waits_for.possible.is_empty() {
+            text.push_str(&format!("It also listens to {}. ", names(&waits_for.possible)));
         }
         match &self.store {
             Some(store) => {
@@ -124,7 +132,7 @@ impl Session {
                     .map(|path| format!(" --tools {}", shell_path(path)));
                 let command = format!(
                     "soe signal {} {signal} --store {}{}",
-                    state.id,
+                    outcome.execution,
                     shell_path(store),
                     tools.collect::<String>()
                 );
@@ -132,7 +140,7 @@ impl Session {
             }
             None => text.push_str("With --store, the execution is kept, and `soe signal` goes on with it.\n"),
         }
-        output::eprint(&text);
+        text
     }
 }
 

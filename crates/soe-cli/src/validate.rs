@@ -9,7 +9,7 @@ use soe_core::config::{self, ValidateOptions};
 use crate::args::Validate;
 use crate::output::{self, ERROR, GOOD, WARNING, paint};
 use crate::problems::{Problem, Source, render};
-use crate::{Colors, tools};
+use crate::{Colors, suitable, tools};
 
 /// A checked file.
 #[derive(Serialize)]
@@ -61,6 +61,10 @@ fn check(path: &Path, args: &Validate) -> anyhow::Result<Vec<Checked>> {
         return Ok(of_tools(tools::load(&[path.to_owned()])?));
     }
     let file = Source::read(path)?;
+    if let Some(problem) = suitable::misnamed_tools(&file) {
+        let diagnostics = vec![problem];
+        return Ok(vec![Checked { file, diagnostics }]);
+    }
     let tools_files = tools::files_for(&args.tools.files, &file);
     let tools = tools::load(&tools_files)?;
     let mut options = ValidateOptions::default();
@@ -72,7 +76,8 @@ fn check(path: &Path, args: &Validate) -> anyhow::Result<Vec<Checked>> {
         options.sent_signals = Some(sent);
     }
     let report = config::validate(&file.text, &options);
-    let diagnostics = report.diagnostics.iter().map(Problem::from).collect();
+    let mut diagnostics: Vec<Problem> = report.diagnostics.iter().map(Problem::from).collect();
+    diagnostics.extend(suitable::not_runnable(&file));
     let mut checked = of_tools(tools);
     checked.push(Checked { file, diagnostics });
     Ok(checked)

@@ -300,6 +300,11 @@ one:
         .run(&["run", "w.yaml"])
         .exits_with(0)
         .says("Nothing in the workflow sends A, B or C. With --store");
+    let done = Soe::with(&[("w.yaml", text)])
+        .run(&["run", "w.yaml", "-s", "B"])
+        .exits_with(0);
+    done.says("It also listens to A or C. With --store")
+        .does_not_say("Nothing in the workflow sends");
 }
 
 #[test]

@@ -103,6 +103,37 @@ fn warnings_fail_only_when_asked() {
 }
 
 #[test]
+fn nodes_that_cannot_run_yet_are_pointed_out() {
+    let text = "
+talk:
+  Ask:
+    node_type: llm
+    event_triggers: [START]
+    prompt: Hi
+    event_emissions: [{signal_name: DONE}]
+";
+    let sections = format!("workflows:{}", text.replace('\n', "\n  "));
+    let soe = Soe::with(&[("w.yaml", text), ("sections.yaml", &sections), ("good.yaml", GOOD)]);
+    let done = soe.run(&["validate", "w.yaml"]).exits_with(0);
+    done.says("warning[not-runnable-yet]: this version doesn't run nodes of type 'llm' yet")
+        .says("w.yaml:4:")
+        .says("valid: 1 warning in 1 file");
+    let report = soe.run(&["validate", "--json", "sections.yaml"]).exits_with(0).json();
+    let warning = &report["files"][0]["diagnostics"][0];
+    assert_eq!(
+        (
+            &warning["code"],
+            &warning["severity"],
+            &warning["node"],
+            &warning["line"]
+        ),
+        (&"not-runnable-yet".into(), &"warning".into(), &"Ask".into(), &4.into())
+    );
+    soe.run(&["validate", "w.yaml", "--strict"]).exits_with(1);
+    soe.run(&["validate", "good.yaml", "--strict"]).exits_with(0);
+}
+
+#[test]
 fn tools_are_checked_where_there_is_a_tools_file() {
     let soe = Soe::with(&[("w.yaml", WITH_TOOL), ("other.tools.yaml", "tools: {}")]);
     soe.run(&["validate", "w.yaml"]).exits_with(0);
@@ -129,6 +160,20 @@ fn tools_files_are_files_to_check() {
         .says("'command' is missing");
     let soe = Soe::with(&[("tools.yaml", TOOLS)]);
     soe.run(&["validate", "tools.yaml"]).exits_with(0);
+}
+
+#[test]
+fn a_tools_file_under_another_name_is_one_problem() {
+    let workflow = "tools: {A: {node_type: router, event_triggers: [START], event_emissions: [{signal_name: X}]}}";
+    let soe = Soe::with(&[("mytools.yaml", TOOLS), ("w.yaml", workflow)]);
+    let done = soe.run(&["validate", "mytools.yaml"]).exits_with(1);
+    done.says("this looks like a tools file: name it tools.yaml or *.tools.yaml, or pass it with --tools")
+        .says("mytools.yaml:1:1")
+        .says("invalid: 1 error in 1 file");
+    soe.run(&["run", "mytools.yaml"])
+        .exits_with(1)
+        .says("error: mytools.yaml: this looks like a tools file");
+    soe.run(&["validate", "w.yaml"]).exits_with(0);
 }
 
 #[test]

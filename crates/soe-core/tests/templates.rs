@@ -163,6 +163,18 @@ fn errors_name_their_kind_and_line() {
     let (kind, line, message) = compile("x\n{% if false %}\n{{ 1 | uper }}{% endif %}");
     assert_eq!((kind, line), (TemplateErrorKind::UnknownFilter, Some(3)));
     assert_eq!(message, "No filter named 'uper'. Did you mean 'upper'?");
+    assert_eq!(
+        compile("{{ 'a' | uppre }}").2,
+        "No filter named 'uppre'. Did you mean 'upper'?"
+    );
+    assert_eq!(
+        compile("{{ 'a' | len }}").2,
+        "No filter named 'len'. Did you mean 'length'?"
+    );
+    assert_eq!(
+        compile("{{ 1 is definde }}").2,
+        "No test named 'definde'. Did you mean 'defined'?"
+    );
     assert_eq!(compile("{{ 1 is nul }}").0, TemplateErrorKind::UnknownTest);
     assert_eq!(compile("{% do x %}").0, TemplateErrorKind::Syntax);
     assert_eq!(
@@ -190,4 +202,8 @@ fn errors_name_their_kind_and_line() {
         (TemplateErrorKind::Type, Some(5))
     );
     assert_eq!(run("{{ 1 / 0 }}").0, TemplateErrorKind::Type);
+
+    let text = |source: &str| Template::compile(source).unwrap_err().to_string();
+    assert_eq!(text("{{ 1 + }}\n"), "unexpected 'end of print statement'");
+    assert_eq!(text("{{ 1 + }}\n."), "unexpected 'end of print statement' (line 1)");
 }

@@ -15,6 +15,7 @@ use soe_core::tools::ToolRegistry;
 
 use crate::problems::{Problem, Source};
 
+pub(crate) use position::{Positions, join};
 pub(crate) use process::kill_all;
 
 /// The name of the tools file that is used without being named.

@@ -7,14 +7,14 @@ use soe_core::config::Position;
 
 /// The positions of keys and list items by their path, `tools.fetch.command[0]`. Those inside aliases are unknown.
 #[derive(Debug, Default)]
-pub(super) struct Positions(HashMap<String, Position>);
+pub(crate) struct Positions(HashMap<String, Position>);
 
 /// Deeper values have no positions; a text that nests this deep is refused where it is read.
 const MAX_DEPTH: usize = 64;
 
 impl Positions {
     /// Those of a text; of one that isn't YAML, those before the mistake.
-    pub(super) fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         let mut positions = Self::default();
         // What is open, instead of recursion: the text is anybody's.
         let mut open: Vec<Open> = Vec::new();
@@ -51,7 +51,7 @@ impl Positions {
     }
 
     /// Of the value at `path`, or of the closest one around it.
-    pub(super) fn get(&self, path: &str) -> Option<Position> {
+    pub(crate) fn get(&self, path: &str) -> Option<Position> {
         let mut path = path;
         loop {
             if let Some(position) = self.0.get(path) {
@@ -115,7 +115,7 @@ impl Open {
 }
 
 /// The path of an entry.
-pub(super) fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     match path.is_empty() {
         true => key.to_owned(),
         false => format!("{path}.{key}"),

@@ -16,6 +16,7 @@ mod yaml;
 
 pub use diagnostic::{ConfigError, Diagnostic, Report, Severity};
 pub use document::{Config, Identities, ValidateOptions, validate, validate_value};
+pub(crate) use read::closest;
 pub use registry::Changed;
 pub use schema::{ContextSchema, FieldSchema, FieldType};
 pub use workflow::{

@@ -311,7 +311,7 @@ impl Coordinator {
                 self.claim.end(Progress::Ended(ended));
             }
             Err(error) => {
-                tracing::warn!(%error, "the execution's coordinator stopped");
+                tracing::warn!(error = %format_args!("{error:#}"), "the execution's coordinator stopped");
                 let error = error.of(&self.claim.execution);
                 self.claim.refuse(self.queue, &error);
             }

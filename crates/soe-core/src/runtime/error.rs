@@ -10,6 +10,9 @@ use crate::config::ConfigError;
 use crate::machine::MachineError;
 
 /// Why the engine couldn't do what it was asked, or how an execution ended that was waited for.
+///
+/// Its text never repeats its `source()`. A refusal's text says all of why, and its `source()` is what is behind that;
+/// of other kinds, `source()` is the cause (the store's error, the application's error), which `{:#}` adds to the text.
 #[derive(Clone)]
 pub struct EngineError(Arc<Inner>);
 
@@ -114,8 +117,14 @@ impl fmt::Display for EngineError {
             EngineErrorKind::ShutDown => f.write_str("the engine is shut down"),
             EngineErrorKind::Internal => f.write_str("the engine contradicted itself"),
         }?;
+        let says_cause = match self.0.kind {
+            EngineErrorKind::Refused => true,
+            // A failure says what failed in its own words.
+            EngineErrorKind::Failed(_) => false,
+            _ => f.alternate(),
+        };
         match &self.0.source {
-            Some(source) if !matches!(self.0.kind, EngineErrorKind::Failed(_)) => write!(f, ": {source}"),
+            Some(source) if says_cause => write!(f, ": {source}"),
             _ => Ok(()),
         }
     }
@@ -133,7 +142,11 @@ impl fmt::Debug for EngineError {
 
 impl StdError for EngineError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        let source = self.0.source.as_deref()?;
+        match self.0.kind {
+            EngineErrorKind::Refused => source.source(),
+            _ => Some(source),
+        }
     }
 }
 
@@ -169,5 +182,23 @@ impl From<ConfigError> for EngineError {
 impl From<InvalidExecutionId> for EngineError {
     fn from(error: InvalidExecutionId) -> Self {
         Self::because(EngineErrorKind::Refused, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_of_causes_says_nothing_twice() {
+        let refused = EngineError::from(MachineError::NoSignals);
+        assert_eq!(refused.to_string(), format!("refused: {}", MachineError::NoSignals));
+        assert!(refused.source().is_none());
+
+        let failed = EngineError::from(BackendError::new(BackendErrorKind::Conflict, "version 3 is there"));
+        assert_eq!(failed.to_string(), "the store failed");
+        assert_eq!(format!("{failed:#}"), "the store failed: version 3 is there");
+        assert!(failed.source().is_some_and(|source| source.is::<BackendError>()));
+        assert!(failed.is_conflict());
     }
 }

@@ -75,7 +75,7 @@ impl SignalSink for EngineSignals {
                 shared.broadcast(&execution, signals).await
             };
             if let Err(error) = sent.await {
-                tracing::warn!(%from, %execution, %error, "signals of a node were not taken");
+                tracing::warn!(%from, %execution, error = %format_args!("{error:#}"), "signals of a node were not taken");
             }
         };
         self.shared.tasks.spawn_on(task, &self.runtime);

@@ -10,6 +10,8 @@ pub struct TemplateError {
     line: Option<usize>,
     source: Option<minijinja::Error>,
     too_deep: bool,
+    /// Whether the template's source has no second line: the line tells nothing then.
+    one_line: bool,
 }
 
 /// What went wrong with a template.
@@ -38,6 +40,7 @@ impl TemplateError {
             line,
             source: None,
             too_deep: false,
+            one_line: false,
         }
     }
 
@@ -54,6 +57,12 @@ impl TemplateError {
             too_deep: true,
             ..Self::limit(message, Some(line))
         }
+    }
+
+    /// Says which text it is about, as a whole.
+    pub(crate) fn of(mut self, source: &str) -> Self {
+        self.one_line = source.lines().nth(1).is_none();
+        self
     }
 
     /// Whether a larger depth could have helped.
@@ -82,6 +91,7 @@ impl TemplateError {
             line,
             source: Some(error),
             too_deep: false,
+            one_line: false,
         }
     }
 
@@ -105,8 +115,8 @@ impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         match self.line {
-            Some(line) => write!(f, " (line {line})"),
-            None => Ok(()),
+            Some(line) if !self.one_line => write!(f, " (line {line})"),
+            _ => Ok(()),
         }
     }
 }

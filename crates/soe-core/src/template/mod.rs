@@ -99,9 +99,10 @@ impl Template {
             return Err(TemplateError::limit(message, None));
         }
         let compiled = match Compiled::new(source, limits::SHALLOW_DEPTH) {
-            Err(error) if error.is_too_deep() => compile_apart(source)?,
-            compiled => compiled?,
+            Err(error) if error.is_too_deep() => compile_apart(source),
+            compiled => compiled,
         };
+        let compiled = compiled.map_err(|error| error.of(source))?;
         Ok(Self(Arc::new(compiled)))
     }
 
@@ -167,7 +168,7 @@ impl Template {
     }
 
     fn error(&self, error: minijinja::Error) -> TemplateError {
-        TemplateError::from_engine(error, self.0.first_line)
+        TemplateError::from_engine(error, self.0.first_line).of(self.source())
     }
 }
 

@@ -120,6 +120,23 @@ fn wrong_arguments_are_a_failure_without_a_call() {
 }
 
 #[test]
+fn a_wrong_argument_that_comes_from_a_missing_field_says_so() {
+    let schema =
+        json!({"type": "object", "properties": {"file": {"type": "string"}, "note": {}, "n": {"type": "string"}}});
+    let mut bench = flow(
+        "  A: {node_type: tool, event_triggers: [START], tool_name: t, output_field: out,
+      parameters: {file: '{{ context.file }}', note: null, n: 'n={{ context.file }}'}}",
+    )
+    .tool(|tool| *tool = ToolSpec::new("t", "", schema).unwrap())
+    .run();
+    bench.complete_known();
+    assert_eq!(
+        bench.history("out"),
+        json!(["Tool 't': parameter 'file': null is not of type \"string\"; '{{ context.file }}' gave null"])
+    );
+}
+
+#[test]
 fn a_tool_that_is_not_registered_fails_its_node() {
     let mut bench = flow("  A: {node_type: tool, event_triggers: [START], tool_name: other, output_field: out}").run();
     bench.complete_known();

@@ -97,8 +97,10 @@ impl Transaction<'_> {
             });
         }
         let arguments = arguments.to_json();
-        spec.check_json(&arguments).map_err(|error| error.to_string())?;
-        Ok(arguments)
+        match spec.check_json(&arguments) {
+            Ok(()) => Ok(arguments),
+            Err(error) => Err(format!("{error}{}", nulls(tool, &arguments))),
+        }
     }
 
     /// A parameter's value. A template that can't be rendered leaves a warning and is passed as it is written.
@@ -204,4 +206,18 @@ fn written(tool: &ToolNode, value: &Value) -> Vec<(Arc<str>, Value)> {
         .iter()
         .map(|field| (field.clone(), value.clone()))
         .collect()
+}
+
+/// The templates among the parameters that gave null, which is what a context field that isn't set gives.
+fn nulls(tool: &ToolNode, arguments: &serde_json::Value) -> String {
+    let Arguments::Parameters(parameters) = &tool.arguments else {
+        return String::new();
+    };
+    let null = |(key, parameter): (&Arc<str>, &Parameter)| match parameter {
+        Parameter::Template(template) if arguments.get(key.as_ref()).is_some_and(serde_json::Value::is_null) => {
+            Some(format!("; '{}' gave null", template.source()))
+        }
+        _ => None,
+    };
+    parameters.iter().filter_map(null).collect()
 }

@@ -1,5 +1,6 @@
 //! The names that templates can use.
 
+use crate::config::closest;
 use crate::template::{TemplateError, TemplateErrorKind};
 
 /// Every filter.
@@ -127,21 +128,11 @@ pub(crate) fn unknown_test(name: &str, line: usize) -> TemplateError {
     TemplateError::new(TemplateErrorKind::UnknownTest, message, Some(line))
 }
 
-/// A known name that is one edit away, or begins with what was written.
+/// A known name that is a slip away, or begins with what was written, or the other way round.
 fn suggestion(name: &str, known: &[&str]) -> String {
-    let near = |candidate: &&&str| {
-        candidate.starts_with(name) || name.starts_with(**candidate) || is_one_edit_away(name, candidate)
-    };
-    known
-        .iter()
-        .filter(|candidate| candidate.len() > 1)
-        .find(near)
+    let known = || known.iter().copied().filter(|candidate| candidate.len() > 1);
+    let shortened = |candidate: &&str| candidate.starts_with(name) || name.starts_with(*candidate);
+    closest(name, known())
+        .or_else(|| known().find(shortened))
         .map_or_else(String::new, |candidate| format!(" Did you mean '{candidate}'?"))
-}
-
-fn is_one_edit_away(a: &str, b: &str) -> bool {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let same_start = a.iter().zip(b).take_while(|(x, y)| x == y).count();
-    let same_end = a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x == y).count();
-    a.len().max(b.len()) <= same_start + same_end + 1
 }
