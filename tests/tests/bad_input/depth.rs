@@ -136,7 +136,7 @@ flow:
     let engine = engine_with(tool);
     let execution = engine.start(start(yaml)).await.unwrap();
     soon(execution.wait()).await.unwrap();
-    assert_eq!(execution.history("result").await.unwrap().len(), 129);
+    assert_eq!(execution.history("result").await.unwrap().len(), Value::MAX_DEPTH + 1);
     let error = last(&execution, "result").await;
     assert!(error.as_str().unwrap().contains("nested deeper"), "{error}");
 }

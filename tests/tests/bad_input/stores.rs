@@ -62,13 +62,14 @@ async fn a_full_disk() {
     let execution = engine.execution(finished.execution.clone());
     let error = execution.signal(["START"]).await.unwrap_err();
     assert_eq!(error.kind(), &EngineErrorKind::Backend);
-    let text = error.to_string();
+    let text = format!("{error:#}");
     assert!(text.contains("make room on the disk"), "{text}");
     let error = engine
         .start(start(WORK).id(ExecutionId::new("new").unwrap()))
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("make room on the disk"), "{error}");
+    let text = format!("{error:#}");
+    assert!(text.contains("make room on the disk"), "{text}");
     assert_eq!(
         engine_on(&store).state(&finished.execution).await.unwrap(),
         before,
