@@ -239,7 +239,7 @@ async fn a_result_that_nests_without_end_is_the_tools_failure() {
     let engine = engine_with(tool);
     let finished = soon(engine.orchestrate(start(WORK))).await.unwrap();
     let context = engine.context(&finished.execution).await.unwrap();
-    let error = "the result of tool 'work' nests deeper than 100 levels";
+    let error = "the result of tool 'work' is nested deeper than 100 levels";
     assert_eq!(context.value("result"), Some(&error.into()));
     assert_eq!(context.operational.errors, 1);
 }
