@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::{
-    BackendError, Change, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, ExecutionId,
-    ExecutionState, IdentityBackend, MemoryStore, Sections, TelemetryBackend, WorkflowBackend,
+    BackendError, BackendErrorKind, Change, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend,
+    ExecutionId, ExecutionState, IdentityBackend, MemoryStore, Sections, TelemetryBackend, WorkflowBackend,
 };
 
 /// The stores that an engine works with: one that implements all six traits, or several. Cheap to clone.
@@ -119,7 +119,8 @@ impl Backends {
     /// definitions first, then the changes, then telemetry.
     ///
     /// # Errors
-    /// As [`ContextBackend::commit`]. An error of a separate telemetry store comes after the commits are stored.
+    /// As [`ContextBackend::commit`]; and [`TelemetryLost`](BackendErrorKind::TelemetryLost), with the cause, if the commits
+    /// are stored and only a separate telemetry store has failed.
     pub async fn commit(&self, mut commits: Vec<Commit>) -> Result<(), BackendError> {
         if commits.is_empty() {
             return Ok(());
@@ -140,7 +141,14 @@ impl Backends {
             .collect();
         self.0.context.commit(commits).await?;
         match self.telemetry() {
-            Some(telemetry) if !events.is_empty() => telemetry.append_events(&execution, &events).await,
+            Some(telemetry) if !events.is_empty() => {
+                telemetry.append_events(&execution, &events).await.map_err(|error| {
+                    let message = format!("{} events of stored commits are lost", events.len());
+                    BackendError::new(BackendErrorKind::TelemetryLost, message)
+                        .execution(&execution)
+                        .because(error)
+                })
+            }
             _ => Ok(()),
         }
     }

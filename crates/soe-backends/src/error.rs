@@ -27,6 +27,8 @@ pub enum BackendErrorKind {
     Corrupt,
     /// The store can't be reached, is full, read-only or locked. Nothing was changed; it may work later.
     Unavailable,
+    /// Commits are stored, but the separate telemetry store didn't take their events: the execution goes on without them.
+    TelemetryLost,
     /// The store has no such ability.
     Unsupported,
     /// Anything else.

@@ -101,7 +101,7 @@ async fn a_read_only_disk() {
         return;
     }
     let execution = engine.execution(finished.execution.clone());
-    let error = execution.signal(["START"]).await.unwrap_err().to_string();
+    let error = format!("{:#}", execution.signal(["START"]).await.unwrap_err());
     assert!(error.contains("write access"), "{error}");
     assert_eq!(engine.state(&finished.execution).await.unwrap(), before);
     let error = Backends::file(disk.0.join("other")).unwrap_err().to_string();

@@ -215,12 +215,10 @@ impl Machine {
         for id in Self::needed_registries(&machine.state) {
             machine.registry(&id).ok_or(MachineError::MissingRegistry(id))?;
         }
-        machine.stack = machine
-            .state
-            .stack
-            .iter()
-            .filter_map(|frame| machine.cursor(frame))
-            .collect();
+        let cursors = machine.state.stack.iter().map(|frame| machine.cursor(frame));
+        machine.stack = cursors.collect::<Option<_>>().ok_or(ApplyError::Mismatch(
+            "its stack refers to a workflow that the registry doesn't have",
+        ))?;
         machine.stack_kept = machine.stack.len();
         Ok(machine)
     }

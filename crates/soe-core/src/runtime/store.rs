@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use soe_backends::{Commit, Event, ExecutionId, ExecutionState};
+use soe_backends::{BackendErrorKind, Commit, Event, ExecutionId, ExecutionState};
 use tracing::Level;
 
 use super::shared::Shared;
@@ -27,9 +27,17 @@ impl Shared {
             true => commits.iter().flat_map(|commit| &commit.events).cloned().collect(),
             false => Vec::new(),
         };
-        self.call(self.backends.commit(commits))
-            .await
-            .map_err(|error| error.of(execution))?;
+        let stored = async {
+            match self.backends.commit(commits).await {
+                // What happened is stored: an execution doesn't stop because its telemetry can't follow.
+                Err(error) if error.kind() == BackendErrorKind::TelemetryLost => {
+                    tracing::warn!(%execution, error = &error as &dyn std::error::Error, "telemetry is lost");
+                    Ok(())
+                }
+                result => result,
+            }
+        };
+        self.call(stored).await.map_err(|error| error.of(execution))?;
         if traced {
             for event in &events {
                 tracing::debug!(event = event.kind.name(), seq = event.seq, data = ?event.kind);

@@ -1,12 +1,17 @@
 //! A store that fails: callers hear of it, and a later signal takes the execution up again.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::json;
-use soe_backends::{BackendError, BackendErrorKind, Backends, Status};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use soe_backends::{
+    BackendError, BackendErrorKind, Backends, Commit, ContextBackend, Event, ExecutionId, ExecutionState, ListPage,
+    ListQuery, MemoryStore, Status, TelemetryBackend,
+};
 use soe_core::runtime::{EngineError, EngineErrorKind};
-use soe_core::tools::{NoArguments, tool_fn};
+use soe_core::tools::{NoArguments, ToolContext, raw_tool, tool_fn};
 
 use crate::common::*;
 
@@ -173,4 +178,57 @@ async fn of_two_engines_on_one_store_the_loser_stops() {
     );
     let context = two.context(&id("x")).await.unwrap();
     assert_eq!(signals(&context), ["START", "MINE", "ONE", "TWO", "DONE"]);
+}
+
+/// Telemetry that nobody can write to.
+struct NoTelemetry;
+
+#[async_trait]
+impl TelemetryBackend for NoTelemetry {
+    async fn append_events(&self, _: &ExecutionId, _: &[Event]) -> Result<(), BackendError> {
+        Err(BackendError::new(BackendErrorKind::Unavailable, "no room for events"))
+    }
+
+    async fn events(&self, _: &ExecutionId, _: u64, _: usize) -> Result<Vec<Event>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    async fn delete_events(&self, _: &ExecutionId) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+/// A store that takes no telemetry itself.
+struct StateOnly(MemoryStore);
+
+#[async_trait]
+impl ContextBackend for StateOnly {
+    async fn commit(&self, commits: Vec<Commit>) -> Result<(), BackendError> {
+        self.0.commit(commits).await
+    }
+
+    async fn load(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, BackendError> {
+        self.0.load(execution).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage, BackendError> {
+        self.0.list(query).await
+    }
+
+    async fn delete(&self, execution: &ExecutionId) -> Result<bool, BackendError> {
+        self.0.delete(execution).await
+    }
+}
+
+#[tokio::test]
+async fn an_execution_goes_on_when_its_separate_telemetry_is_lost() {
+    let workflows = Arc::new(MemoryStore::new());
+    let backends = Backends::builder(Arc::new(StateOnly(MemoryStore::new())), workflows)
+        .telemetry(Arc::new(NoTelemetry))
+        .build();
+    let tool = raw_tool("work", "", |_: Value, _: ToolContext| async move { Ok(json!(1)) });
+    let engine = builder().backends(backends).tool(tool).build().unwrap();
+    let finished = soon(engine.orchestrate(start(WORK))).await.unwrap();
+    let context = engine.context(&finished.execution).await.unwrap();
+    assert_eq!(signals(&context), ["START", "DONE"]);
 }
