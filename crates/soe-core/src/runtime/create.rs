@@ -3,16 +3,47 @@
 use std::sync::Arc;
 
 use soe_backends::{Definitions, ExecutionId};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::claim::{Claim, Claiming};
 use super::coordinator::Coordinator;
+use super::shared::Progress;
 use super::{Engine, EngineError, EngineErrorKind, Execution, Orchestration};
 use crate::config::{Config, Node, NodeKind, Registry};
 use crate::machine::{Machine, Start};
 
+/// An execution whose coordinator was started; its first commit is on its way to the store.
+pub(super) struct Begun {
+    pub(super) id: ExecutionId,
+    pub(super) progress: watch::Receiver<Progress>,
+    stored: oneshot::Receiver<Result<(), EngineError>>,
+}
+
+impl Begun {
+    /// Waits until the first commit is stored.
+    pub(super) async fn stored(self) -> Result<(), EngineError> {
+        match self.stored.await {
+            Ok(Err(error)) if error.is_conflict() => Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&self.id)),
+            Ok(result) => result,
+            // The runtime that the coordinator was to run on is gone.
+            Err(_) => Err(EngineError::new(EngineErrorKind::ShutDown).of(&self.id)),
+        }
+    }
+}
+
 impl Engine {
     pub(super) async fn create(&self, orchestration: Orchestration) -> Result<Execution, EngineError> {
+        let begun = self.begin(orchestration).await?;
+        let execution = Execution {
+            engine: self.clone(),
+            id: begun.id.clone(),
+            started: Some(begun.progress.clone()),
+        };
+        begun.stored().await.map(|()| execution)
+    }
+
+    /// Starts the coordinator of a new execution, and doesn't wait for it.
+    pub(super) async fn begin(&self, orchestration: Orchestration) -> Result<Begun, EngineError> {
         let shared = &self.shared;
         shared.check_open()?;
         let registry = orchestration.config.registry().clone();
@@ -43,20 +74,10 @@ impl Engine {
             signals: orchestration.signals,
         };
         let (machine, step) = Machine::start(shared.now(), start, shared.specs.clone())?;
-        let started = Some(claim.active.progress.clone());
-        let (reply, created) = oneshot::channel();
+        let progress = claim.active.progress.clone();
+        let (reply, stored) = oneshot::channel();
         Coordinator::spawn_new(claim, machine, step, reply);
-        match created.await {
-            Ok(Ok(())) => Ok(Execution {
-                engine: self.clone(),
-                id,
-                started,
-            }),
-            Ok(Err(error)) if error.is_conflict() => Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id)),
-            Ok(Err(error)) => Err(error),
-            // The runtime that the coordinator was to run on is gone.
-            Err(_) => Err(EngineError::new(EngineErrorKind::ShutDown).of(&id)),
-        }
+        Ok(Begun { id, progress, stored })
     }
 
     /// Checks that this engine has what a workflow needs.

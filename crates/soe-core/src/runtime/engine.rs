@@ -67,13 +67,18 @@ impl Engine {
     /// As [`Engine::start`] and [`Engine::wait`]. The error of an execution that was started names it:
     /// [`EngineError::execution`].
     pub async fn orchestrate(&self, orchestration: Orchestration) -> Result<Finished, EngineError> {
-        let execution = self.start(orchestration).await?;
-        if let Some(mut progress) = execution.started.clone()
-            && let Some(result) = end_of(&mut progress).await
-        {
-            return result;
+        if orchestration.signals.is_empty() {
+            return Err(crate::machine::MachineError::NoSignals.into());
         }
-        execution.wait().await
+        let begun = self.begin(orchestration).await?;
+        let (id, mut progress) = (begun.id.clone(), begun.progress.clone());
+        // Waited for first: to be woken for the first commit, too, would cost as much as a short execution.
+        let end = end_of(&mut progress).await;
+        begun.stored().await?;
+        match end {
+            Some(result) => result,
+            None => self.wait(&id).await,
+        }
     }
 
     /// Starts an execution; it goes on by itself. When this returns, its first commit is stored.
