@@ -320,14 +320,7 @@ impl ExecutionState {
     }
 
     fn dispatch(&mut self, run: &Arc<Run>) -> Result<(), ApplyError> {
-        if run.number != self.next_run {
-            return Err(ApplyError::Mismatch(
-                "a run was dispatched under a number that is not the next",
-            ));
-        }
-        if run.snapshot != self.version + 1 {
-            return Err(ApplyError::Mismatch("a run was dispatched on another commit's context"));
-        }
+        run.check_dispatch(self.next_run, self.version)?;
         self.next_run += 1;
         self.count_run(&run.node);
         if matches!(run.progress, Progress::Tool { .. }) {
@@ -356,6 +349,21 @@ impl ExecutionState {
             // An empty map keeps its last node, and an execution at rest should hold no more than it needs.
             self.runs = BTreeMap::new();
             self.snapshots = BTreeMap::new();
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    /// Whether the run can be dispatched next, by the commit after `version`.
+    pub(crate) fn check_dispatch(&self, next_run: u64, version: u64) -> Result<(), ApplyError> {
+        if self.number != next_run {
+            return Err(ApplyError::Mismatch(
+                "a run was dispatched under a number that is not the next",
+            ));
+        }
+        if self.snapshot != version + 1 {
+            return Err(ApplyError::Mismatch("a run was dispatched on another commit's context"));
         }
         Ok(())
     }

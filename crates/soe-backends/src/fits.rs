@@ -83,14 +83,7 @@ impl Check<'_> {
     }
 
     fn dispatched(&mut self, run: &Run) -> Result<(), ApplyError> {
-        if run.number != self.next_run {
-            return Err(ApplyError::Mismatch(
-                "a run was dispatched under a number that is not the next",
-            ));
-        }
-        if run.snapshot != self.version + 1 {
-            return Err(ApplyError::Mismatch("a run was dispatched on another commit's context"));
-        }
+        run.check_dispatch(self.next_run, self.version)?;
         self.next_run += 1;
         Ok(())
     }
