@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tokio::runtime::Runtime;
+use workloads::Subject;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -38,12 +39,18 @@ fn main() {
     report::memory(&runtime);
 }
 
-/// Measures `soe` and `baseline`, each a future that does `units` units of work, as one group.
-fn pair<S, B>(criterion: &mut Criterion, runtime: &Runtime, group: &str, units: u64, mut soe: S, mut baseline: B)
-where
-    S: AsyncFnMut(),
+/// Measures an engine that runs `count` executions, so many at a time, beside `baseline`; both do `units` units of work.
+fn pair<B>(
+    criterion: &mut Criterion,
+    runtime: &Runtime,
+    group: &str,
+    units: u64,
+    soe: (&Subject, u64, u64),
+    mut baseline: B,
+) where
     B: AsyncFnMut(),
 {
+    let (subject, count, at_a_time) = soe;
     let mut group = criterion.benchmark_group(group);
     group.throughput(Throughput::Elements(units));
     group.bench_function(BenchmarkId::new("baseline", units), |bencher| {
@@ -60,11 +67,11 @@ where
     group.bench_function(BenchmarkId::new("soe", units), |bencher| {
         bencher.iter_custom(|iterations| {
             runtime.block_on(async {
-                let start = Instant::now();
+                let mut elapsed = Duration::ZERO;
                 for _ in 0..iterations {
-                    soe().await;
+                    elapsed += subject.run(count, at_a_time).await;
                 }
-                start.elapsed()
+                elapsed
             })
         });
     });
@@ -72,67 +79,68 @@ where
 }
 
 fn chain(criterion: &mut Criterion, runtime: &Runtime) {
-    let subject = workloads::Subject::new(&workloads::chain(1_000));
+    let subject = Subject::new(&workloads::chain(1_000));
+    let baseline = async || baseline::chain(1_000).await;
     pair(
         criterion,
         runtime,
         "chain of routers",
         1_000,
-        async || subject.run().await,
-        async || baseline::chain(1_000).await,
+        (&subject, 1, 1),
+        baseline,
     );
 }
 
 fn guarded_loop(criterion: &mut Criterion, runtime: &Runtime) {
     for steps in [1_000, 10_000] {
-        let subject = workloads::Subject::new(&workloads::guarded_loop(steps));
-        let soe = async || subject.run().await;
-        pair(criterion, runtime, "router loop", steps, soe, async || {
-            baseline::guarded_loop(steps).await
-        });
+        let subject = Subject::new(&workloads::guarded_loop(steps));
+        let baseline = async || baseline::guarded_loop(steps).await;
+        pair(criterion, runtime, "router loop", steps, (&subject, 1, 1), baseline);
     }
 }
 
 fn fan_in(criterion: &mut Criterion, runtime: &Runtime) {
     for tools in [100, 1_000] {
-        let subject = workloads::Subject::new(&workloads::fan_in(tools));
-        let soe = async || subject.run().await;
-        pair(criterion, runtime, "tools and a join", tools, soe, async || {
-            baseline::fan_in(tools).await
-        });
+        let subject = Subject::new(&workloads::fan_in(tools));
+        let baseline = async || baseline::fan_in(tools).await;
+        pair(
+            criterion,
+            runtime,
+            "tools and a join",
+            tools,
+            (&subject, 1, 1),
+            baseline,
+        );
     }
 }
 
 fn executions(criterion: &mut Criterion, runtime: &Runtime) {
+    let subject = Subject::new(&workloads::three_nodes());
     for (at_a_time, name) in [(1, "executions one by one"), (64, "executions 64 at a time")] {
         for count in [1_000, 10_000] {
-            let subject = workloads::Subject::new(&workloads::three_nodes());
-            let soe = async || subject.run_many(count, at_a_time).await;
-            pair(criterion, runtime, name, count, soe, async || {
-                baseline::executions(count, at_a_time).await
-            });
+            let baseline = async || baseline::executions(count, at_a_time).await;
+            pair(criterion, runtime, name, count, (&subject, count, at_a_time), baseline);
         }
     }
 }
 
 fn append(criterion: &mut Criterion, runtime: &Runtime) {
     for appends in [1_000, 10_000] {
-        let subject = workloads::Subject::new(&workloads::append(appends));
-        let soe = async || subject.run().await;
-        pair(criterion, runtime, "append and count", appends, soe, async || {
-            baseline::append(appends).await
-        });
+        let subject = Subject::new(&workloads::append(appends));
+        let baseline = async || baseline::append(appends).await;
+        pair(
+            criterion,
+            runtime,
+            "append and count",
+            appends,
+            (&subject, 1, 1),
+            baseline,
+        );
     }
 }
 
 fn waiting(criterion: &mut Criterion, runtime: &Runtime) {
-    let subject = workloads::Subject::new(&workloads::waiting(100));
-    pair(
-        criterion,
-        runtime,
-        "100 nodes of 50 ms",
-        1,
-        async || subject.run().await,
-        async || baseline::waiting(100).await,
-    );
+    let subject = Subject::new(&workloads::waiting(100));
+    let baseline = async || baseline::waiting(100).await;
+    pair(criterion, runtime, "100 nodes of 50 ms", 1, (&subject, 1, 1), baseline);
 }
