@@ -57,6 +57,7 @@ codes! {
     UNKNOWN_SCHEMA_TYPE = "unknown-schema-type", Warning;
     IGNORED_SCHEMA_PART = "ignored-schema-part", Warning;
     UNSENT_TRIGGER = "unsent-trigger", Warning;
+    UNSENT_SIGNAL = "unsent-signal", Warning;
     UNHEARD_EMISSION = "unheard-emission", Warning;
     UNREACHABLE_NODE = "unreachable-node", Warning;
     UNCONDITIONAL_LOOP = "unconditional-loop", Warning;

@@ -7,10 +7,11 @@ use indexmap::IndexMap;
 
 use super::signals::{SignalGraph, as_child};
 use super::source::Source;
-use crate::config::codes::{UNHEARD_EMISSION, UNREACHABLE_NODE, UNSENT_TRIGGER};
+use super::terms::asked_signals;
+use crate::config::codes::{UNHEARD_EMISSION, UNREACHABLE_NODE, UNSENT_SIGNAL, UNSENT_TRIGGER};
 use crate::config::diagnostic::{Diagnostic, Problems};
 use crate::config::read::similar_signals;
-use crate::config::{ChildNode, ValidateOptions, Workflow};
+use crate::config::{ChildNode, Condition, ValidateOptions, Workflow};
 
 /// Pairs of signals that are compared in one workflow; suggestions beyond that aren't worth their time.
 const MAX_COMPARISONS: usize = 200_000;
@@ -49,6 +50,7 @@ pub(super) fn check(
     };
     let unsent = check.triggers();
     check.emissions();
+    check.asked_signals();
     check.child_signals(workflows);
     check.reachability(&unsent);
 }
@@ -118,6 +120,35 @@ impl Check<'_, '_> {
                     let problem = self
                         .source
                         .at_emission(self.name, &node.name, i, "signal_name", problem);
+                    self.problems.push(problem);
+                }
+            }
+        }
+    }
+
+    /// Warns about conditions that ask for a signal that nothing sends, as a trigger is warned about.
+    fn asked_signals(&mut self) {
+        let graph = self.graph;
+        let known: Vec<&str> = signals_where(graph, |_| true);
+        for node in &graph.nodes {
+            for (i, emission) in node.emissions.iter().enumerate() {
+                let Condition::Jinja(template) = &emission.condition else {
+                    continue;
+                };
+                for signal in asked_signals(template.source()) {
+                    if graph.number(&signal).is_some() || self.is_sent(&signal) {
+                        continue;
+                    }
+                    let similar = self.similar(&signal, &known);
+                    if similar.is_none() && self.options.sent_signals.is_none() {
+                        continue;
+                    }
+                    let message = format!("the condition asks for the signal '{signal}', which nothing sends");
+                    let mut problem = Diagnostic::new(UNSENT_SIGNAL, message);
+                    if let Some(similar) = similar {
+                        problem = problem.help(format!("did you mean '{similar}'?"));
+                    }
+                    let problem = self.source.at_emission(self.name, &node.name, i, "condition", problem);
                     self.problems.push(problem);
                 }
             }

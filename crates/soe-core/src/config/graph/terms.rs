@@ -36,6 +36,32 @@ pub(super) fn counted_terms(source: &str) -> Vec<Term> {
     terms
 }
 
+/// Every signal that the template `source` asks for by name (`'SIGNAL' in context.__operational__.signals`), each once, in
+/// order.
+pub(super) fn asked_signals(source: &str) -> Vec<String> {
+    if !source.contains("__operational__") {
+        return Vec::new();
+    }
+    let tokens = tokens(source);
+    let mut signals: Vec<String> = Vec::new();
+    for start in 0..tokens.len() {
+        // `not in` asks as well.
+        let without_not = match &tokens[start..] {
+            [text @ Text(_), Word("not"), rest @ ..] => std::iter::once(text)
+                .chain(rest.iter().take(7))
+                .cloned()
+                .collect::<Vec<_>>(),
+            rest => rest.iter().take(8).cloned().collect(),
+        };
+        if let Some(Term::Signal(signal)) = tested_signal(&without_not)
+            && !signals.contains(&signal)
+        {
+            signals.push(signal);
+        }
+    }
+    signals
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token<'s> {
     Word(&'s str),
@@ -140,6 +166,9 @@ mod tests {
         let both = "{{ 'A' in context.__operational__.signals and \"B\" in context.__operational__.signals }}";
         assert_eq!(counted_terms(both), [signal("A"), signal("B")]);
         assert_eq!(counted_terms("{{ 'A' in context.__operational__.signals }}"), []);
+        let not = "{{ 'A' not in context.__operational__.signals or 'B' in context.__operational__.signals }}";
+        assert_eq!(asked_signals(not), ["A", "B"]);
+        assert_eq!(asked_signals("{{ 'A' in context.names }}"), [""; 0]);
         assert_eq!(counted_terms("{{ 'A"), []);
         assert_eq!(counted_terms("{{ 'length"), []);
     }
