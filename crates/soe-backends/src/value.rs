@@ -135,16 +135,7 @@ impl Value {
 
     /// Roughly the bytes that this value occupies, containers and text included. Costs a walk over the value.
     pub fn size(&self) -> u64 {
-        const SLOT: u64 = size_of::<Value>() as u64;
-        SLOT + match self {
-            Value::Text(text) => text.len() as u64,
-            Value::List(items) => items.iter().map(Value::size).sum(),
-            Value::Map(map) => map
-                .iter()
-                .map(|(key, value)| key.len() as u64 + SLOT + value.size())
-                .sum(),
-            _ => 0,
-        }
+        self.size_within(u64::MAX, usize::MAX).unwrap_or(u64::MAX)
     }
 
     /// As [`Value::size`], for a value that may be anything: shared parts count each time they are met, so a small value
