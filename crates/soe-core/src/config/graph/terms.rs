@@ -45,18 +45,16 @@ pub(super) fn asked_signals(source: &str) -> Vec<String> {
     let tokens = tokens(source);
     let mut signals: Vec<String> = Vec::new();
     for start in 0..tokens.len() {
-        // `not in` asks as well.
-        let without_not = match &tokens[start..] {
-            [text @ Text(_), Word("not"), rest @ ..] => std::iter::once(text)
-                .chain(rest.iter().take(7))
-                .cloned()
-                .collect::<Vec<_>>(),
-            rest => rest.iter().take(8).cloned().collect(),
+        let signal = match &tokens[start..] {
+            [Text(signal), Word("in"), rest @ ..] | [Text(signal), Word("not"), Word("in"), rest @ ..]
+                if begins_with_signals(rest) =>
+            {
+                *signal
+            }
+            _ => continue,
         };
-        if let Some(Term::Signal(signal)) = tested_signal(&without_not)
-            && !signals.contains(&signal)
-        {
-            signals.push(signal);
+        if !signals.iter().any(|known| known == signal) {
+            signals.push(signal.to_owned());
         }
     }
     signals
@@ -97,18 +95,24 @@ fn counted_field(tokens: &[Token<'_>], start: usize) -> Option<Term> {
 
 fn tested_signal(tokens: &[Token<'_>]) -> Option<Term> {
     match tokens {
+        [Text(signal), Word("in"), rest @ ..] if begins_with_signals(rest) => Some(Term::Signal((*signal).to_owned())),
+        _ => None,
+    }
+}
+
+/// Whether the tokens begin with `context.__operational__.signals`.
+fn begins_with_signals(tokens: &[Token<'_>]) -> bool {
+    matches!(
+        tokens,
         [
-            Text(signal),
-            Word("in"),
             Word("context"),
             Symbol("."),
             Word("__operational__"),
             Symbol("."),
             Word("signals"),
             ..,
-        ] => Some(Term::Signal((*signal).to_owned())),
-        _ => None,
-    }
+        ]
+    )
 }
 
 fn tokens(source: &str) -> Vec<Token<'_>> {
