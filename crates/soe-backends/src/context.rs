@@ -182,3 +182,19 @@ pub struct ParentInfo {
     /// Fields whose new values are passed on to the parent.
     pub context_updates_to_parent: Vec<Arc<str>>,
 }
+
+/// Tokens that a call took, as the endpoint reports them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the request.
+    pub prompt_tokens: u64,
+    /// Tokens of the reply.
+    pub completion_tokens: u64,
+}
+
+impl Usage {
+    /// All tokens.
+    pub fn total(self) -> u64 {
+        self.prompt_tokens.saturating_add(self.completion_tokens)
+    }
+}

@@ -32,7 +32,7 @@ mod value;
 pub use backends::{Backends, BackendsBuilder};
 pub use collections::{OrderedMap, SignalLog};
 pub use commit::{ApplyError, Change, Commit, Definitions, Genesis, RegistryDocument};
-pub use context::{Context, History, Operational, ParentInfo, TreeTotals};
+pub use context::{Context, History, Operational, ParentInfo, TreeTotals, Usage};
 pub use error::{BackendError, BackendErrorKind};
 pub use event::{Event, EventKind, ExecutionEvent};
 #[cfg(feature = "file")]

@@ -3,8 +3,8 @@
 //! results back over an mpsc channel.
 
 pub mod config;
-#[cfg(feature = "runtime")]
 mod failure;
+pub mod llm;
 pub mod machine;
 pub mod nodes;
 #[cfg(feature = "runtime")]
