@@ -115,8 +115,9 @@ impl Backends {
         self.0.telemetry.as_ref()
     }
 
-    /// Stores consecutive commits of one execution. In one transaction if one store takes all; else registries and
-    /// definitions first, then the changes, then telemetry.
+    /// Stores consecutive commits of one execution. In one transaction if one store takes all; else registries, definitions
+    /// and turns first, then the changes, then telemetry. (Turns whose commit doesn't happen any more are those of runs that
+    /// are repeated: they keep their keys, and are not stored twice.)
     ///
     /// # Errors
     /// As [`ContextBackend::commit`]; and [`TelemetryLost`](BackendErrorKind::TelemetryLost), with the cause, if the commits
@@ -130,6 +131,7 @@ impl Backends {
         }
         for commit in &mut commits {
             self.store_ahead(commit).await?;
+            self.append_ahead(commit).await?;
         }
         let (Some(execution), false) = (commits.first().map(|c| c.execution.clone()), self.0.sections.events) else {
             return self.0.context.commit(commits).await;
@@ -185,6 +187,17 @@ impl Backends {
             }
         }
         Ok(())
+    }
+
+    /// Appends turns ahead of the commit that they belong to.
+    async fn append_ahead(&self, commit: &mut Commit) -> Result<(), BackendError> {
+        let (Some(store), false) = (self.conversations(), self.0.sections.turns) else {
+            return Ok(());
+        };
+        match commit.turns.take() {
+            Some(new) => store.append_turns(&new.main, &new.turns).await,
+            None => Ok(()),
+        }
     }
 
     /// Deletes one execution with all that belongs to it; what its tree shares only if it is the tree's root. Says whether

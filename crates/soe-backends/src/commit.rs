@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::{Batch, FORMAT};
 use crate::{
-    BackendError, BackendErrorKind, Context, Event, ExecutionId, ExecutionState, Failure, Frame, History, Limits,
-    ParentInfo, Progress, RegistryId, Run, Schedule, Status, Timestamp, Value,
+    BackendError, BackendErrorKind, Context, DialogueStep, Entry, Event, ExecutionId, ExecutionState, Failure, Frame,
+    History, Limits, ParentInfo, Progress, RegistryId, Run, Schedule, Status, Timestamp, Turn, Value,
 };
 
 /// Everything that one event changes: it is stored as a whole or not at all.
@@ -32,6 +32,9 @@ pub struct Commit {
     /// Identities and context schema to be stored for the tree (by main execution id).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definitions: Option<Box<Definitions>>,
+    /// Turns to be appended to the conversation history of the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<Box<TreeTurns>>,
     /// Telemetry, in order; the numbers go on from the state's `next_event`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
@@ -44,6 +47,15 @@ pub struct RegistryDocument {
     pub id: RegistryId,
     /// `workflow name -> node name -> node configuration`.
     pub workflows: Value,
+}
+
+/// Turns for the conversation history that the executions of a tree share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TreeTurns {
+    /// The root of the tree.
+    pub main: ExecutionId,
+    /// The turns, in order. Each has a key: what is stored already is not appended again.
+    pub turns: Vec<Turn>,
 }
 
 /// Identities and context schema of an execution tree.
@@ -87,6 +99,13 @@ pub enum Change {
         run: u64,
         /// How far it is now.
         progress: Progress,
+    },
+    /// A run asked an LLM, or an agent did something.
+    Dialogue {
+        /// The number of the run.
+        run: u64,
+        /// What changed. Of a run that keeps no dialogue (a custom node's), requests and replies are counted only.
+        step: DialogueStep,
     },
     /// A run is over.
     Finished {
@@ -272,6 +291,7 @@ impl ExecutionState {
                 Some(run) => Arc::make_mut(run).progress = progress.clone(),
                 None => return Err(ApplyError::Mismatch("a run that is not in flight made progress")),
             },
+            Change::Dialogue { run, step } => self.converse(*run, step)?,
             Change::Finished { run } => self.finish(*run)?,
             Change::Error => self.context_mut().operational.errors += 1,
             Change::Appended { field, value, size } => {
@@ -324,9 +344,46 @@ impl ExecutionState {
         self.next_run += 1;
         self.count_run(&run.node);
         if matches!(run.progress, Progress::Tool { .. }) {
-            self.context_mut().operational.tool_calls += 1;
+            self.count_tool_call();
         }
         self.runs.insert(run.number, run.clone());
+        Ok(())
+    }
+
+    fn count_tool_call(&mut self) {
+        let operational = &mut self.context_mut().operational;
+        operational.tool_calls += 1;
+        operational.tree.tool_calls += 1;
+    }
+
+    fn converse(&mut self, run: u64, step: &DialogueStep) -> Result<(), ApplyError> {
+        let Some(run) = self.runs.get_mut(&run) else {
+            return Err(ApplyError::Mismatch(
+                "a run that is not in flight asked or was answered",
+            ));
+        };
+        let run = Arc::make_mut(run);
+        if let Some(dialogue) = run.progress.dialogue_mut() {
+            dialogue.change(step);
+        }
+        let node = run.node.clone();
+        match step {
+            DialogueStep::Asked => {
+                let operational = &mut self.context_mut().operational;
+                operational.llm_calls += 1;
+                operational.tree.llm_calls += 1;
+            }
+            DialogueStep::Replied { usage: Some(usage) } => {
+                let operational = &mut self.context_mut().operational;
+                let tokens = usage.total();
+                operational.tokens = operational.tokens.saturating_add(tokens);
+                operational.tree.tokens = operational.tree.tokens.saturating_add(tokens);
+                let of_node = operational.node_tokens.entry(&node);
+                *of_node = of_node.saturating_add(tokens);
+            }
+            DialogueStep::Entry(Entry::Called { .. }) => self.count_tool_call(),
+            _ => {}
+        }
         Ok(())
     }
 

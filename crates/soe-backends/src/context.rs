@@ -150,6 +150,12 @@ pub struct Operational {
     pub tool_calls: u64,
     /// Failed attempts of any kind.
     pub errors: u64,
+    /// Tokens that LLM requests took, as the endpoints report them.
+    #[serde(default)]
+    pub tokens: u64,
+    /// The same, by node; nodes that took none are left out.
+    #[serde(default)]
+    pub node_tokens: OrderedMap<u64>,
     /// The root of the execution tree; `None` only before an execution is created.
     pub main_execution_id: Option<ExecutionId>,
     /// Totals of the whole execution tree, as last known.

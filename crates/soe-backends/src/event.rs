@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Batch, Status};
-use crate::{ExecutionId, Timestamp};
+use crate::{ExecutionId, Stage, Timestamp, Usage};
 
 /// One thing that happened in an execution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,73 @@ pub enum EventKind {
         /// The run's number.
         run: u64,
     },
+    /// An LLM is asked.
+    LlmCall {
+        /// The node.
+        node_name: Arc<str>,
+        /// The run's number.
+        run: u64,
+        /// The request's number in the run, from 1.
+        call: u32,
+        /// What is asked for.
+        stage: Stage,
+    },
+    /// An LLM answered, or failed to.
+    LlmReply {
+        /// The node.
+        node_name: Arc<str>,
+        /// The run's number.
+        run: u64,
+        /// The request's number in the run.
+        call: u32,
+        /// Tokens, if the endpoint reports them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
+    },
+    /// An agent begins, with these tools.
+    AgentToolsLoaded {
+        /// The node.
+        node_name: Arc<str>,
+        /// The run's number.
+        run: u64,
+        /// The tools that it may call.
+        agent_tools: Arc<[Arc<str>]>,
+    },
+    /// An agent calls a tool.
+    AgentToolCall {
+        /// The node.
+        node_name: Arc<str>,
+        /// The run's number.
+        run: u64,
+        /// The call's number in the run, from 0.
+        index: u32,
+        /// The tool.
+        tool_name: Arc<str>,
+        /// The arguments as JSON, clipped.
+        tool_args: Arc<str>,
+    },
+    /// A tool answered an agent. A tool that failed is a `node_error`.
+    AgentToolResult {
+        /// The node.
+        node_name: Arc<str>,
+        /// The run's number.
+        run: u64,
+        /// The call's number in the run.
+        index: u32,
+        /// The tool.
+        tool_name: Arc<str>,
+        /// The result as text, clipped.
+        result_preview: Arc<str>,
+    },
+    /// An agent wanted to call a tool that it doesn't have.
+    AgentToolNotFound {
+        /// The node.
+        node_name: Arc<str>,
+        /// The run's number.
+        run: u64,
+        /// What it wanted to call.
+        tool_name: Arc<str>,
+    },
     /// An attempt failed.
     NodeError {
         /// The node.
@@ -83,6 +150,9 @@ pub enum EventKind {
         run: u64,
         /// From dispatch to completion, in microseconds.
         duration_us: u64,
+        /// The tokens that its LLM requests took, if it made any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tokens: Option<u64>,
     },
     /// A value was appended to a field.
     ContextUpdated {
@@ -127,6 +197,12 @@ impl EventKind {
             EventKind::SignalsBroadcast { .. } => "signals_broadcast",
             EventKind::NodeExecution { .. } => "node_execution",
             EventKind::ToolCall { .. } => "tool_call",
+            EventKind::LlmCall { .. } => "llm_call",
+            EventKind::LlmReply { .. } => "llm_reply",
+            EventKind::AgentToolsLoaded { .. } => "agent_tools_loaded",
+            EventKind::AgentToolCall { .. } => "agent_tool_call",
+            EventKind::AgentToolResult { .. } => "agent_tool_result",
+            EventKind::AgentToolNotFound { .. } => "agent_tool_not_found",
             EventKind::NodeError { .. } => "node_error",
             EventKind::NodeFinished { .. } => "node_finished",
             EventKind::ContextUpdated { .. } => "context_updated",

@@ -62,6 +62,9 @@ impl Check<'_> {
             Change::Progressed { run, .. } if !self.in_flight(*run) => {
                 Err(ApplyError::Mismatch("a run that is not in flight made progress"))
             }
+            Change::Dialogue { run, .. } if !self.in_flight(*run) => Err(ApplyError::Mismatch(
+                "a run that is not in flight asked or was answered",
+            )),
             Change::Finished { run } if !self.in_flight(*run) => {
                 Err(ApplyError::Mismatch("a run finished that is not in flight"))
             }
@@ -73,6 +76,7 @@ impl Check<'_> {
             | Change::Broadcast(_)
             | Change::Routed { .. }
             | Change::Progressed { .. }
+            | Change::Dialogue { .. }
             | Change::Error
             | Change::Appended { .. }
             | Change::Accepted(_)

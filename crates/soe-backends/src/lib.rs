@@ -16,6 +16,7 @@ mod commit;
 pub mod conformance;
 mod context;
 mod depth;
+mod dialogue;
 mod error;
 mod event;
 #[cfg(feature = "file")]
@@ -31,8 +32,9 @@ mod value;
 
 pub use backends::{Backends, BackendsBuilder};
 pub use collections::{OrderedMap, SignalLog};
-pub use commit::{ApplyError, Change, Commit, Definitions, Genesis, RegistryDocument};
+pub use commit::{ApplyError, Change, Commit, Definitions, Genesis, RegistryDocument, TreeTurns};
 pub use context::{Context, History, Operational, ParentInfo, TreeTotals, Usage};
+pub use dialogue::{Awaits, Dialogue, DialogueStep, Entries, Entry, Question, Rejected, Stage};
 pub use error::{BackendError, BackendErrorKind};
 pub use event::{Event, EventKind, ExecutionEvent};
 #[cfg(feature = "file")]

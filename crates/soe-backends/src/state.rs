@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, ExecutionId, Limits, RegistryId, Timestamp};
+use crate::{Context, Dialogue, ExecutionId, Limits, RegistryId, Timestamp};
 
 /// The version of the stored form of an [`ExecutionState`]. States of every earlier version stay readable.
 pub const FORMAT: u32 = 1;
@@ -180,6 +180,27 @@ pub enum Progress {
     },
     /// A node of a type that the application registered.
     Custom,
+    /// An llm node.
+    Llm(Box<Dialogue>),
+    /// An agent node.
+    Agent(Box<Dialogue>),
+}
+
+impl Progress {
+    /// What a run that asks an LLM has asked.
+    pub fn dialogue(&self) -> Option<&Dialogue> {
+        match self {
+            Progress::Llm(dialogue) | Progress::Agent(dialogue) => Some(dialogue),
+            Progress::Tool { .. } | Progress::Custom => None,
+        }
+    }
+
+    pub(crate) fn dialogue_mut(&mut self) -> Option<&mut Dialogue> {
+        match self {
+            Progress::Llm(dialogue) | Progress::Agent(dialogue) => Some(dialogue),
+            Progress::Tool { .. } | Progress::Custom => None,
+        }
+    }
 }
 
 /// A batch whose listeners are being worked off.

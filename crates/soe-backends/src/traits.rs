@@ -57,6 +57,8 @@ pub struct Sections {
     pub registry: bool,
     /// [`Commit::definitions`].
     pub definitions: bool,
+    /// [`Commit::turns`].
+    pub turns: bool,
     /// [`Commit::events`].
     pub events: bool,
 }
@@ -66,6 +68,7 @@ impl Sections {
     pub const ALL: Sections = Sections {
         registry: true,
         definitions: true,
+        turns: true,
         events: true,
     };
 }

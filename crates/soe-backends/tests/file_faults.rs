@@ -65,6 +65,7 @@ fn commit(execution: &ExecutionId, version: u64, padding: usize) -> Commit {
         changes,
         registry: None,
         definitions: None,
+        turns: None,
         events: vec![event(version - 1)],
     }
 }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use proptest::prelude::*;
 use soe_backends::{
-    Change, Commit, Context, ExecutionId, ExecutionState, Genesis, Limits, OrderedMap, Progress, RegistryId, Run,
-    Schedule, SignalLog, Timestamp, Value,
+    Change, Commit, Context, DialogueStep, Entry, ExecutionId, ExecutionState, Genesis, Limits, OrderedMap, Progress,
+    RegistryId, Run, Schedule, SignalLog, Stage, Timestamp, Usage, Value,
 };
 
 /// Few enough names that they repeat, many enough that a map is indexed.
@@ -112,6 +112,7 @@ enum Step {
     Dispatch { wrong: bool },
     Finish(usize),
     Progress(usize),
+    Dialogue(usize),
     Append(Arc<str>, i64),
     Broadcast(Arc<str>),
 }
@@ -121,6 +122,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => prop::bool::weighted(0.02).prop_map(|wrong| Step::Dispatch { wrong }),
         4 => (0..12_usize).prop_map(Step::Finish),
         1 => (0..8_usize).prop_map(Step::Progress),
+        2 => (0..12_usize).prop_map(Step::Dialogue),
         2 => (name(), any::<i64>()).prop_map(|(name, value)| Step::Append(name, value)),
         1 => name().prop_map(Step::Broadcast),
     ]
@@ -140,6 +142,7 @@ fn commit(version: u64, changes: Vec<Change>) -> Commit {
         changes,
         registry: None,
         definitions: None,
+        turns: None,
         events: Vec::new(),
     }
 }
@@ -175,7 +178,11 @@ fn make(version: u64, steps: Vec<Step>, next_run: &mut u64, in_flight: &mut Vec<
                     registry: RegistryId::from_digest([1; 32]),
                     snapshot: version + 1,
                     started_at: Timestamp::from_micros(0),
-                    progress: Progress::Custom,
+                    progress: match number % 3 {
+                        0 => Progress::Custom,
+                        1 => Progress::Llm(Box::default()),
+                        _ => Progress::Agent(Box::default()),
+                    },
                 }))
             }
             Step::Finish(_) if in_flight.is_empty() => Change::Error,
@@ -190,6 +197,10 @@ fn make(version: u64, steps: Vec<Step>, next_run: &mut u64, in_flight: &mut Vec<
                 run: pick(in_flight, n),
                 progress: Progress::Tool { attempt: n as u32 },
             },
+            Step::Dialogue(n) => Change::Dialogue {
+                run: if n >= 11 { *next_run + 5 } else { pick(in_flight, n) },
+                step: dialogue_step(n),
+            },
             Step::Append(field, value) => Change::Appended {
                 field,
                 value: value.into(),
@@ -199,6 +210,24 @@ fn make(version: u64, steps: Vec<Step>, next_run: &mut u64, in_flight: &mut Vec<
         });
     }
     commit(version + 1, changes)
+}
+
+fn dialogue_step(n: usize) -> DialogueStep {
+    match n % 4 {
+        0 => DialogueStep::Asked,
+        1 => DialogueStep::Replied {
+            usage: Some(Usage {
+                prompt_tokens: n as u64,
+                completion_tokens: 1,
+            }),
+        },
+        2 => DialogueStep::Entry(Entry::Failed {
+            index: 7,
+            tool: "t".into(),
+            error: "no".into(),
+        }),
+        _ => DialogueStep::Question(Stage::Router.into()),
+    }
 }
 
 proptest! {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::conversations::turn;
 use super::fixture::{
     Must, Writer, appended, broadcast, child_of, commit, created, dispatched, document, event, field, frame, id,
     must_conflict, registry, same_state, time,
 };
 use super::{Factory, Finding, Outcome, ensure};
-use crate::{Change, Commit, Definitions, Genesis, Limits, ListQuery, Progress, Schedule, Status, Value};
+use crate::{Change, Commit, Definitions, Genesis, Limits, ListQuery, Progress, Schedule, Status, TreeTurns, Value};
 
 /// Nothing is there before anything is stored.
 pub async fn missing(factory: &dyn Factory) -> Outcome {
@@ -240,6 +241,10 @@ fn laden(commit: Commit) -> Commit {
     Commit {
         registry: Some(Arc::new(document(77))),
         definitions: Some(Box::new(definitions)),
+        turns: Some(Box::new(TreeTurns {
+            main: commit.execution.clone(),
+            turns: vec![turn("hello", Some("a:1/0"))],
+        })),
         events: vec![event(0)],
         ..commit
     }
@@ -267,6 +272,10 @@ async fn refused_as_a_whole(backends: &crate::Backends, commits: Vec<Commit>, wh
     if let (true, Some(store)) = (sections.definitions, backends.schemas()) {
         let stored = store.schemas(&execution).await.must("reading schemas")?;
         ensure!(stored.is_empty(), "a batch with a commit {what} left its schemas");
+    }
+    if let (true, Some(store)) = (sections.turns, backends.conversations()) {
+        let stored = store.turns(&execution).await.must("reading turns")?;
+        ensure!(stored.is_empty(), "a batch with a commit {what} left its turns");
     }
     Ok(())
 }

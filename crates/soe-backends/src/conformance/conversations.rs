@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::fixture::{Must, id};
+use super::fixture::{Must, Writer, child_of, commit, id};
 use super::{Factory, Finding, Outcome, Task, ensure};
-use crate::{ConversationHistoryBackend, ExecutionId, Turn};
+use crate::{Commit, ConversationHistoryBackend, ExecutionId, TreeTurns, Turn};
 
 type Store = Arc<dyn ConversationHistoryBackend>;
 
@@ -17,7 +17,7 @@ async fn fresh(factory: &dyn Factory) -> Result<Store, Finding> {
         .ok_or(Finding::Skipped("there is no store of conversation histories"))
 }
 
-fn turn(content: &str, key: Option<&str>) -> Turn {
+pub(super) fn turn(content: &str, key: Option<&str>) -> Turn {
     let role = ["user", "assistant", "tool", "system"][content.len() % 4];
     Turn {
         role: role.into(),
@@ -158,4 +158,36 @@ pub async fn concurrent(factory: &dyn Factory) -> Outcome {
         ensure!(own.is_sorted(), "the turns of one writer are in the order {own:?}");
     }
     Ok(())
+}
+
+/// Turns that come with commits.
+pub async fn committed(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let Some(store) = backends.conversations().cloned() else {
+        return Err(Finding::Skipped("there is no store of conversation histories"));
+    };
+    let mut root = Writer::create(&backends, "root").await?;
+    let (main, child) = (root.id.clone(), id("child"));
+    let with = |commit: Commit, turns: Vec<Turn>| {
+        let main = main.clone();
+        let turns = Some(Box::new(TreeTurns { main, turns }));
+        Commit { turns, ..commit }
+    };
+    let turns: Vec<Turn> = (0..6)
+        .map(|n| turn(&format!("text {n}"), Some(&format!("root:1/{n}"))))
+        .collect();
+    let first = with(root.next(Vec::new()), turns[..2].to_vec());
+    let second = Commit {
+        version: first.version + 1,
+        ..with(root.next(Vec::new()), turns[1..3].to_vec())
+    };
+    root.store(vec![first, second]).await?;
+    holds(&store, &main, &turns[..3], "after two commits").await?;
+    let created = with(commit(&child, 1, vec![child_of(&main, &main)]), turns[3..5].to_vec());
+    Writer::new(&backends, "child").store(vec![created]).await?;
+    holds(&store, &main, &turns[..5], "after a child's commit").await?;
+    holds(&store, &child, &[], "under the child's own id").await?;
+    let last = with(root.next(Vec::new()), turns.clone());
+    root.store(vec![last]).await?;
+    holds(&store, &main, &turns, "after a commit that repeats turns").await
 }

@@ -235,6 +235,7 @@ pub(super) fn commit(id: &ExecutionId, version: u64, changes: Vec<Change>) -> Co
         changes,
         registry: None,
         definitions: None,
+        turns: None,
         events: Vec::new(),
     }
 }

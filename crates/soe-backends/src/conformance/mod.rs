@@ -216,6 +216,7 @@ checks! {
     runs {
         snapshots: "the state has the contexts that runs in flight were dispatched on, as they were then, and no others",
         progress: "runs in flight are stored with how far they are",
+        dialogues: "what a run has asked, and what was answered, is stored with it",
         stack_and_pending: "the rest of a cascade and accepted batches are stored, in order",
         statuses: "every status is stored, with the failure where there is one",
         limits: "limits are stored, changed ones too",
@@ -247,6 +248,7 @@ checks! {
         order: "turns are given back in the order in which they were appended",
         keys: "a turn whose key is stored is not appended again; one without a key always is",
         replaced: "a replaced history is forgotten, its keys too",
+        committed: "the turns of commits are appended in order, each once, those of children to their root's history",
         deleted: "a deleted history is empty, and those of other trees are not touched",
         concurrent: "concurrent appends lose nothing, double nothing and keep each writer's order",
     }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::fixture::{Must, Writer, appended, broadcast, dispatched, frame, time};
 use super::{Factory, Finding, Outcome, ensure};
-use crate::{Backends, Change, Context, ExecutionState, Failure, Limits, Progress, Status, Value};
+use crate::{
+    Backends, Change, Context, Dialogue, DialogueStep, Entry, ExecutionState, Failure, Limits, Progress, Question,
+    Rejected, Run, Stage, Status, Usage, Value,
+};
 
 /// Contexts of runs in flight.
 pub async fn snapshots(factory: &dyn Factory) -> Outcome {
@@ -104,6 +107,85 @@ pub async fn progress(factory: &dyn Factory) -> Outcome {
         )
         .await?;
     writer.verify("after three attempts").await
+}
+
+/// What runs have asked, and what was answered.
+pub async fn dialogues(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let mut writer = Writer::create(&backends, "dialogues").await?;
+    let begin = |number, progress| match dispatched(number, 2) {
+        Change::Dispatched(run) => Change::Dispatched(Arc::new(Run {
+            progress,
+            ..run.as_ref().clone()
+        })),
+        other => other,
+    };
+    let step = |run, step| Change::Dialogue { run, step };
+    let tokens = |prompt_tokens, completion_tokens| DialogueStep::Replied {
+        usage: Some(Usage {
+            prompt_tokens,
+            completion_tokens,
+        }),
+    };
+    let agent = Dialogue::new(Stage::Router);
+    let changes = vec![
+        begin(1, Progress::Llm(Box::default())),
+        begin(2, Progress::Agent(Box::new(agent))),
+        step(1, DialogueStep::Asked),
+        step(2, DialogueStep::Waits),
+    ];
+    writer.commit(changes).await?;
+    writer.verify("with two dialogues").await?;
+    let rejected = Rejected {
+        reply: "{\"a\": ".into(),
+        problem: "it ends too early\n\u{1f600}".into(),
+    };
+    let called = |index, arguments| Entry::Called {
+        index,
+        turn: 1,
+        id: (index == 1).then(|| "call-1".into()),
+        tool: "search".into(),
+        arguments,
+    };
+    let question = Question {
+        stage: Stage::Parameter,
+        tool: Some("search".into()),
+    };
+    let answered = Entry::Answered {
+        index: 1,
+        tool: "search".into(),
+        content: "two\nlines".into(),
+    };
+    let failed = Entry::Failed {
+        index: 0,
+        tool: "search".into(),
+        error: "no".into(),
+    };
+    let steps = [
+        (1, tokens(10, 5)),
+        (1, DialogueStep::Rejected(rejected)),
+        (1, DialogueStep::Asked),
+        (2, DialogueStep::Asked),
+        (2, tokens(u64::MAX, 1)),
+        (2, DialogueStep::Question(question)),
+        (2, DialogueStep::Entry(Entry::Said { text: "hm".into() })),
+        (2, DialogueStep::Entry(called(0, Value::Null))),
+        (
+            2,
+            DialogueStep::Entry(called(1, Value::from(serde_json::json!({"q": [1, 2.5]})))),
+        ),
+        (2, DialogueStep::Entry(answered)),
+        (2, DialogueStep::Entry(failed)),
+        (2, DialogueStep::Failure),
+        (2, DialogueStep::Entry(Entry::SystemError { error: "what?".into() })),
+        (2, DialogueStep::Question(Stage::Turn.into())),
+    ];
+    for (run, change) in steps {
+        writer.commit(vec![step(run, change)]).await?;
+    }
+    writer.verify("after questions, replies and calls of tools").await?;
+    writer.commit(vec![Change::Finished { run: 1 }]).await?;
+    writer.verify("after one of them is over").await
 }
 
 /// The rest of a cascade.

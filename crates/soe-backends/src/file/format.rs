@@ -360,6 +360,7 @@ mod tests {
             ],
             registry: None,
             definitions: None,
+            turns: None,
             events: Vec::new(),
         };
         ExecutionState::create(&commit).unwrap()

@@ -81,6 +81,9 @@ impl MemoryStore {
                 tree.schemas = definitions.context_schema;
             });
         }
+        if let Some(new) = commit.turns.take() {
+            self.tree_mut(&new.main, |tree| new.turns.iter().for_each(|turn| tree.append(turn)));
+        }
     }
 }
 

@@ -25,7 +25,7 @@ impl Tree {
         self.identities.is_empty() && self.schemas.is_empty() && self.turns.is_empty()
     }
 
-    fn append(&mut self, turn: &Turn) {
+    pub(super) fn append(&mut self, turn: &Turn) {
         let is_new = turn.key.as_ref().is_none_or(|key| self.keys.insert(key.clone()));
         if is_new {
             self.turns.push(turn.clone());

@@ -274,6 +274,7 @@ impl<'m> Transaction<'m> {
             changes: self.changes,
             registry: None,
             definitions: None,
+            turns: None,
             events: self.events,
         };
         Ok(Step {
