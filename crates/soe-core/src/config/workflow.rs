@@ -6,6 +6,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use soe_backends::{Batch, Map, RegistryId, Value};
 
+use crate::llm::HistoryWindow;
 use crate::template::Template;
 
 /// The workflows of an execution, compiled. Immutable, shared, and named by its content.
@@ -78,6 +79,14 @@ pub struct Node {
     pub emissions: Vec<Emission>,
     /// What is particular to its type.
     pub kind: NodeKind,
+}
+
+impl Node {
+    /// Whether an LLM chooses the signals that the node emits: there are several, and none has a template for condition.
+    pub fn lets_llm_choose(&self) -> bool {
+        let templated = |emission: &Emission| matches!(emission.condition, Condition::Jinja(_));
+        self.emissions.len() > 1 && !self.emissions.iter().any(templated)
+    }
 }
 
 /// One entry of `event_emissions`.
@@ -169,6 +178,10 @@ pub struct LlmNode {
     pub retries: u32,
     /// `llm_failure_signal`
     pub failure_signal: Option<Arc<str>>,
+    /// `llm`: the name of the LLM to ask, if it isn't the engine's default.
+    pub llm: Option<Arc<str>>,
+    /// `history_window`: how much of the conversation history is sent.
+    pub history_window: HistoryWindow,
 }
 
 /// An agent node.
@@ -178,6 +191,8 @@ pub struct AgentNode {
     pub llm: LlmNode,
     /// `tools`: the names that the agent may call.
     pub tools: Vec<Arc<str>>,
+    /// `max_turns`: how many decisions it may take.
+    pub max_turns: u32,
 }
 
 /// A child node.

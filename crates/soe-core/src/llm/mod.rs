@@ -8,14 +8,19 @@
 
 mod caller;
 mod error;
+mod excerpt;
 mod registry;
 mod reply;
 mod request;
 mod tokens;
+mod window;
 
 pub use caller::{Capabilities, LlmCaller, llm_fn};
 pub use error::{LlmError, LlmErrorKind};
+pub(crate) use excerpt::Excerpt;
 pub use registry::{Llm, LlmSpec, LlmSpecs, Llms, RegisterLlmError};
 pub use reply::{LlmReply, ToolRequest, Usage};
-pub use request::{LlmRequest, Message, Stage, ToolOffer};
+pub use request::{LlmRequest, Message, ToolOffer};
+pub use soe_backends::Stage;
 pub use tokens::TokenSink;
+pub use window::HistoryWindow;

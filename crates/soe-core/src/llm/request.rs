@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use soe_backends::Map;
+use soe_backends::{Map, Stage};
 
 use super::TokenSink;
 
@@ -33,37 +33,6 @@ pub struct LlmRequest {
     pub key: String,
     /// Takes the text as it arrives, from callers that stream.
     pub tokens: TokenSink,
-}
-
-/// What a request asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Stage {
-    /// The output of an llm node, or whatever a custom node asks for.
-    #[default]
-    Llm,
-    /// An agent's decision: call a tool, or finish.
-    Router,
-    /// The arguments of a tool that an agent wants to call.
-    Parameter,
-    /// An agent's output.
-    Response,
-    /// An agent's turn on a caller with native tool calls: calls, or the output.
-    Turn,
-}
-
-impl Stage {
-    /// The stage as it is written in files and events.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Stage::Llm => "llm",
-            Stage::Router => "router",
-            Stage::Parameter => "parameter",
-            Stage::Response => "response",
-            Stage::Turn => "turn",
-        }
-    }
 }
 
 /// One message of a conversation.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Batch, Change, EventKind, Progress, RegistryId, Schedule};
+use soe_backends::{Batch, Change, Dialogue, EventKind, Progress, RegistryId, Schedule, Stage};
 
 use super::transaction::{Applied, Transaction};
 use super::{Effect, Machine, nodes};
@@ -147,7 +147,12 @@ impl Transaction<'_> {
             NodeKind::Router => self.route(node),
             NodeKind::Tool(_) => self.dispatch(node, Progress::Tool { attempt: 1 }),
             NodeKind::Custom(_) => self.dispatch(node, Progress::Custom),
-            NodeKind::Llm(_) | NodeKind::Agent(_) | NodeKind::Child(_) => self.fail(nodes::unsupported(node)),
+            NodeKind::Llm(_) => self.dispatch(node, Progress::Llm(Box::new(Dialogue::new(Stage::Llm)))),
+            NodeKind::Agent(agent) => {
+                let dialogue = Dialogue::new(self.first_stage(agent));
+                self.dispatch(node, Progress::Agent(Box::new(dialogue)))
+            }
+            NodeKind::Child(_) => self.fail(nodes::unsupported(node)),
         }
     }
 

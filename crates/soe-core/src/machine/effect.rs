@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::Context;
+use soe_backends::{Context, Run};
 
 use super::Outcome;
 use crate::config::Node;
@@ -15,6 +15,15 @@ pub enum Effect {
     CallTool(ToolCall),
     /// Run a custom node, and answer with [`Input::Completed`](super::Input::Completed).
     RunNode(NodeRun),
+    /// Ask an LLM, and answer with [`Input::Completed`](super::Input::Completed).
+    CallLlm(LlmCall),
+    /// Find out whether the execution's tree may make a request, and answer with [`Input::Granted`](super::Input::Granted).
+    Reserve {
+        /// The run's number.
+        run: u64,
+        /// The number that the request would have in the run.
+        call: u32,
+    },
     /// Answer with this: the outcome is known already.
     Complete {
         /// The run's number.
@@ -40,12 +49,30 @@ pub struct ToolCall {
     pub run: u64,
     /// The attempt, from 1.
     pub attempt: u32,
+    /// The call's number in the run, from 0, if an agent makes it. Its attempts are the performer's then, and it is
+    /// answered once.
+    pub index: Option<u32>,
     /// The node, as it was when the run was dispatched.
     pub node: Arc<Node>,
     /// The tool's name.
     pub tool: Arc<str>,
     /// The arguments: an object, or the list that a tool with `process_accumulated` takes. Checked against the schema.
     pub arguments: serde_json::Value,
+}
+
+/// A request to an LLM.
+#[derive(Clone, Debug)]
+pub struct LlmCall {
+    /// The run, as it is now: its dialogue says what is asked.
+    pub run: Arc<Run>,
+    /// The node, as it was when the run was dispatched.
+    pub node: Arc<Node>,
+    /// The node's prompt, rendered.
+    pub prompt: Arc<str>,
+    /// The node's identity, rendered; without it there is no conversation history.
+    pub identity: Option<Arc<str>>,
+    /// The context that the run reads.
+    pub context: Arc<Context>,
 }
 
 /// A run of a custom node.

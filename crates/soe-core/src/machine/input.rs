@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use soe_backends::Value;
+use soe_backends::{Usage, Value};
 
+use crate::llm::ToolRequest;
 use crate::nodes::NodeOutput;
 
 /// One thing that happens to an execution.
@@ -32,6 +33,31 @@ pub enum Input {
         /// What was exceeded, and by how much.
         message: String,
     },
+    /// Whether a run may make a request to an LLM: the answer to [`Effect::Reserve`](super::Effect::Reserve).
+    Granted {
+        /// The run's number.
+        run: u64,
+        /// The request's number in the run.
+        call: u32,
+        /// Why not, if not.
+        denied: Option<Denial>,
+    },
+    /// A custom node makes a request to an LLM, and the driver lets it.
+    Asked {
+        /// The run's number.
+        run: u64,
+        /// The request's number in the run.
+        call: u32,
+    },
+    /// A custom node's request to an LLM was answered.
+    Replied {
+        /// The run's number.
+        run: u64,
+        /// The request's number in the run.
+        call: u32,
+        /// Tokens, if the endpoint reports them.
+        usage: Option<Usage>,
+    },
     /// Somebody cancels the execution.
     Cancel,
 }
@@ -42,8 +68,73 @@ pub enum Input {
 pub enum Outcome {
     /// A tool's.
     Tool(Result<Value, ToolFailure>),
+    /// An LLM's answer to a run's last request, whose number is the attempt; or why there was none.
+    Llm(Result<LlmAnswer, Arc<str>>),
+    /// A tool's that an agent called.
+    AgentTool {
+        /// The call's number in the run.
+        index: u32,
+        /// What it returned.
+        result: Result<Value, ToolFailure>,
+    },
     /// A custom node's: what it writes and emits, or the error that fails it.
     Node(Result<NodeOutput, Arc<str>>),
+}
+
+/// What an LLM answered, as far as it was understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LlmAnswer {
+    /// The answer.
+    pub content: AnswerContent,
+    /// Tokens, if the endpoint reports them.
+    pub usage: Option<Usage>,
+    /// What the author of the workflow should look at.
+    pub warnings: Vec<Arc<str>>,
+}
+
+/// What an LLM answered, as far as it was understood.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum AnswerContent {
+    /// Not what was asked for.
+    Invalid {
+        /// The reply, clipped.
+        reply: Arc<str>,
+        /// What is wrong with it, in words that an LLM can correct itself by.
+        problem: Arc<str>,
+    },
+    /// The output.
+    Output {
+        /// The value.
+        value: Value,
+        /// The signals that it chose, where it may choose.
+        signals: Vec<Arc<str>>,
+    },
+    /// An agent wants to call this tool.
+    CallTool {
+        /// The tool, as the LLM wrote it.
+        name: Arc<str>,
+    },
+    /// An agent is done.
+    Finish,
+    /// The arguments of a tool, checked against its schema.
+    Arguments(serde_json::Value),
+    /// An agent calls tools natively; nothing of it is checked.
+    ToolCalls {
+        /// What it said besides.
+        text: Arc<str>,
+        /// The calls.
+        calls: Vec<ToolRequest>,
+    },
+}
+
+/// Why a request to an LLM may not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The limit's name in [`Limits`](soe_backends::Limits).
+    pub limit: &'static str,
+    /// What was used up.
+    pub message: String,
 }
 
 /// Why a tool failed.

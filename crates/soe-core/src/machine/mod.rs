@@ -25,12 +25,13 @@ use soe_backends::{
 };
 
 use crate::config::{Node, Registry};
+use crate::llm::LlmSpecs;
 use crate::tools::ToolSpecs;
 use cascade::Cursor;
 use transaction::Transaction;
 
-pub use effect::{Effect, NodeRun, ToolCall};
-pub use input::{Input, Outcome, ToolFailure};
+pub use effect::{Effect, LlmCall, NodeRun, ToolCall};
+pub use input::{AnswerContent, Denial, Input, LlmAnswer, Outcome, ToolFailure};
 
 /// An execution, ready to take inputs.
 ///
@@ -41,6 +42,7 @@ pub struct Machine {
     /// The current registry first, then those that runs in flight or frames are pinned to.
     registries: Vec<Arc<Registry>>,
     tools: ToolSpecs,
+    llms: LlmSpecs,
     /// The cascade in progress: `state.stack` with its listeners looked up.
     stack: Vec<Cursor>,
     /// So many cursors are as they were in the last commit.
@@ -49,6 +51,24 @@ pub struct Machine {
 
 /// So many batches from outside may wait for a run in flight: they are part of the state, and are stored with it.
 const MAX_PENDING: usize = 10_000;
+
+/// What an engine has plugged in, as far as the machine has to know.
+#[derive(Clone, Debug, Default)]
+pub struct Specs {
+    /// The tools.
+    pub tools: ToolSpecs,
+    /// The LLMs.
+    pub llms: LlmSpecs,
+}
+
+impl From<ToolSpecs> for Specs {
+    fn from(tools: ToolSpecs) -> Self {
+        Self {
+            tools,
+            llms: LlmSpecs::default(),
+        }
+    }
+}
 
 /// What one input leads to.
 #[derive(Debug)]
@@ -145,7 +165,7 @@ impl Machine {
     ///
     /// # Errors
     /// The workflow doesn't exist, or the initial context is refused.
-    pub fn start(at: Timestamp, start: Start, tools: ToolSpecs) -> Result<(Self, Step), MachineError> {
+    pub fn start(at: Timestamp, start: Start, specs: impl Into<Specs>) -> Result<(Self, Step), MachineError> {
         if !start.registry.workflows.contains_key(&start.workflow) {
             let available = start.registry.workflows.keys().cloned().collect();
             return Err(MachineError::UnknownWorkflow {
@@ -174,10 +194,12 @@ impl Machine {
             workflows: start.registry.document.clone(),
         };
         let state = ExecutionState::genesis(start.id, &genesis, at);
+        let Specs { tools, llms } = specs.into();
         let mut machine = Self {
             state,
             registries: vec![start.registry],
             tools,
+            llms,
             stack: Vec::new(),
             stack_kept: 0,
         };
@@ -204,11 +226,17 @@ impl Machine {
     ///
     /// # Errors
     /// [`MachineError::MissingRegistry`] if one was not given.
-    pub fn load(state: ExecutionState, registries: Vec<Arc<Registry>>, tools: ToolSpecs) -> Result<Self, MachineError> {
+    pub fn load(
+        state: ExecutionState,
+        registries: Vec<Arc<Registry>>,
+        specs: impl Into<Specs>,
+    ) -> Result<Self, MachineError> {
+        let Specs { tools, llms } = specs.into();
         let mut machine = Self {
             state,
             registries,
             tools,
+            llms,
             stack: Vec::new(),
             stack_kept: 0,
         };
@@ -262,6 +290,9 @@ impl Machine {
                 transaction.accept(signals)?;
             }
             Input::Completed { run, attempt, outcome } => transaction.complete(run, attempt, outcome)?,
+            Input::Granted { run, call, denied } => transaction.granted(run, call, denied)?,
+            Input::Asked { run, call } => transaction.custom_asked(run, call)?,
+            Input::Replied { run, call, usage } => transaction.custom_replied(run, call, usage)?,
             Input::Continue => transaction.cascade()?,
             Input::Recover => transaction.recover()?,
             Input::LimitExceeded { limit, message } => transaction.fail_for_limit(limit, message)?,

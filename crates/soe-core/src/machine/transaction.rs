@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use soe_backends::{
     ApplyError, Batch, Change, Commit, Event, EventKind, Excess, ExecutionState, Failure, Frame, Genesis, Run, Status,
-    Timestamp, Value,
+    Timestamp, TreeTurns, Turn, Value,
 };
 
 use super::{Effect, Machine, Step};
@@ -16,6 +16,8 @@ pub(super) struct Transaction<'m> {
     changes: Vec<Change>,
     events: Vec<Event>,
     pub(super) effects: Vec<Effect>,
+    /// What this event adds to the conversation history.
+    pub(super) turns: Vec<Turn>,
     /// The runs that this event dispatches, with their nodes; their inputs are the context at the event's end.
     pub(super) dispatched: Vec<(u64, Arc<Node>)>,
     /// Routers since the last time that the driver had its turn.
@@ -33,6 +35,7 @@ impl<'m> Transaction<'m> {
             changes: Vec::with_capacity(8),
             events: Vec::with_capacity(8),
             effects: Vec::new(),
+            turns: Vec::new(),
             dispatched: Vec::new(),
             pure_steps: 0,
         }
@@ -98,11 +101,18 @@ impl<'m> Transaction<'m> {
             sized.push((field, value, size));
         }
         let duration_us = u64::try_from(self.at.since(run.started_at).as_micros()).unwrap_or(u64::MAX);
+        let dialogue = self
+            .state()
+            .runs
+            .get(&run.number)
+            .and_then(|run| run.progress.dialogue());
+        let tokens = dialogue.map(|dialogue| dialogue.tokens);
         self.change(Change::Finished { run: run.number })?;
         self.event(EventKind::NodeFinished {
             node_name: node.name.clone(),
             run: run.number,
             duration_us,
+            tokens,
         });
         for (field, value, size) in sized {
             self.change(Change::Appended {
@@ -244,9 +254,14 @@ impl<'m> Transaction<'m> {
 
     /// Ends the event: inputs of the runs that it dispatched, the rest of its cascade, rest, the commit.
     pub(super) fn end(mut self) -> Result<Step, ApplyError> {
-        for (run, node) in std::mem::take(&mut self.dispatched) {
+        let dispatched = std::mem::take(&mut self.dispatched);
+        // Requests are counted first: the context that all of them read is that of the commit.
+        for (run, node) in &dispatched {
+            self.begin(*run, node)?;
+        }
+        for (run, node) in dispatched {
             let context = self.state().context.clone();
-            let effect = self.effect_of(run, 1, &node, &context);
+            let effect = self.effect_of(run, 1, &node, &context)?;
             self.effects.push(effect);
         }
         self.keep_stack()?;
@@ -266,6 +281,9 @@ impl<'m> Transaction<'m> {
                 effects: self.effects,
             });
         }
+        let main = self.state().main_execution_id().clone();
+        let turns = Some(self.turns).filter(|turns| !turns.is_empty());
+        let turns = turns.map(|turns| Box::new(TreeTurns { main, turns }));
         self.machine.state.seal(self.at, self.events.len());
         let commit = Commit {
             execution: self.machine.state.id.clone(),
@@ -274,7 +292,7 @@ impl<'m> Transaction<'m> {
             changes: self.changes,
             registry: None,
             definitions: None,
-            turns: None,
+            turns,
             events: self.events,
         };
         Ok(Step {

@@ -11,13 +11,17 @@ use crate::config::codes::{
     UNKNOWN_TOOL, UNREGISTERED_NODE_TYPE,
 };
 use crate::config::diagnostic::Diagnostic;
-use crate::config::yaml::Content;
+use crate::config::yaml::{Content, Tree};
 use crate::config::{AgentNode, Arguments, ChildNode, Emission, FanOut, LlmNode, NodeKind, Position, ToolNode};
+use crate::llm::HistoryWindow;
 use crate::template::Template;
 
 const BUILT_IN: &[&str] = &["router", "llm", "agent", "tool", "child"];
 
 const DEFAULT_RETRIES: u32 = 3;
+
+/// So many decisions are more than a task takes that an agent will ever finish.
+const DEFAULT_MAX_TURNS: u32 = 50;
 
 /// Beyond this many errors, no names of workflows are suggested: each suggestion looks at all of them.
 const MAX_SUGGESTED: usize = 20;
@@ -114,12 +118,16 @@ impl NodeReader<'_> {
         let identity = self.identity();
         let retries = self.retries();
         let failure_signal = self.name("llm_failure_signal");
+        let llm = self.name("llm");
+        let history_window = self.history_window();
         Some(LlmNode {
             prompt: prompt?,
             output_field,
             identity,
             retries,
             failure_signal,
+            llm,
+            history_window,
         })
     }
 
@@ -132,8 +140,11 @@ impl NodeReader<'_> {
                 }
             }
         }
+        let max_turns = self
+            .count("max_turns", self.get("max_turns"))
+            .unwrap_or(DEFAULT_MAX_TURNS);
         let llm = self.llm("Agent")?;
-        Some(AgentNode { llm, tools })
+        Some(AgentNode { llm, tools, max_turns })
     }
 
     fn check_input_fields(&mut self, what: &str) {
@@ -180,6 +191,50 @@ impl NodeReader<'_> {
             self.report(INVALID_VALUE, "retries", tree.position, message);
             DEFAULT_RETRIES
         })
+    }
+
+    /// `history_window: 20`, or `{turns: 20, characters: 8000}`.
+    fn history_window(&mut self) -> HistoryWindow {
+        const FIELD: &str = "history_window";
+        let Some(tree) = self.get(FIELD) else {
+            return HistoryWindow::default();
+        };
+        let size = |count: Option<u32>| count.and_then(|count| usize::try_from(count).ok());
+        let Some(map) = tree.as_map() else {
+            return HistoryWindow {
+                turns: size(self.count(FIELD, Some(tree))),
+                characters: None,
+            };
+        };
+        for (name, entry) in map
+            .iter()
+            .filter(|(name, _)| !["turns", "characters"].contains(&name.as_ref()))
+        {
+            let message = format!("'{FIELD}' has no part '{name}'; it has turns and characters");
+            self.report(INVALID_VALUE, &format!("{FIELD}.{name}"), entry.key_position, message);
+        }
+        let mut part = |name: &str| {
+            let tree = map.get(name).map(|entry| &entry.value).filter(|value| !value.is_null());
+            size(self.count(&format!("{FIELD}.{name}"), tree))
+        };
+        HistoryWindow {
+            turns: part("turns"),
+            characters: part("characters"),
+        }
+    }
+
+    /// A number from 1 on; `None` if it is missing, or after a problem was reported.
+    fn count(&mut self, path: &str, tree: Option<&Tree>) -> Option<u32> {
+        let tree = tree?;
+        let count = match tree.content {
+            Content::Int(value) => u32::try_from(value).ok().filter(|count| *count > 0),
+            _ => None,
+        };
+        if count.is_none() {
+            let message = format!("'{path}' must be an integer from 1 on");
+            self.report(INVALID_VALUE, path, tree.position, message);
+        }
+        count
     }
 
     fn tool(&mut self) -> Option<ToolNode> {

@@ -15,6 +15,8 @@ const LLM: &[&str] = &[
     "retries",
     "llm_failure_signal",
     "input_fields",
+    "llm",
+    "history_window",
 ];
 const AGENT: &[&str] = &[
     "prompt",
@@ -23,7 +25,10 @@ const AGENT: &[&str] = &[
     "retries",
     "llm_failure_signal",
     "input_fields",
+    "llm",
+    "history_window",
     "tools",
+    "max_turns",
 ];
 const TOOL: &[&str] = &[
     "tool_name",
@@ -67,6 +72,10 @@ const HABITS: &[(&str, &str)] = &[
     ("max_retries", "retries"),
     ("retry", "retries"),
     ("failure_signal", "llm_failure_signal"),
+    ("window", "history_window"),
+    ("max_history", "history_window"),
+    ("max_iterations", "max_turns"),
+    ("max_steps", "max_turns"),
 ];
 
 /// How many of the habits, the first ones, are about fields that all nodes have.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Change, Context, EventKind, Failure, Run, Value};
+use soe_backends::{Change, Context, DialogueStep, EventKind, Failure, Run, Stage, Usage, Value};
 
 use super::super::transaction::{Applied, Transaction};
 use super::super::{Effect, NodeRun};
@@ -38,6 +38,46 @@ impl Transaction<'_> {
             Signals::Configured => self.emissions(node, None),
         };
         self.emit(signals)
+    }
+
+    /// A request that the node makes by itself. Of a run that is over, nobody counts it.
+    pub(in super::super) fn custom_asked(&mut self, run: u64, call: u32) -> Applied {
+        let Some(node_name) = self.in_flight(run) else {
+            return Ok(());
+        };
+        self.change(Change::Dialogue {
+            run,
+            step: DialogueStep::Asked,
+        })?;
+        self.event(EventKind::LlmCall {
+            node_name,
+            run,
+            call,
+            stage: Stage::Llm,
+        });
+        Ok(())
+    }
+
+    pub(in super::super) fn custom_replied(&mut self, run: u64, call: u32, usage: Option<Usage>) -> Applied {
+        let Some(node_name) = self.in_flight(run) else {
+            return Ok(());
+        };
+        self.change(Change::Dialogue {
+            run,
+            step: DialogueStep::Replied { usage },
+        })?;
+        self.event(EventKind::LlmReply {
+            node_name,
+            run,
+            call,
+            usage,
+        });
+        Ok(())
+    }
+
+    fn in_flight(&self, run: u64) -> Option<Arc<str>> {
+        let run = self.state().runs.get(&run).filter(|_| self.is_running())?;
+        Some(run.node.clone())
     }
 
     /// Emits the node's `failure_signal`, if its configuration has one; else the execution fails.

@@ -1,41 +1,74 @@
 //! What is particular to each type of node that awaits something: its inputs, its completion.
 
+mod agent;
 mod custom;
+mod llm;
 mod tool;
 
 use std::sync::Arc;
 
-use soe_backends::{ApplyError, Change, Context, EventKind, Failure, Progress, Run, Status};
+use soe_backends::{ApplyError, Awaits, Change, Context, EventKind, Failure, Progress, Run, Status};
 
 use super::transaction::{Applied, Transaction};
 use super::{Effect, Outcome};
 use crate::config::{Node, NodeKind};
 
 impl Transaction<'_> {
-    /// The effect that performs an attempt of a run.
-    pub(super) fn effect_of(&mut self, run: u64, attempt: u32, node: &Arc<Node>, context: &Arc<Context>) -> Effect {
+    /// What comes with the dispatch of a run, before its effect.
+    pub(super) fn begin(&mut self, run: u64, node: &Arc<Node>) -> Applied {
         match &node.kind {
-            NodeKind::Tool(tool) => self.tool_effect(run, attempt, node, tool, context),
-            _ => custom::effect(run, node, context),
+            NodeKind::Llm(_) => self.ask(run, node),
+            NodeKind::Agent(agent) => {
+                self.tools_loaded(run, node, agent);
+                self.ask(run, node)
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// The effect that performs an attempt of a run.
+    pub(super) fn effect_of(
+        &mut self,
+        run: u64,
+        attempt: u32,
+        node: &Arc<Node>,
+        context: &Arc<Context>,
+    ) -> Result<Effect, ApplyError> {
+        match &node.kind {
+            NodeKind::Tool(tool) => Ok(self.tool_effect(run, attempt, node, tool, context)),
+            NodeKind::Llm(_) | NodeKind::Agent(_) => self.llm_effect(run, node, context),
+            _ => Ok(custom::effect(run, node, context)),
+        }
+    }
+
+    /// The node that a run is pinned to.
+    fn node_of(&self, run: &Run) -> Result<Arc<Node>, ApplyError> {
+        let node = self.machine.node(&run.registry, &run.workflow, &run.node);
+        node.ok_or(ApplyError::Mismatch(
+            "a run is pinned to a node that its registry doesn't have",
+        ))
+    }
+
+    /// Something came for a run that doesn't wait for it any more.
+    fn discarded(&mut self, run: u64) -> Applied {
+        let status = self.state().status;
+        self.event(EventKind::CompletionDiscarded { run, status });
+        Ok(())
     }
 
     /// An attempt of a run is over.
     pub(super) fn complete(&mut self, number: u64, attempt: u32, outcome: Outcome) -> Applied {
-        let in_flight = self.state().runs.get(&number).filter(|run| attempt_of(run) == attempt);
+        let run = self.state().runs.get(&number);
+        let in_flight = run.filter(|run| waits_for(run, attempt, &outcome));
         let Some(run) = in_flight.filter(|_| self.is_running()).cloned() else {
-            let status = self.state().status;
-            self.event(EventKind::CompletionDiscarded { run: number, status });
-            return Ok(());
+            return self.discarded(number);
         };
-        let Some(node) = self.machine.node(&run.registry, &run.workflow, &run.node) else {
-            return Err(ApplyError::Mismatch(
-                "a run is pinned to a node that its registry doesn't have",
-            ));
-        };
+        let node = self.node_of(&run)?;
         match (&node.kind, outcome) {
             (NodeKind::Tool(tool), Outcome::Tool(result)) => self.tool_completed(&run, attempt, &node, tool, result)?,
             (NodeKind::Custom(_), Outcome::Node(result)) => self.custom_completed(&run, &node, result)?,
+            (_, Outcome::Llm(answer)) => self.llm_answered(&run, &node, answer)?,
+            (_, Outcome::AgentTool { index, result }) => self.agent_tool_completed(&run, &node, index, result)?,
             _ => return Err(ApplyError::Mismatch("a run completed as a node of another type")),
         }
         self.cascade()
@@ -60,10 +93,29 @@ impl Transaction<'_> {
                     "a run in flight has lost its node or its snapshot",
                 ));
             };
-            let effect = self.effect_of(run.number, attempt_of(&run), &node, &context);
-            self.effects.push(effect);
+            match run.progress.dialogue() {
+                Some(dialogue) if dialogue.awaits == Awaits::Tools => {
+                    for index in &dialogue.open {
+                        self.call_tool(&run, &node, *index)?;
+                    }
+                }
+                _ => {
+                    let effect = self.effect_of(run.number, attempt_of(&run), &node, &context)?;
+                    self.effects.push(effect);
+                }
+            }
         }
         self.cascade()
+    }
+}
+
+/// Whether a run in flight waits for this outcome.
+fn waits_for(run: &Run, attempt: u32, outcome: &Outcome) -> bool {
+    match (run.progress.dialogue(), outcome) {
+        (Some(dialogue), Outcome::Llm(_)) => dialogue.awaits == Awaits::Reply && dialogue.calls == attempt,
+        (Some(dialogue), Outcome::AgentTool { index, .. }) => dialogue.open.contains(index),
+        (None, Outcome::Tool(_) | Outcome::Node(_)) => attempt_of(run) == attempt,
+        _ => false,
     }
 }
 

@@ -29,6 +29,7 @@ impl Transaction<'_> {
             Ok(arguments) => Effect::CallTool(ToolCall {
                 run,
                 attempt,
+                index: None,
                 node: node.clone(),
                 tool: tool.tool.clone(),
                 arguments,

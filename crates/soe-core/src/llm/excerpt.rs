@@ -1,0 +1,28 @@
+//! Texts of any length, for people and for prompts.
+
+use std::fmt;
+
+/// The beginning of a text, with a note of its length where something is left out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Excerpt<'a> {
+    text: &'a str,
+    most: usize,
+}
+
+impl<'a> Excerpt<'a> {
+    /// At most `most` bytes of `text`.
+    pub(crate) fn of(text: &'a str, most: usize) -> Self {
+        Self { text, most }
+    }
+}
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.text.len() <= self.most {
+            return f.write_str(self.text);
+        }
+        let end = self.text.floor_char_boundary(self.most);
+        let all = self.text.len();
+        write!(f, "{}... ({all} bytes in all)", &self.text[..end])
+    }
+}

@@ -1,0 +1,299 @@
+//! What llm and agent nodes have in common: asking, invalid replies, the output, failing.
+
+use std::sync::Arc;
+
+use soe_backends::{
+    ApplyError, Awaits, Change, Context, Dialogue, DialogueStep, EventKind, Failure, Rejected, Run, RunId, Turn, Value,
+};
+
+use super::super::transaction::{Applied, Transaction};
+use super::super::{AnswerContent, Denial, Effect, LlmAnswer, LlmCall};
+use crate::config::{AgentNode, LlmNode, Node, NodeKind};
+use crate::llm::prompt;
+use crate::template::{Scope, Template};
+
+/// What a node that asks an LLM is configured with; the second part only for an agent.
+pub(super) fn asking(node: &Node) -> Option<(&LlmNode, Option<&AgentNode>)> {
+    match &node.kind {
+        NodeKind::Llm(llm) => Some((llm, None)),
+        NodeKind::Agent(agent) => Some((&agent.llm, Some(agent))),
+        _ => None,
+    }
+}
+
+impl Transaction<'_> {
+    pub(super) fn dialogue(&self, run: u64) -> Result<&Dialogue, ApplyError> {
+        let run = self.state().runs.get(&run);
+        run.and_then(|run| run.progress.dialogue())
+            .ok_or(ApplyError::Mismatch("a run that asks an LLM has no dialogue"))
+    }
+
+    pub(super) fn converse(&mut self, run: u64, step: DialogueStep) -> Applied {
+        self.change(Change::Dialogue { run, step })
+    }
+
+    /// A request leaves, or the driver is asked whether one may: where a limit counts what other executions use too.
+    pub(in super::super) fn ask(&mut self, run: u64, node: &Node) -> Applied {
+        let limits = &self.state().limits;
+        if limits.llm_calls.is_some() || limits.tokens.is_some() {
+            return self.converse(run, DialogueStep::Waits);
+        }
+        self.asked(run, node)
+    }
+
+    fn asked(&mut self, run: u64, node: &Node) -> Applied {
+        self.converse(run, DialogueStep::Asked)?;
+        let dialogue = self.dialogue(run)?;
+        let (call, stage) = (dialogue.calls, dialogue.question.stage);
+        self.event(EventKind::LlmCall {
+            node_name: node.name.clone(),
+            run,
+            call,
+            stage,
+        });
+        Ok(())
+    }
+
+    /// The effect of what was asked last. Its first request leaves the warnings of the node's templates.
+    pub(in super::super) fn llm_effect(
+        &mut self,
+        number: u64,
+        node: &Arc<Node>,
+        context: &Arc<Context>,
+    ) -> Result<Effect, ApplyError> {
+        let (llm, _) = asking(node).ok_or(ApplyError::Mismatch("a run asks that is of another type"))?;
+        let dialogue = self.dialogue(number)?;
+        let (call, first) = (dialogue.calls, dialogue.calls <= 1 && dialogue.rejected.is_empty());
+        if dialogue.awaits == Awaits::Grant {
+            return Ok(Effect::Reserve {
+                run: number,
+                call: call.saturating_add(1),
+            });
+        }
+        if first {
+            for warning in prompt::missing_fields(context, llm.prompt.context_fields()) {
+                self.warn(&node.name, warning);
+            }
+        }
+        let prompt = match render(&llm.prompt, context) {
+            Ok(prompt) => prompt,
+            Err(error) => {
+                if first {
+                    self.warn(&node.name, format!("the prompt is sent unrendered: {error}"));
+                }
+                llm.prompt.source().into()
+            }
+        };
+        let identity = self.identity(node, llm, context, first);
+        let run = self.state().runs.get(&number).cloned();
+        Ok(Effect::CallLlm(LlmCall {
+            run: run.ok_or(ApplyError::Mismatch("a run asks that is not in flight"))?,
+            node: node.clone(),
+            prompt,
+            identity,
+            context: context.clone(),
+        }))
+    }
+
+    /// Asks again, or the next thing, on the context that the run has read from its beginning.
+    pub(super) fn ask_next(&mut self, run: &Run, node: &Arc<Node>) -> Applied {
+        self.ask(run.number, node)?;
+        let context = self.snapshot(run)?;
+        let effect = self.llm_effect(run.number, node, &context)?;
+        self.effects.push(effect);
+        Ok(())
+    }
+
+    pub(super) fn snapshot(&self, run: &Run) -> Result<Arc<Context>, ApplyError> {
+        let snapshot = self.state().snapshots.get(&run.snapshot).cloned();
+        snapshot.ok_or(ApplyError::Mismatch("a run in flight has lost its snapshot"))
+    }
+
+    /// The driver's answer to [`Effect::Reserve`].
+    pub(in super::super) fn granted(&mut self, number: u64, call: u32, denied: Option<Denial>) -> Applied {
+        let run = self.state().runs.get(&number).cloned().filter(|_| self.is_running());
+        let waits = |run: &Arc<Run>| {
+            let dialogue = run.progress.dialogue();
+            dialogue.is_some_and(|dialogue| dialogue.awaits == Awaits::Grant && dialogue.calls + 1 == call)
+        };
+        let Some(run) = run.filter(waits) else {
+            return self.discarded(number);
+        };
+        let node = self.node_of(&run)?;
+        match denied {
+            None => {
+                self.asked(number, &node)?;
+                let context = self.snapshot(&run)?;
+                let effect = self.llm_effect(number, &node, &context)?;
+                self.effects.push(effect);
+                Ok(())
+            }
+            Some(denial) => {
+                let message = format!("limit {} exceeded: {}", denial.limit, denial.message).into();
+                self.asked_in_vain(&run, &node, message, Some(denial.limit))?;
+                self.cascade()
+            }
+        }
+    }
+
+    pub(super) fn llm_answered(&mut self, run: &Run, node: &Arc<Node>, answer: Result<LlmAnswer, Arc<str>>) -> Applied {
+        let usage = answer.as_ref().ok().and_then(|answer| answer.usage);
+        self.converse(run.number, DialogueStep::Replied { usage })?;
+        self.event(EventKind::LlmReply {
+            node_name: node.name.clone(),
+            run: run.number,
+            call: self.dialogue(run.number)?.calls,
+            usage,
+        });
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return self.asked_in_vain(run, node, error, None),
+        };
+        for warning in answer.warnings {
+            self.warn(&node.name, warning);
+        }
+        match (answer.content, &node.kind) {
+            (AnswerContent::Invalid { reply, problem }, _) => self.rejected(run, node, Rejected { reply, problem }),
+            (AnswerContent::Output { value, signals }, _) => self.output(run, node, value, signals),
+            (content, NodeKind::Agent(agent)) => self.agent_decided(run, node, agent, content),
+            _ => Err(ApplyError::Mismatch("an llm node was answered as an agent")),
+        }
+    }
+
+    /// An invalid reply: asks again, with what is wrong with it, as often as the node allows.
+    fn rejected(&mut self, run: &Run, node: &Arc<Node>, rejected: Rejected) -> Applied {
+        let retries = asking(node).map_or(0, |(llm, _)| llm.retries);
+        let attempts = u32::try_from(self.dialogue(run.number)?.rejected.len() + 1).unwrap_or(u32::MAX);
+        let again = (attempts <= retries).then(|| attempts.saturating_add(1));
+        let error: Arc<str> = format!("the reply is not valid: {}", rejected.problem).into();
+        if again.is_none() {
+            let error = format!("no valid reply in {attempts} attempts; the last: {}", rejected.problem).into();
+            return self.asked_in_vain(run, node, error, None);
+        }
+        self.attempt_failed(run, node, error, again)?;
+        self.converse(run.number, DialogueStep::Rejected(rejected))?;
+        self.ask_next(run, node)
+    }
+
+    pub(super) fn attempt_failed(&mut self, run: &Run, node: &Node, error: Arc<str>, again: Option<u32>) -> Applied {
+        self.change(Change::Error)?;
+        self.event(EventKind::NodeError {
+            node_name: node.name.clone(),
+            run: run.number,
+            error,
+            retry_attempt: again,
+        });
+        Ok(())
+    }
+
+    /// Ends the run with its failure signal; without one, the execution fails.
+    pub(super) fn asked_in_vain(
+        &mut self,
+        run: &Run,
+        node: &Arc<Node>,
+        error: Arc<str>,
+        limit: Option<&'static str>,
+    ) -> Applied {
+        self.attempt_failed(run, node, error.clone(), None)?;
+        let signal = asking(node).and_then(|(llm, _)| llm.failure_signal.clone());
+        match signal {
+            Some(signal) => {
+                self.finish_with(run, node, Vec::new())?;
+                self.emit([signal].into())
+            }
+            // The run stays in flight, so that resuming the execution runs it again.
+            None => self.fail(Failure {
+                message: error.to_string(),
+                node: Some(node.name.clone()),
+                limit: limit.map(Arc::from),
+            }),
+        }
+    }
+
+    fn output(&mut self, run: &Run, node: &Arc<Node>, value: Value, chosen: Vec<Arc<str>>) -> Applied {
+        let Some((llm, agent)) = asking(node) else {
+            return Err(ApplyError::Mismatch("an output came from a run of another type"));
+        };
+        // Before the run is over, since its snapshot goes with it.
+        if agent.is_none() {
+            self.keep_exchange(run, node, llm, &value)?;
+        }
+        let written = llm.output_field.iter().map(|field| (field.clone(), value.clone()));
+        if !self.finish_with(run, node, written.collect())? {
+            self.turns.clear();
+            return Ok(());
+        }
+        let signals = match node.lets_llm_choose() {
+            true => chosen.into(),
+            false => self.emissions(node, None),
+        };
+        self.emit(signals)
+    }
+
+    /// Keeps question and answer in the conversation history, for a node with an identity.
+    fn keep_exchange(&mut self, run: &Run, node: &Node, llm: &LlmNode, value: &Value) -> Applied {
+        if llm.identity.is_none() {
+            return Ok(());
+        }
+        let context = self.snapshot(run)?;
+        if self.identity(node, llm, &context, false).is_none() {
+            return Ok(());
+        }
+        let prompt = render(&llm.prompt, &context).unwrap_or_else(|_| llm.prompt.source().into());
+        self.keep_turn(run, 0, "user", None, prompt);
+        self.keep_turn(run, 1, "assistant", None, text_of(value));
+        Ok(())
+    }
+
+    /// Appends a turn to the conversation history, by its number within the run.
+    pub(super) fn keep_turn(
+        &mut self,
+        run: &Run,
+        number: usize,
+        role: &str,
+        tool: Option<&Arc<str>>,
+        content: Arc<str>,
+    ) {
+        let id = RunId::new(self.state().id.clone(), run.number);
+        self.turns.push(Turn {
+            role: role.into(),
+            content,
+            tool_name: tool.cloned(),
+            key: Some(format!("{id}/{number}").into()),
+        });
+    }
+
+    /// The node's identity; `None` if it has none, or its template gives no name.
+    pub(super) fn identity(
+        &mut self,
+        node: &Node,
+        llm: &LlmNode,
+        context: &Arc<Context>,
+        warn: bool,
+    ) -> Option<Arc<str>> {
+        match render(llm.identity.as_ref()?, context) {
+            Ok(identity) => Some(identity).filter(|name| !name.trim().is_empty()),
+            Err(error) => {
+                if warn {
+                    self.warn(
+                        &node.name,
+                        format!("there is no history, the identity can't be rendered: {error}"),
+                    );
+                }
+                None
+            }
+        }
+    }
+}
+
+fn render(template: &Template, context: &Arc<Context>) -> Result<Arc<str>, crate::template::TemplateError> {
+    template.render(&Scope::shared(context.clone())).map(Arc::from)
+}
+
+/// A value as an LLM reads it: text as it is, anything else as JSON.
+pub(super) fn text_of(value: &Value) -> Arc<str> {
+    match value {
+        Value::Text(text) => text.clone(),
+        other => other.to_string().into(),
+    }
+}
