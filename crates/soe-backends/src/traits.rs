@@ -227,6 +227,9 @@ pub trait IdentityBackend: Send + Sync + 'static {
 pub struct Turn {
     /// `system`, `user`, `assistant`, `tool`, `tool_error` or `system_error`.
     pub role: Arc<str>,
+    /// The tool that a `tool` or `tool_error` entry is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_name: Option<Arc<str>>,
     /// The text.
     pub content: Arc<str>,
     /// What makes an append idempotent: the run (and the index within it) that wrote the turn. A turn whose key is stored

@@ -236,6 +236,7 @@ fn sample_state() -> ExecutionState {
 fn turn() -> Turn {
     Turn {
         role: "user".into(),
+        tool_name: None,
         content: "Hi".into(),
         key: Some("1.0".into()),
     }

@@ -21,6 +21,7 @@ pub(super) fn turn(content: &str, key: Option<&str>) -> Turn {
     let role = ["user", "assistant", "tool", "system"][content.len() % 4];
     Turn {
         role: role.into(),
+        tool_name: (role == "tool").then(|| "search".into()),
         content: content.into(),
         key: key.map(Arc::from),
     }

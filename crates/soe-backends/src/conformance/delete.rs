@@ -26,6 +26,7 @@ pub(super) async fn laden<'a>(backends: &'a Backends, name: &str, main: &str) ->
         if let Some(store) = backends.conversations() {
             let turn = Turn {
                 role: "user".into(),
+                tool_name: None,
                 content: name.into(),
                 key: Some("1.0".into()),
             };

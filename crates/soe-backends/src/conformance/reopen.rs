@@ -116,6 +116,7 @@ pub async fn goes_on(factory: &dyn Factory) -> Outcome {
     if let Some(store) = backends.conversations() {
         let turn = Turn {
             role: "user".into(),
+            tool_name: None,
             content: "again".into(),
             key: Some("1.0".into()),
         };
