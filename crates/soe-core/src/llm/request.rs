@@ -75,6 +75,12 @@ pub struct ToolOffer {
     pub parameters: Arc<serde_json::Value>,
 }
 
+impl<T: Into<Arc<str>>> From<T> for LlmRequest {
+    fn from(prompt: T) -> Self {
+        Self::new(prompt)
+    }
+}
+
 impl LlmRequest {
     /// A request of one text, by a node without name and configuration.
     pub fn new(prompt: impl Into<Arc<str>>) -> Self {

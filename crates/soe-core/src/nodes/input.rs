@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use soe_backends::{Context, ExecutionId, Map, RunId, Value};
 use tokio_util::sync::CancellationToken;
 
+use crate::llm::{LlmError, LlmErrorKind, LlmReply, LlmRequest, Llms};
 use crate::template::{Scope, Template, TemplateError};
 use crate::tools::{TestContext, ToolContext, ToolError, ToolRegistry};
 
@@ -18,7 +19,9 @@ pub struct NodeInput {
     context: Arc<Context>,
     run: ToolContext,
     tools: Arc<dyn ToolCaller>,
+    llms: Arc<dyn LlmAsker>,
     next_call: Arc<AtomicU32>,
+    next_request: Arc<AtomicU32>,
 }
 
 /// Calls tools on behalf of a run. The engine's own counts the calls and keeps to limits and policy.
@@ -33,14 +36,34 @@ pub(crate) trait ToolCaller: Send + Sync {
     ) -> Result<serde_json::Value, ToolError>;
 }
 
+/// Asks LLMs on behalf of a run. The engine's own counts the requests and keeps to limits.
+#[async_trait]
+pub(crate) trait LlmAsker: Send + Sync {
+    /// Asks the LLM of that name, or the default; `call` is the request's number in the run, from 1.
+    async fn ask(
+        &self,
+        name: Option<&str>,
+        request: LlmRequest,
+        run: &RunId,
+        call: u32,
+    ) -> Result<LlmReply, LlmError>;
+}
+
 impl NodeInput {
     /// The input of `run`, whose context has no call index, on the snapshot `context`.
-    pub(crate) fn new(context: Arc<Context>, run: ToolContext, tools: Arc<dyn ToolCaller>) -> Self {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        run: ToolContext,
+        tools: Arc<dyn ToolCaller>,
+        llms: Arc<dyn LlmAsker>,
+    ) -> Self {
         Self {
             context,
             run,
             tools,
+            llms,
             next_call: Arc::default(),
+            next_request: Arc::default(),
         }
     }
 
@@ -129,6 +152,26 @@ impl NodeInput {
     }
 }
 
+impl NodeInput {
+    /// Asks an LLM: the one that the node's field `llm` names, or the engine's default. A text is a request by itself.
+    ///
+    /// The request counts in `__operational__.llm_calls` and against the limits of the execution's tree, as those of llm
+    /// nodes do. What the reply means is up to the node.
+    ///
+    /// # Errors
+    /// There is no such LLM, a limit is used up, or the LLM gives no reply.
+    pub async fn call_llm(&self, request: impl Into<LlmRequest>) -> Result<LlmReply, LlmError> {
+        let call = self.next_request.fetch_add(1, Ordering::Relaxed) + 1;
+        let name = self.config().get("llm").and_then(Value::as_str);
+        let mut request = request.into();
+        request.node = self.run.node_name().into();
+        if request.config.is_empty() {
+            request.config = self.config().clone();
+        }
+        self.llms.ask(name, request, self.run_id(), call).await
+    }
+}
+
 impl fmt::Debug for NodeInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NodeInput")
@@ -158,14 +201,24 @@ impl ToolCaller for ToolRegistry {
         };
         let checked = tool.spec().check_json(&arguments);
         checked.map_err(|error| ToolError::from(error).no_retry())?;
-        let mut attempt = 1;
-        loop {
-            let result = tool.call(arguments.clone(), call.for_attempt(attempt)).await;
-            match result {
-                Err(error) if error.is_retryable() && attempt <= tool.spec().max_retries => attempt += 1,
-                result => return result,
-            }
-        }
+        tool.call_with_retries(arguments, call).await
+    }
+}
+
+#[async_trait]
+impl LlmAsker for Llms {
+    async fn ask(
+        &self,
+        name: Option<&str>,
+        mut request: LlmRequest,
+        run: &RunId,
+        call: u32,
+    ) -> Result<LlmReply, LlmError> {
+        let Some(llm) = self.get(name) else {
+            return Err(LlmError::new("there is no such LLM").of_kind(LlmErrorKind::Refused));
+        };
+        request.key = format!("{run}/{call}");
+        llm.caller().call(request).await
     }
 }
 
@@ -191,6 +244,7 @@ pub struct TestInput {
     context: Context,
     run: TestContext,
     tools: ToolRegistry,
+    llms: Llms,
 }
 
 impl TestInput {
@@ -215,12 +269,20 @@ impl TestInput {
         self
     }
 
+    /// The LLMs that the node may ask.
+    #[must_use]
+    pub fn llms(mut self, llms: Llms) -> Self {
+        self.llms = llms;
+        self
+    }
+
     /// The input.
     pub fn build(&self) -> NodeInput {
         NodeInput::new(
             Arc::new(self.context.clone()),
             self.run.build(),
             Arc::new(self.tools.clone()),
+            Arc::new(self.llms.clone()),
         )
     }
 }

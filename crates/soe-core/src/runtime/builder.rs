@@ -7,6 +7,7 @@ use soe_backends::{Backends, Limits, Timestamp};
 
 use super::Engine;
 use super::shared::{Clock, Settings, Shared};
+use crate::llm::{Llm, Llms, RegisterLlmError};
 use crate::nodes::{CustomNode, NodeTypes, RegisterNodeError};
 use crate::tools::{RegisterToolError, ToolDefinition, ToolRegistry};
 
@@ -23,8 +24,10 @@ pub struct EngineBuilder {
     backends: Option<Backends>,
     tools: ToolRegistry,
     nodes: NodeTypes,
+    llms: Llms,
     limits: Limits,
     max_tasks: Option<usize>,
+    max_llm_calls: Option<usize>,
     clock: Clock,
     error: Option<BuildError>,
 }
@@ -39,6 +42,12 @@ pub enum BuildError {
     /// A node type was refused.
     #[error(transparent)]
     NodeType(#[from] RegisterNodeError),
+    /// An LLM was refused.
+    #[error(transparent)]
+    Llm(#[from] RegisterLlmError),
+    /// With no request allowed, no LLM would ever be asked.
+    #[error("max_llm_calls must be at least 1")]
+    NoLlmCalls,
     /// With no task allowed, nothing would ever run.
     #[error("max_tasks must be at least 1")]
     NoTasks,
@@ -50,8 +59,10 @@ impl Default for EngineBuilder {
             backends: None,
             tools: ToolRegistry::new(),
             nodes: NodeTypes::new(),
+            llms: Llms::new(),
             limits: Limits::default(),
             max_tasks: None,
+            max_llm_calls: None,
             clock: Arc::new(|| Timestamp::from(SystemTime::now())),
             error: None,
         }
@@ -88,16 +99,53 @@ impl EngineBuilder {
         self
     }
 
+    /// The LLM for nodes that name none.
+    ///
+    /// ```
+    /// use soe_core::llm::llm_fn;
+    /// use soe_core::runtime::Engine;
+    ///
+    /// let engine = Engine::builder()
+    ///     .llm(llm_fn(|prompt, _config| async move { Ok(format!("you said {prompt}")) }))
+    ///     .build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn llm(mut self, llm: impl Into<Llm>) -> Self {
+        self.llms.set_default(llm);
+        self
+    }
+
+    /// Adds an LLM that nodes name in their field `llm`. A refused one is the error of [`EngineBuilder::build`].
+    pub fn named_llm(mut self, name: impl Into<Arc<str>>, llm: impl Into<Llm>) -> Self {
+        if let Err(error) = self.llms.register(name, llm) {
+            self.error.get_or_insert(error.into());
+        }
+        self
+    }
+
+    /// Uses these LLMs; those added before are forgotten.
+    pub fn llms(mut self, llms: Llms) -> Self {
+        self.llms = llms;
+        self
+    }
+
     /// What an execution tree may use that brings no limits of its own.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// At most so many tool calls and custom nodes at a time, over all executions. The others wait; none is dropped.
-    /// Unlimited by default.
+    /// At most so many tool calls, requests to LLMs and custom nodes at a time, over all executions. The others wait; none
+    /// is dropped. Unlimited by default.
     pub fn max_tasks(mut self, tasks: usize) -> Self {
         self.max_tasks = Some(tasks);
+        self
+    }
+
+    /// At most so many requests to LLMs at a time, over all executions. The others wait; none is dropped. Unlimited by
+    /// default; [`Llm::max_concurrency`] limits one LLM.
+    pub fn max_llm_calls(mut self, calls: usize) -> Self {
+        self.max_llm_calls = Some(calls);
         self
     }
 
@@ -118,12 +166,17 @@ impl EngineBuilder {
         if self.max_tasks == Some(0) {
             return Err(BuildError::NoTasks);
         }
+        if self.max_llm_calls == Some(0) {
+            return Err(BuildError::NoLlmCalls);
+        }
         let settings = Settings {
             backends: self.backends.unwrap_or_else(Backends::memory),
             tools: self.tools,
             nodes: self.nodes,
+            llms: self.llms,
             limits: Arc::new(self.limits),
             max_tasks: self.max_tasks,
+            max_llm_calls: self.max_llm_calls,
             clock: self.clock,
         };
         Ok(Engine::new(Shared::new(settings)))
@@ -135,8 +188,10 @@ impl std::fmt::Debug for EngineBuilder {
         f.debug_struct("EngineBuilder")
             .field("tools", &self.tools)
             .field("nodes", &self.nodes)
+            .field("llms", &self.llms)
             .field("limits", &self.limits)
             .field("max_tasks", &self.max_tasks)
+            .field("max_llm_calls", &self.max_llm_calls)
             .field("error", &self.error)
             .finish_non_exhaustive()
     }

@@ -114,7 +114,7 @@ impl Claim {
             rest.push_back(message);
         }
         for message in rest {
-            if let Message::Broadcast { reply, .. } = message {
+            if let Message::Broadcast { reply, .. } | Message::Asked { reply, .. } = message {
                 // A caller that went away needs no answer.
                 let _ = reply.send(Err(error.clone()));
             }

@@ -10,12 +10,13 @@ use soe_backends::{Commit, ExecutionId, Status};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::budget::Budget;
 use super::claim::Claim;
 use super::perform::{Performer, panic_message};
 use super::shared::{Cause, Control, Message, Progress, Reply, ended};
 use super::signals::EngineSignals;
 use super::{EngineError, EngineErrorKind};
-use crate::machine::{Effect, Input, Machine, MachineError, Step};
+use crate::machine::{Denial, Effect, Input, Machine, MachineError, Step};
 use crate::tools::context::RunScope;
 
 /// The most inputs whose commits are stored together: what has arrived while the store was busy.
@@ -96,9 +97,12 @@ impl Coordinator {
 
     fn new(claim: Claim, machine: Machine) -> Self {
         let main = machine.state().main_execution_id().clone();
+        let budget = Arc::new(Budget::new(machine.state().context.operational.tree));
         let performer = Performer {
             shared: claim.shared.clone(),
             execution: claim.execution.clone(),
+            main: main.clone(),
+            budget,
             mailbox: claim.active.mailbox.clone(),
             run: Arc::new(RunScope {
                 cancellation: CancellationToken::new(),
@@ -196,6 +200,25 @@ impl Coordinator {
                         taken.refused.push((reply, error));
                     }
                 },
+                Message::Granted { run, call, denied } => {
+                    let input = Input::Granted { run, call, denied };
+                    taken.add(self.machine.step(now, input)?, &mut self.more);
+                }
+                Message::Asked { run, call, reply } => match self.reserve() {
+                    None => {
+                        taken.add(self.machine.step(now, Input::Asked { run, call })?, &mut self.more);
+                        taken.replies.push(reply);
+                    }
+                    Some(denial) => {
+                        let message = format!("limit {} exceeded: {}", denial.limit, denial.message);
+                        let error = EngineError::because(EngineErrorKind::Refused, message);
+                        taken.refused.push((reply, error.of(&self.claim.execution)));
+                    }
+                },
+                Message::Replied { run, call, usage } => {
+                    let input = Input::Replied { run, call, usage };
+                    taken.add(self.machine.step(now, input)?, &mut self.more);
+                }
                 Message::Completed {
                     run,
                     attempt,
@@ -264,6 +287,11 @@ impl Coordinator {
             match effect {
                 Effect::CallTool(call) => self.performer.call_tool(call),
                 Effect::RunNode(run) => self.performer.run_node(run),
+                Effect::CallLlm(call) => self.performer.call_llm(call),
+                Effect::Reserve { run, call } => {
+                    let denied = self.reserve();
+                    self.queue.push_back(Message::Granted { run, call, denied });
+                }
                 Effect::Complete { run, attempt, outcome } => {
                     self.queue.push_back(Message::Completed {
                         run,
@@ -276,6 +304,11 @@ impl Coordinator {
                 Effect::Abort { .. } => {}
             }
         }
+    }
+
+    /// Reserves a request to an LLM; gives the reason if none may be made.
+    fn reserve(&self) -> Option<Denial> {
+        self.performer.budget.reserve(&self.machine.state().limits).err()
     }
 
     /// What is left of the time that the execution may be active; `None` without such a limit, or while it isn't.

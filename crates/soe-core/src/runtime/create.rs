@@ -9,7 +9,7 @@ use super::claim::{Claim, Claiming};
 use super::coordinator::Coordinator;
 use super::shared::Progress;
 use super::{Engine, EngineError, EngineErrorKind, Execution, Orchestration};
-use crate::config::{Config, Node, NodeKind, Registry};
+use crate::config::{Config, LlmNode, Node, NodeKind, Registry};
 use crate::machine::{Machine, Start};
 
 /// An execution whose coordinator was started; its first commit is on its way to the store.
@@ -102,29 +102,52 @@ impl Engine {
         let name = &node.name;
         match &node.kind {
             NodeKind::Router => None,
-            NodeKind::Tool(tool) => self.shared.specs.get(&tool.tool).is_none().then(|| {
-                let known: Vec<&str> = self.shared.specs.iter().map(|spec| spec.name.as_ref()).collect();
-                let known = if known.is_empty() {
-                    "none are".to_owned()
-                } else {
-                    format!("there are: {}", known.join(", "))
-                };
-                format!(
-                    "node '{name}' uses tool '{}', which is not registered ({known})",
-                    tool.tool
-                )
-            }),
+            NodeKind::Tool(tool) => self.missing_tool(name, &tool.tool),
+            NodeKind::Llm(llm) => self.missing_llm(name, llm),
+            NodeKind::Agent(agent) => {
+                let missing = agent.tools.iter().find_map(|tool| self.missing_tool(name, tool));
+                missing.or_else(|| self.missing_llm(name, &agent.llm))
+            }
             NodeKind::Custom(kind) => self
                 .shared
                 .nodes
                 .get(kind)
                 .is_none()
                 .then(|| format!("node '{name}' has node_type '{kind}', which is not registered with this engine")),
-            NodeKind::Llm(_) | NodeKind::Agent(_) | NodeKind::Child(_) => Some(format!(
+            NodeKind::Child(_) => Some(format!(
                 "node '{name}': this version doesn't run nodes of type '{}' yet",
                 node.type_name
             )),
         }
+    }
+
+    fn missing_tool(&self, node: &str, tool: &str) -> Option<String> {
+        let tools = &self.shared.specs.tools;
+        if tools.contains(tool) {
+            return None;
+        }
+        let known = listed(tools.names());
+        Some(format!("node '{node}' uses tool '{tool}', which is not registered ({known})"))
+    }
+
+    fn missing_llm(&self, node: &str, llm: &LlmNode) -> Option<String> {
+        let llms = &self.shared.specs.llms;
+        match &llm.llm {
+            _ if llms.get(llm.llm.as_deref()).is_some() => None,
+            None => Some(format!("node '{node}' asks the default LLM, and none is registered")),
+            Some(name) => {
+                let known = listed(llms.names());
+                Some(format!("node '{node}' asks LLM '{name}', which is not registered ({known})"))
+            }
+        }
+    }
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> String {
+    let known: Vec<&str> = names.map(AsRef::as_ref).collect();
+    match known.as_slice() {
+        [] => "none are".to_owned(),
+        known => format!("there are: {}", known.join(", ")),
     }
 }
 

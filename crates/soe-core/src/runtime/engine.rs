@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 use super::claim::{Claim, Claiming};
 use super::coordinator::Coordinator;
 use super::shared::{Active, Control, Finished, Message, Progress, Shared, ended};
-use super::{ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Execution, Orchestration};
+use super::{ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Execution, Orchestration, TokenStream};
 use crate::machine::MachineError;
 
 /// Runs workflows. Cheap to clone; all clones are the same engine. Dropping it cancels nothing.
@@ -203,6 +203,17 @@ impl Engine {
     /// What happens from now on, in all executions of this engine.
     pub fn all_events(&self) -> EventStream {
         EventStream::all(self.shared.clone())
+    }
+
+    /// Text of LLMs as it arrives for an execution's requests, from now on. Only callers that stream send any, and only
+    /// requests that are made from now on are streamed.
+    pub fn tokens(&self, execution: &ExecutionId) -> TokenStream {
+        self.shared.tokens.stream(Some(execution.clone()))
+    }
+
+    /// As [`Engine::tokens`], for all executions.
+    pub fn all_tokens(&self) -> TokenStream {
+        self.shared.tokens.stream(None)
     }
 
     /// At most `limit` stored events of an execution, from number `from` on; none where no telemetry is stored.

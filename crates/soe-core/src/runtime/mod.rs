@@ -1,6 +1,7 @@
 //! The driver: takes inputs to the state machine, commits what it says through the backends, performs its effects as
 //! parallel Tokio tasks, and feeds their outcomes back over an mpsc channel. It decides nothing about routing.
 
+mod budget;
 mod builder;
 mod claim;
 mod coordinator;
@@ -16,6 +17,8 @@ mod shared;
 mod shutdown;
 mod signals;
 mod store;
+mod tokens;
+mod tree;
 
 pub use builder::{BuildError, EngineBuilder};
 pub use engine::Engine;
@@ -25,3 +28,5 @@ pub use execution::Execution;
 pub use orchestration::{ContextExport, Orchestration};
 pub use shared::Finished;
 pub use shutdown::ShutdownReport;
+pub use tokens::{TokenPiece, TokenStream, Tokens};
+pub use tree::{Conversation, TreeDefinitions};

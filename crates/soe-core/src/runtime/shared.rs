@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status, Timestamp};
+use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status, Timestamp, Usage};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,9 +12,11 @@ use tokio_util::task::TaskTracker;
 use super::events::Subscribers;
 use super::registries::Registries;
 use super::{EngineError, EngineErrorKind};
-use crate::machine::Outcome;
+use super::tokens::Onlookers;
+use crate::llm::Llms;
+use crate::machine::{Denial, Outcome, Specs};
 use crate::nodes::NodeTypes;
-use crate::tools::{ToolRegistry, ToolSpecs};
+use crate::tools::ToolRegistry;
 
 pub(super) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -23,16 +25,21 @@ pub(super) struct Settings {
     pub(super) backends: Backends,
     pub(super) tools: ToolRegistry,
     pub(super) nodes: NodeTypes,
+    pub(super) llms: Llms,
     pub(super) limits: Arc<Limits>,
     pub(super) max_tasks: Option<usize>,
+    pub(super) max_llm_calls: Option<usize>,
     pub(super) clock: Clock,
 }
 
 pub(super) struct Shared {
     pub(super) backends: Backends,
     pub(super) tools: ToolRegistry,
-    pub(super) specs: ToolSpecs,
+    pub(super) specs: Specs,
     pub(super) nodes: NodeTypes,
+    pub(super) llms: Llms,
+    /// Those who look on while LLMs reply.
+    pub(super) tokens: Onlookers,
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
     pub(super) permits: Permits,
@@ -55,6 +62,9 @@ pub(super) struct Shared {
 /// Permits belong to single calls, never to executions: a limit delays, and can't block what holds another.
 pub(super) struct Permits {
     pub(super) tasks: Option<Arc<Semaphore>>,
+    pub(super) llm_calls: Option<Arc<Semaphore>>,
+    pub(super) default_llm: Option<Arc<Semaphore>>,
+    pub(super) llms: HashMap<Arc<str>, Arc<Semaphore>>,
     pub(super) tools: HashMap<Arc<str>, Arc<Semaphore>>,
 }
 
@@ -80,6 +90,24 @@ pub(super) enum Message {
         attempt: u32,
         outcome: Outcome,
         cause: Option<Cause>,
+    },
+    /// The answer to a reservation.
+    Granted {
+        run: u64,
+        call: u32,
+        denied: Option<Denial>,
+    },
+    /// A custom node wants to make a request to an LLM.
+    Asked {
+        run: u64,
+        call: u32,
+        reply: Reply,
+    },
+    /// That request was answered.
+    Replied {
+        run: u64,
+        call: u32,
+        usage: Option<Usage>,
     },
 }
 
@@ -110,24 +138,32 @@ pub struct Finished {
 
 impl Shared {
     pub(super) fn new(settings: Settings) -> Arc<Self> {
-        let specs = settings.tools.specs();
+        let specs = Specs {
+            tools: settings.tools.specs(),
+            llms: settings.llms.specs(),
+        };
+        let semaphore = |limit: usize| Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
         let limited = |spec: &Arc<crate::tools::ToolSpec>| {
             let limit = spec.max_concurrency?;
-            Some((
-                spec.name.clone(),
-                Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS))),
-            ))
+            Some((spec.name.clone(), semaphore(limit)))
         };
-        let tools = specs.iter().filter_map(limited).collect();
-        let tasks = settings
-            .max_tasks
-            .map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))));
+        let limit_of = |name: Option<&str>| specs.llms.get(name)?.max_concurrency.map(semaphore);
+        let named = specs.llms.names();
+        let permits = Permits {
+            tasks: settings.max_tasks.map(semaphore),
+            llm_calls: settings.max_llm_calls.map(semaphore),
+            default_llm: limit_of(None),
+            llms: named.filter_map(|name| Some((name.clone(), limit_of(Some(name))?))).collect(),
+            tools: specs.tools.iter().filter_map(limited).collect(),
+        };
         Arc::new(Self {
-            permits: Permits { tasks, tools },
+            permits,
             backends: settings.backends,
             tools: settings.tools,
             specs,
             nodes: settings.nodes,
+            llms: settings.llms,
+            tokens: Onlookers::default(),
             limits: settings.limits,
             clock: settings.clock,
             signals: Arc::new(Semaphore::new(super::signals::IN_FLIGHT)),

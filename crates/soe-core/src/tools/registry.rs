@@ -136,6 +136,20 @@ impl RegisteredTool {
     }
 }
 
+impl RegisteredTool {
+    /// As [`RegisteredTool::call`], with the tool's retries.
+    pub(crate) async fn call_with_retries(&self, arguments: Value, call: ToolContext) -> Result<Value, ToolError> {
+        let mut attempt = 1;
+        loop {
+            let result = self.call(arguments.clone(), call.for_attempt(attempt)).await;
+            match result {
+                Err(error) if error.is_retryable() && attempt <= self.spec.max_retries => attempt += 1,
+                result => return result,
+            }
+        }
+    }
+}
+
 impl fmt::Debug for RegisteredTool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RegisteredTool")

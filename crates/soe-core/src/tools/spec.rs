@@ -78,6 +78,10 @@ impl ToolSpec {
         &self.parameters
     }
 
+    pub(crate) fn shared_parameters(&self) -> &Arc<serde_json::Value> {
+        &self.parameters
+    }
+
     /// Checks what a node or an LLM wants to pass.
     ///
     /// # Errors

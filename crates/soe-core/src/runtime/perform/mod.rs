@@ -1,5 +1,8 @@
 //! Effects that await something: each is a task of its own, and answers over the coordinator's mailbox.
 
+mod llm;
+mod permits;
+
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,7 +14,9 @@ use soe_backends::{ExecutionId, RunId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::Instrument;
 
+use super::budget::Budget;
 use super::shared::{Cause, Message, Shared};
+use llm::EngineLlms;
 use crate::machine::{NodeRun, Outcome, ToolCall, ToolFailure};
 use crate::nodes::NodeInput;
 use crate::nodes::input::ToolCaller;
@@ -22,6 +27,9 @@ use crate::tools::{ToolContext, ToolError};
 pub(super) struct Performer {
     pub(super) shared: Arc<Shared>,
     pub(super) execution: ExecutionId,
+    /// The root of its tree.
+    pub(super) main: ExecutionId,
+    pub(super) budget: Arc<Budget>,
     pub(super) mailbox: mpsc::Sender<Message>,
     /// Its token is cancelled when nobody wants the outcomes any more.
     pub(super) run: Arc<RunScope>,
@@ -31,9 +39,9 @@ impl Performer {
     /// Calls a tool in a task of its own.
     pub(super) fn call_tool(self: &Arc<Self>, call: ToolCall) {
         let this = self.clone();
-        let span = self.span(call.run, &call.node.name, "tool");
+        let span = self.span(call.run, &call.node.name, &call.node.type_name);
         let task = async move {
-            let (run, attempt) = (call.run, call.attempt);
+            let (run, attempt, index) = (call.run, call.attempt, call.index);
             let span = tracing::info_span!("tool_call", tool = %call.tool, attempt);
             let name = call.tool.clone();
             let (result, cause) = contained(this.tool_result(call).instrument(span))
@@ -45,7 +53,11 @@ impl Performer {
                     };
                     (Err(failure), None)
                 });
-            this.answer(run, attempt, Outcome::Tool(result), cause).await;
+            let outcome = match index {
+                None => Outcome::Tool(result),
+                Some(index) => Outcome::AgentTool { index, result },
+            };
+            this.answer(run, attempt, outcome, cause).await;
         };
         self.spawn(task, span);
     }
@@ -115,12 +127,15 @@ impl Performer {
                 None,
             );
         };
-        let _permits = match self.permits(self.shared.permits.tools.get(&call.tool)) {
-            None => [None, None],
-            Some(permits) => permits.await,
-        };
+        let limits = [self.shared.permits.tools.get(&call.tool), self.shared.permits.tasks.as_ref()];
+        let _permits = self.permits(limits).await;
         let context = self.context(call.run, call.attempt, &call.node.name, &call.node.config);
-        match tool.call(call.arguments, context).await {
+        let result = match call.index {
+            None => tool.call(call.arguments, context).await,
+            // An agent's call is made with the tool's own retries, and was checked.
+            Some(index) => tool.call_with_retries(call.arguments, context.for_call(index)).await,
+        };
+        match result {
             Ok(value) => (Ok(value.into()), None),
             Err(error) => {
                 let failure = ToolFailure {
@@ -139,12 +154,15 @@ impl Performer {
                 None,
             );
         };
-        let _permits = match self.permits(None) {
-            None => [None, None],
-            Some(permits) => permits.await,
-        };
+        let _permits = self.permits([self.shared.permits.tasks.as_ref(), None]).await;
         let context = self.context(run.run, 1, &run.node.name, &run.node.config);
-        let input = NodeInput::new(run.context, context, Arc::new(EngineTools(self.shared.clone())));
+        let llms = EngineLlms {
+            shared: self.shared.clone(),
+            mailbox: self.mailbox.clone(),
+            budget: self.budget.clone(),
+        };
+        let tools = Arc::new(EngineTools(self.shared.clone()));
+        let input = NodeInput::new(run.context, context, tools, Arc::new(llms));
         match node.run(input).await {
             Ok(output) => (Ok(output), None),
             Err(error) => (Err(error.to_string().into()), Some(error.into_error())),
@@ -168,32 +186,12 @@ impl Performer {
         ToolContext::new(call, self.run.clone())
     }
 
-    /// The right to make a call, to be waited for; `None` where nothing limits it. Boxed, so that unlimited calls don't carry
-    /// the space of waiting.
-    fn permits(&self, tool: Option<&Arc<Semaphore>>) -> Option<BoxFuture<'static, Permits>> {
-        let (tool, tasks) = (tool.cloned(), self.shared.permits.tasks.clone());
-        match (tool, tasks) {
-            (None, None) => None,
-            (Some(one), None) | (None, Some(one)) => Some(Box::pin(async move { [permit(Some(&one)).await, None] })),
-            (Some(tool), Some(tasks)) => Some(Box::pin(both(tool, tasks))),
-        }
-    }
-}
-
-type Permits = [Option<OwnedSemaphorePermit>; 2];
-
-/// Nobody holds one permit while waiting for another: those who hold the engine's may be custom nodes that wait for the
-/// tool's.
-async fn both(tool: Arc<Semaphore>, tasks: Arc<Semaphore>) -> Permits {
-    loop {
-        let own = permit(Some(&tool)).await;
-        if let Ok(task) = tasks.clone().try_acquire_owned() {
-            return [own, Some(task)];
-        }
-        drop(own);
-        let task = permit(Some(&tasks)).await;
-        if let Ok(own) = tool.clone().try_acquire_owned() {
-            return [Some(own), task];
+    /// The right to make a call, to be waited for. Boxed, so that unlimited calls don't carry the space of waiting.
+    fn permits(&self, limits: [Option<&Arc<Semaphore>>; 2]) -> BoxFuture<'static, Vec<OwnedSemaphorePermit>> {
+        let limits: Vec<_> = limits.into_iter().flatten().cloned().collect();
+        match limits.is_empty() {
+            true => Box::pin(std::future::ready(Vec::new())),
+            false => Box::pin(permits::all(limits)),
         }
     }
 }
