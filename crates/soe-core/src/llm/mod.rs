@@ -6,21 +6,31 @@
 //!
 //! Nothing here needs a runtime: the state machine decides what is asked and what a reply means, and a driver calls.
 
+mod ask;
 mod caller;
+mod check;
 mod error;
 mod excerpt;
+mod extract;
+mod format;
+mod history;
+mod problems;
+pub(crate) mod prompt;
 mod registry;
 mod reply;
 mod request;
 mod tokens;
-mod window;
+mod tool_text;
 
+pub use ask::{Asked, Materials};
 pub use caller::{Capabilities, LlmCaller, llm_fn};
 pub use error::{LlmError, LlmErrorKind};
 pub(crate) use excerpt::Excerpt;
+pub use format::{MAX_REPLY_BYTES, Parsed, ReplyFormat};
+pub use history::HistoryWindow;
+pub use problems::{InvalidReply, Problem, Problems};
 pub use registry::{Llm, LlmSpec, LlmSpecs, Llms, RegisterLlmError};
 pub use reply::{LlmReply, ToolRequest, Usage};
 pub use request::{LlmRequest, Message, ToolOffer};
 pub use soe_backends::Stage;
 pub use tokens::TokenSink;
-pub use window::HistoryWindow;

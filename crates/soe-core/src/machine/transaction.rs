@@ -257,7 +257,7 @@ impl<'m> Transaction<'m> {
         let dispatched = std::mem::take(&mut self.dispatched);
         // Requests are counted first: the context that all of them read is that of the commit.
         for (run, node) in &dispatched {
-            self.begin(*run, node)?;
+            self.begin_run(*run, node)?;
         }
         for (run, node) in dispatched {
             let context = self.state().context.clone();

@@ -15,7 +15,7 @@ use crate::config::{Node, NodeKind};
 
 impl Transaction<'_> {
     /// What comes with the dispatch of a run, before its effect.
-    pub(super) fn begin(&mut self, run: u64, node: &Arc<Node>) -> Applied {
+    pub(super) fn begin_run(&mut self, run: u64, node: &Arc<Node>) -> Applied {
         match &node.kind {
             NodeKind::Llm(_) => self.ask(run, node),
             NodeKind::Agent(agent) => {
