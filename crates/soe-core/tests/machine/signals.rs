@@ -118,9 +118,9 @@ fn a_paused_loop_survives_a_restart() {
     let mut bench = flow(LOOP).run();
     let state = serde_json::from_str(&serde_json::to_string(bench.machine.state()).unwrap()).unwrap();
     let registry = flow(LOOP).start.registry;
-    let missing = Machine::load(bench.machine.state().clone(), Vec::new(), Default::default());
+    let missing = Machine::load(bench.machine.state().clone(), Vec::new(), soe_core::machine::Specs::default());
     assert!(matches!(missing, Err(MachineError::MissingRegistry(id)) if id == registry.id));
-    bench.machine = Machine::load(state, vec![registry], Default::default()).unwrap();
+    bench.machine = Machine::load(state, vec![registry], soe_core::machine::Specs::default()).unwrap();
     bench.input(Input::Recover);
     assert_eq!((bench.runs("A"), bench.asked()), (2_000, vec!["continue".to_owned()]));
 }
@@ -160,7 +160,7 @@ fn depth_first_waits_also_for_another_attempt_and_after_a_restart() {
     let mut bench = setup().run();
     bench.failed(1, 1, true);
     assert_eq!(bench.asked(), ["call 1.2"]);
-    let tools = setup().tools.into_iter().collect();
+    let tools: soe_core::tools::ToolSpecs = setup().tools.into_iter().collect();
     bench.machine = Machine::load(bench.machine.state().clone(), vec![setup().start.registry], tools).unwrap();
     bench.input(Input::Recover);
     assert_eq!(bench.asked(), ["call 1.2"]);
