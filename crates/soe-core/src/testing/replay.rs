@@ -1,5 +1,6 @@
 //! Replaying a recorded conversation.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -133,10 +134,10 @@ impl Player {
         let text = asked.text();
         let of_node = self.shared.exchanges.iter().zip(used);
         let of_node = of_node.filter(|(exchange, _)| exchange.node == asked.node && exchange.stage == asked.stage);
-        // The nearest text; of equal ones, one that is not used yet.
+        // The nearest text; of equal ones, the same request, then one that is not used yet, then the first.
         let nearest = of_node.max_by_key(|(exchange, used)| {
             let same = same_rest(exchange, asked);
-            (common(&exchange.text(), &text), !**used, same)
+            (common(&exchange.text(), &text), same, !**used, Reverse(exchange.number))
         });
         let Some((nearest, used)) = nearest else {
             return format!("{title}: it has none of that node and stage\n{}", self.summary());
@@ -275,3 +276,7 @@ fn shown(exchange: &Exchange) -> String {
         super::names::head(&exchange.text(), 80)
     )
 }
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;

@@ -37,20 +37,22 @@ impl Reader {
         // Arguments beside a call are those of the call.
         let is_call = map.contains_key("call_tool");
         let mut keys = body_keys().filter(|key| map.contains_key(*key) && !(is_call && *key == "arguments"));
-        let Some(key) = keys.next() else {
-            let known: Vec<&str> = body_keys().collect();
-            self.problem(
-                tree.position,
-                "there is no answer",
-                Some(format!("one of {}", known.join(", "))),
-            );
-            return None;
-        };
-        for other in keys {
+        let key = keys.next();
+        for (other, key) in keys.zip(key.into_iter().cycle()) {
             self.problem_of(map, other, format!("the answer is '{key}' already"), None);
         }
-        let body = self.body(map, key);
-        Some(self.modified(body?, map))
+        let body = match key {
+            Some(key) => self.body(map, key),
+            None => {
+                let known: Vec<&str> = body_keys().collect();
+                let help = format!("one of {}", known.join(", "));
+                self.problem(tree.position, "there is no answer", Some(help));
+                None
+            }
+        };
+        // Also without a body: all problems are reported.
+        let common = self.modified(Answer::empty(), map);
+        Some(body?.or(&common))
     }
 
     fn body(&mut self, map: &Mapping, key: &str) -> Option<Answer> {

@@ -111,11 +111,13 @@ fn everything_that_is_wrong_is_reported_with_its_place() {
             "line 4, column 10: rule 1, times: a whole number from 1 on is expected",
             "line 6, column 9: rule 1, text: the answer is 'output' already",
             "line 8, column 16: rule 2, replies[0].latency: a duration is expected (50ms, 1s 500ms, or a number of seconds; at most a day)",
-            "line 10, column 22: rule 2, replies[1].error: unknown key 'what' (known keys: kind, message)",
-            "line 10, column 21: rule 2, replies[1].error.kind: 'bad' is no kind of error (other, connection, timeout, rate_limited, unauthorized, refused, invalid_response)",
+            "line 10, column 27: rule 2, replies[1].error: unknown key 'what' (known keys: kind, message)",
+            "line 10, column 22: rule 2, replies[1].error.kind: 'bad' is no kind of error (other, connection, timeout, rate_limited, unauthorized, refused, invalid_response)",
             "line 11, column 7: rule 2, replies[2]: there is no answer (one of output, text, json, call_tool, arguments, finish, error)",
+            "line 11, column 30: rule 2, replies[2].usage.prompt_tokens: a whole number from 0 on is expected",
             "line 12, column 3: rule 3: a mapping is expected, not a number",
-            "line 13, column 20: rule 4, finish: only true is possible",
+            "line 13, column 21: rule 4, finish: only true is possible",
+            "line 13, column 37: rule 4, signals: a list of signals is expected",
             "line 14, column 12: rule 5: the number .inf is not finite",
         ]
     );
