@@ -19,5 +19,6 @@ files! {
     infrastructure: "infrastructure.md",
     readme: "../README.md",
     signals: "signals.md",
+    testing: "testing.md",
     tool: "tool.md",
 }

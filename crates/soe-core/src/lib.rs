@@ -10,4 +10,6 @@ pub mod nodes;
 #[cfg(feature = "runtime")]
 pub mod runtime;
 pub mod template;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tools;

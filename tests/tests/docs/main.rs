@@ -10,6 +10,7 @@ use std::{fs, io};
 
 use blocks::Block;
 use soe_core::config::{ValidateOptions, validate};
+use soe_core::testing::MockLlm;
 
 /// What is wrong, and where: `docs/router.md:17: ...`.
 #[derive(Default)]
@@ -78,7 +79,7 @@ fn every_block_says_what_it_is() {
             "yaml" => {
                 for mark in block
                     .marks()
-                    .filter(|mark| !["fragment", "run", "tools"].contains(mark))
+                    .filter(|mark| !["fragment", "mock", "run", "tools"].contains(mark))
                 {
                     failures.add(&file, block.line, format!("unknown mark '{mark}' on a yaml block"));
                 }
@@ -94,7 +95,7 @@ fn workflows_are_valid() {
     let mut failures = Failures::default();
     let mut checked = 0;
     for (file, block) in all_blocks().unwrap() {
-        let whole = !block.has("fragment") && !block.has("tools");
+        let whole = !["fragment", "mock", "tools"].iter().any(|mark| block.has(mark));
         if block.language() != "yaml" || !whole {
             continue;
         }
@@ -106,6 +107,20 @@ fn workflows_are_valid() {
         }
     }
     assert!(checked > 0, "no workflow was found");
+    failures.assert_none();
+}
+
+#[test]
+fn scripts_of_a_mock_are_valid() {
+    let mut failures = Failures::default();
+    for (file, block) in all_blocks().unwrap() {
+        if block.language() == "yaml"
+            && block.has("mock")
+            && let Err(problem) = MockLlm::from_yaml(&block.text)
+        {
+            failures.add(&file, block.line, problem);
+        }
+    }
     failures.assert_none();
 }
 

@@ -23,6 +23,8 @@ pub use workflow::{
     AgentNode, Arguments, ChildNode, Condition, Emission, FanOut, LlmNode, Node, NodeKind, Parameter, Registry,
     ToolNode, Workflow,
 };
+#[cfg(feature = "testing")]
+pub(crate) use yaml::{Content, Mapping, Tree, read_document};
 pub use yaml::{Position, YamlError, YamlErrorKind, parse_yaml};
 
 #[cfg(test)]
