@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::fit;
 use super::names::{error_kind_name, head};
@@ -215,20 +216,19 @@ impl Answer {
     pub(super) async fn give(&self, request: &LlmRequest) -> Result<LlmReply, LlmError> {
         let reply = self.made(request);
         let text = reply.as_ref().map_or("", |reply| reply.text.as_str());
-        let characters: Vec<char> = match request.tokens.is_wanted() {
-            true => text.chars().collect(),
-            false => Vec::new(),
-        };
         let latency = self.latency.unwrap_or_default();
-        let size = self.piece.unwrap_or(usize::MAX).min(characters.len().max(1));
-        let pieces: Vec<String> = characters.chunks(size).map(|piece| piece.iter().collect()).collect();
-        let pause = latency / u32::try_from(pieces.len().max(1)).unwrap_or(u32::MAX);
-        if pieces.is_empty() {
-            wait(latency).await;
+        if text.is_empty() || !request.tokens.is_wanted() {
+            wait_until(Instant::now(), latency).await;
+            return reply;
         }
-        for piece in &pieces {
-            wait(pause).await;
-            request.tokens.send(piece);
+        let characters: Vec<char> = text.chars().collect();
+        let pieces = characters.chunks(self.piece.unwrap_or(characters.len()));
+        let count = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+        let began = Instant::now();
+        for (number, piece) in (1_u32..).zip(pieces) {
+            // Parts of the whole, not pauses: timers are rounded up, and that must not add up.
+            wait_until(began, (latency / count).saturating_mul(number)).await;
+            request.tokens.send(&piece.iter().collect::<String>());
         }
         reply
     }
@@ -296,10 +296,10 @@ fn call(name: &str, arguments: Option<&Value>, request: &LlmRequest) -> Result<L
     }
 }
 
-async fn wait(time: Duration) {
+async fn wait_until(began: Instant, after: Duration) {
     // Without a latency, no runtime with a clock is needed.
-    if !time.is_zero() {
-        tokio::time::sleep(time).await;
+    if !after.is_zero() {
+        tokio::time::sleep(after.saturating_sub(began.elapsed())).await;
     }
 }
 

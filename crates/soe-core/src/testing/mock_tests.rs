@@ -301,3 +301,32 @@ async fn conditions_may_ask_the_mock() {
     llm.on(any()).text("first");
     assert_eq!(texts(&llm, "A", &[Stage::Llm, Stage::Llm]).await, ["first", "second"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_pieces_take_no_longer_than_the_latency() {
+    let llm = MockLlm::new();
+    llm.on(any())
+        .text("x".repeat(500))
+        .in_pieces_of(1)
+        .after(Duration::from_millis(50));
+    let began = Instant::now();
+    let mut asked = request("N", Stage::Llm, "");
+    asked.tokens = TokenSink::new(|_| ());
+    llm.call(asked).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::from_millis(50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_never_come() {
+    let llm = MockLlm::new();
+    llm.on(any()).text("late").in_pieces_of(1).after(Duration::MAX);
+    let mut asked = request("N", Stage::Llm, "");
+    asked.tokens = TokenSink::new(|_| ());
+    let day = Duration::from_secs(86_400);
+    assert!(tokio::time::timeout(day, llm.call(asked)).await.is_err());
+    assert!(
+        tokio::time::timeout(day, llm.call(request("N", Stage::Llm, "")))
+            .await
+            .is_err()
+    );
+}

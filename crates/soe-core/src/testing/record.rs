@@ -133,3 +133,27 @@ impl fmt::Debug for Recorder {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failed_write_nothing_more_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("talk.jsonl");
+        std::fs::write(&path, "").unwrap();
+        let recording = Recording {
+            path: path.clone(),
+            config_fields: Vec::new(),
+            begun: AtomicU64::new(0),
+            // Opened for reading only.
+            file: Mutex::new(Some(File::open(&path).unwrap())),
+        };
+        let error = recording.write(&1).unwrap_err();
+        assert!(matches!(error, RecordingError::Write { .. }), "{error:?}");
+        assert!(error.to_string().contains("talk.jsonl"), "{error}");
+        let error = recording.write(&2).unwrap_err();
+        assert!(matches!(error, RecordingError::Broken { .. }), "{error:?}");
+    }
+}
