@@ -76,7 +76,11 @@ impl Asked {
         let format = match stage {
             Stage::Router => ReplyFormat::router(),
             Stage::Parameter => ReplyFormat::arguments(tools.get(dialogue.question.tool.as_ref()?)?.clone()),
-            _ => ReplyFormat::output(llm.output_field.as_ref(), materials.schema.as_ref(), &choices(&call.node)),
+            _ => ReplyFormat::output(
+                llm.output_field.as_ref(),
+                materials.schema.as_ref(),
+                &choices(&call.node),
+            ),
         };
         let run = RunId::new(execution.clone(), call.run.number);
         let messages = subject.messages(&run, stage, &format)?;
@@ -179,7 +183,8 @@ impl Subject<'_> {
                 tool_calls: Vec::new(),
             });
             let problem = rejected.problem;
-            let content = format!("Your reply could not be used:\n{problem}\nReply again, in the format that was asked for.");
+            let content =
+                format!("Your reply could not be used:\n{problem}\nReply again, in the format that was asked for.");
             messages.push(Message::User {
                 content: content.into(),
             });
@@ -221,7 +226,6 @@ impl Subject<'_> {
             _ => AgentSituation::First,
         }
     }
-
 }
 
 /// Puts what an agent has done into messages: each turn's calls together, then their results in the order of the calls.
@@ -277,11 +281,12 @@ impl Transcript {
             content: std::mem::take(&mut self.said),
             tool_calls: calls.iter().map(|(_, call)| call.clone()).collect(),
         });
-        self.messages.extend(calls.into_iter().map(|(index, call)| Message::Tool {
-            id: call.id,
-            name: call.name.into(),
-            content: results.remove(&index).unwrap_or_default(),
-        }));
+        self.messages
+            .extend(calls.into_iter().map(|(index, call)| Message::Tool {
+                id: call.id,
+                name: call.name.into(),
+                content: results.remove(&index).unwrap_or_default(),
+            }));
     }
 }
 

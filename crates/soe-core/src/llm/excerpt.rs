@@ -21,7 +21,10 @@ impl fmt::Display for Excerpt<'_> {
         if self.text.len() <= self.most {
             return f.write_str(self.text);
         }
-        let end = (0..=self.most).rev().find(|end| self.text.is_char_boundary(*end)).unwrap_or(0);
+        let end = (0..=self.most)
+            .rev()
+            .find(|end| self.text.is_char_boundary(*end))
+            .unwrap_or(0);
         let all = self.text.len();
         write!(f, "{}... ({all} bytes in all)", &self.text[..end])
     }

@@ -40,13 +40,7 @@ pub(crate) trait ToolCaller: Send + Sync {
 #[async_trait]
 pub(crate) trait LlmAsker: Send + Sync {
     /// Asks the LLM of that name, or the default; `call` is the request's number in the run, from 1.
-    async fn ask(
-        &self,
-        name: Option<&str>,
-        request: LlmRequest,
-        run: &RunId,
-        call: u32,
-    ) -> Result<LlmReply, LlmError>;
+    async fn ask(&self, name: Option<&str>, request: LlmRequest, run: &RunId, call: u32) -> Result<LlmReply, LlmError>;
 }
 
 impl NodeInput {

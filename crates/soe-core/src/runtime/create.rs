@@ -127,7 +127,9 @@ impl Engine {
             return None;
         }
         let known = listed(tools.names());
-        Some(format!("node '{node}' uses tool '{tool}', which is not registered ({known})"))
+        Some(format!(
+            "node '{node}' uses tool '{tool}', which is not registered ({known})"
+        ))
     }
 
     fn missing_llm(&self, node: &str, llm: &LlmNode) -> Option<String> {
@@ -137,7 +139,9 @@ impl Engine {
             None => Some(format!("node '{node}' asks the default LLM, and none is registered")),
             Some(name) => {
                 let known = listed(llms.names());
-                Some(format!("node '{node}' asks LLM '{name}', which is not registered ({known})"))
+                Some(format!(
+                    "node '{node}' asks LLM '{name}', which is not registered ({known})"
+                ))
             }
         }
     }

@@ -10,7 +10,9 @@ use tokio::sync::{oneshot, watch};
 use super::claim::{Claim, Claiming};
 use super::coordinator::Coordinator;
 use super::shared::{Active, Control, Finished, Message, Progress, Shared, ended};
-use super::{ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Execution, Orchestration, TokenStream};
+use super::{
+    ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Execution, Orchestration, TokenStream,
+};
 use crate::machine::MachineError;
 
 /// Runs workflows. Cheap to clone; all clones are the same engine. Dropping it cancels nothing.

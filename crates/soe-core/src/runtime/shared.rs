@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use super::events::Subscribers;
 use super::registries::Registries;
-use super::{EngineError, EngineErrorKind};
 use super::tokens::Onlookers;
+use super::{EngineError, EngineErrorKind};
 use crate::llm::Llms;
 use crate::machine::{Denial, Outcome, Specs};
 use crate::nodes::NodeTypes;
@@ -153,7 +153,9 @@ impl Shared {
             tasks: settings.max_tasks.map(semaphore),
             llm_calls: settings.max_llm_calls.map(semaphore),
             default_llm: limit_of(None),
-            llms: named.filter_map(|name| Some((name.clone(), limit_of(Some(name))?))).collect(),
+            llms: named
+                .filter_map(|name| Some((name.clone(), limit_of(Some(name))?)))
+                .collect(),
             tools: specs.tools.iter().filter_map(limited).collect(),
         };
         Arc::new(Self {

@@ -50,7 +50,12 @@ impl TokenStream {
     pub async fn next(&mut self) -> Option<Tokens> {
         loop {
             match self.receiver.recv().await {
-                Ok(piece) if self.execution.as_ref().is_none_or(|wanted| *wanted == piece.run.execution) => {
+                Ok(piece)
+                    if self
+                        .execution
+                        .as_ref()
+                        .is_none_or(|wanted| *wanted == piece.run.execution) =>
+                {
                     return Some(Tokens::Piece(piece));
                 }
                 Ok(_) => {}

@@ -72,7 +72,10 @@ impl Conversation {
     /// # Errors
     /// There is no store for histories, or it fails.
     pub async fn append(&self, turns: &[Turn]) -> Result<(), EngineError> {
-        let store = self.backends().conversations().ok_or_else(|| missing("conversation histories"))?;
+        let store = self
+            .backends()
+            .conversations()
+            .ok_or_else(|| missing("conversation histories"))?;
         Ok(store.append_turns(&self.main, turns).await?)
     }
 
@@ -81,7 +84,10 @@ impl Conversation {
     /// # Errors
     /// There is no store for histories, or it fails.
     pub async fn replace(&self, turns: &[Turn]) -> Result<(), EngineError> {
-        let store = self.backends().conversations().ok_or_else(|| missing("conversation histories"))?;
+        let store = self
+            .backends()
+            .conversations()
+            .ok_or_else(|| missing("conversation histories"))?;
         Ok(store.replace_turns(&self.main, turns).await?)
     }
 

@@ -278,7 +278,8 @@ fn a_custom_nodes_failure_signal_goes_on() {
 
 #[test]
 fn node_types_that_this_version_does_not_run_fail_the_execution() {
-    let nodes = "  A: {node_type: child, event_triggers: [START], child_workflow_name: flow, child_initial_signals: [X]}";
+    let nodes =
+        "  A: {node_type: child, event_triggers: [START], child_workflow_name: flow, child_initial_signals: [X]}";
     let bench: Bench = flow(nodes).run();
     assert_eq!(bench.status(), Status::Failed);
     let expected = "node 'A': this version of the engine doesn't run nodes of type 'child'";

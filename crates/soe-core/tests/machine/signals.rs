@@ -118,7 +118,11 @@ fn a_paused_loop_survives_a_restart() {
     let mut bench = flow(LOOP).run();
     let state = serde_json::from_str(&serde_json::to_string(bench.machine.state()).unwrap()).unwrap();
     let registry = flow(LOOP).start.registry;
-    let missing = Machine::load(bench.machine.state().clone(), Vec::new(), soe_core::machine::Specs::default());
+    let missing = Machine::load(
+        bench.machine.state().clone(),
+        Vec::new(),
+        soe_core::machine::Specs::default(),
+    );
     assert!(matches!(missing, Err(MachineError::MissingRegistry(id)) if id == registry.id));
     bench.machine = Machine::load(state, vec![registry], soe_core::machine::Specs::default()).unwrap();
     bench.input(Input::Recover);

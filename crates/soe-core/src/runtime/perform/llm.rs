@@ -28,7 +28,11 @@ impl Performer {
         let (run, number) = (call.run.number, calls(&call));
         let span = self.span(run, &call.node.name, &call.node.type_name);
         let task = async move {
-            let stage = call.run.progress.dialogue().map(|dialogue| dialogue.question.stage.as_str());
+            let stage = call
+                .run
+                .progress
+                .dialogue()
+                .map(|dialogue| dialogue.question.stage.as_str());
             let span = tracing::info_span!("llm_call", call = number, stage);
             let (answer, cause) = contained(this.llm_answer(call).instrument(span))
                 .await
@@ -55,7 +59,10 @@ impl Performer {
         };
         let asked = Asked::new(&self.execution, &call, llm.spec(), &self.shared.specs.tools, &materials);
         let Some(asked) = asked else {
-            return (Err("the tool whose arguments are wanted is not registered with this engine".into()), None);
+            return (
+                Err("the tool whose arguments are wanted is not registered with this engine".into()),
+                None,
+            );
         };
         let run = RunId::new(self.execution.clone(), call.run.number);
         let mut request = asked.request().clone();
@@ -154,7 +161,11 @@ impl Shared {
             None => self.permits.default_llm.as_ref(),
         };
         let tasks = self.permits.tasks.as_ref().filter(|_| as_task);
-        let limits: Vec<Arc<Semaphore>> = [own, self.permits.llm_calls.as_ref(), tasks].into_iter().flatten().cloned().collect();
+        let limits: Vec<Arc<Semaphore>> = [own, self.permits.llm_calls.as_ref(), tasks]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
         let _permits = match limits.is_empty() {
             true => None,
             false => Some(permits::all(limits).await),

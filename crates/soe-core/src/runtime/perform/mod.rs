@@ -16,12 +16,12 @@ use tracing::Instrument;
 
 use super::budget::Budget;
 use super::shared::{Cause, Message, Shared};
-use llm::EngineLlms;
 use crate::machine::{NodeRun, Outcome, ToolCall, ToolFailure};
 use crate::nodes::NodeInput;
 use crate::nodes::input::ToolCaller;
 use crate::tools::context::{CallInfo, RunScope};
 use crate::tools::{ToolContext, ToolError};
+use llm::EngineLlms;
 
 /// What the tasks of one execution have in common.
 pub(super) struct Performer {
@@ -127,7 +127,10 @@ impl Performer {
                 None,
             );
         };
-        let limits = [self.shared.permits.tools.get(&call.tool), self.shared.permits.tasks.as_ref()];
+        let limits = [
+            self.shared.permits.tools.get(&call.tool),
+            self.shared.permits.tasks.as_ref(),
+        ];
         let _permits = self.permits(limits).await;
         let context = self.context(call.run, call.attempt, &call.node.name, &call.node.config);
         let result = match call.index {
