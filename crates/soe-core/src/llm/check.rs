@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use serde_json::{Map as JsonMap, Value as Json, json};
 use soe_backends::{Map, Value};
 
@@ -58,16 +59,20 @@ pub(super) fn to_json_schema(schema: &FieldSchema) -> Json {
 ///   property, and stays null.
 /// - Properties that the schema doesn't name are kept, after those that it names.
 /// - Defaults are used as they are written, whatever their type.
-pub(super) fn check(value: Json, schema: &FieldSchema, name: &str, problems: &mut Problems) -> Value {
-    if nests_deeper(&value, Value::MAX_DEPTH) {
-        let message = format!("is nested more than {} levels deep", Value::MAX_DEPTH);
-        problems.push(|| Problem {
-            path: name.to_owned(),
-            message,
-        });
-        return Value::Null;
+pub(super) fn check(mut value: Value, schema: &FieldSchema, name: &str, problems: &mut Problems) -> Value {
+    if value.is_too_deep() {
+        problems.push(|| too_deep(name));
+    } else {
+        Checker { problems }.value(&mut value, schema, &Path::Root(name));
     }
-    Checker { problems }.value(value, schema, &Path::Root(name))
+    value
+}
+
+pub(super) fn too_deep(path: &str) -> Problem {
+    Problem {
+        path: path.to_owned(),
+        message: format!("is nested more than {} levels deep", Value::MAX_DEPTH),
+    }
 }
 
 /// Whether lists and objects nest in each other more than `levels` deep. JSON that was parsed has an end that is near.
@@ -120,74 +125,79 @@ fn adapted(json: &Json, types: Option<&Json>) -> Option<Json> {
     if types.iter().any(as_is) {
         return None;
     }
+    let scalar = Scalar::of_json(json)?;
     let value = types.iter().find_map(|name| match name.as_str()? {
-        "integer" => as_integer(json),
-        "number" => as_number(json),
-        "boolean" => as_boolean(json),
+        "integer" => scalar.integer(),
+        "number" => scalar.number(),
+        "boolean" => scalar.boolean(),
         _ => None,
     });
     value.map(|value| value.to_json())
 }
+
+type Properties = IndexMap<Arc<str>, FieldSchema>;
 
 struct Checker<'p> {
     problems: &'p mut Problems,
 }
 
 impl Checker<'_> {
-    fn value(&mut self, value: Json, schema: &FieldSchema, path: &Path<'_>) -> Value {
-        let (expected, checked) = match (&schema.kind, value) {
-            (FieldType::Any, value) => return value.into(),
-            (FieldType::String, Json::String(text)) => return text.into(),
-            (FieldType::List(items), Json::Array(values)) => return self.list(values, items.as_deref(), path),
-            (FieldType::Object(properties), Json::Object(entries)) => return self.object(entries, properties, path),
-            (FieldType::Integer, value) => ("an integer", as_integer(&value).ok_or(value)),
-            (FieldType::Number, value) => ("a number", as_number(&value).ok_or(value)),
-            (FieldType::Boolean, value) => ("true or false", as_boolean(&value).ok_or(value)),
-            (FieldType::String, value) => ("a string", Err(value)),
-            (FieldType::List(_), value) => ("a list", Err(value)),
-            (FieldType::Object(_), value) => ("an object", Err(value)),
+    fn value(&mut self, value: &mut Value, schema: &FieldSchema, path: &Path<'_>) {
+        let (expected, changed) = match (&schema.kind, &mut *value) {
+            (FieldType::Any, _) | (FieldType::String, Value::Text(_)) => return,
+            (FieldType::List(items), Value::List(values)) => return self.list(values, items.as_deref(), path),
+            (FieldType::Object(properties), Value::Map(entries)) => return self.object(entries, properties, path),
+            (FieldType::Integer, value) => ("an integer", Scalar::of(value).and_then(Scalar::integer)),
+            (FieldType::Number, value) => ("a number", Scalar::of(value).and_then(Scalar::number)),
+            (FieldType::Boolean, value) => ("true or false", Scalar::of(value).and_then(Scalar::boolean)),
+            (FieldType::String, _) => ("a string", None),
+            (FieldType::List(_), _) => ("a list", None),
+            (FieldType::Object(_), _) => ("an object", None),
         };
-        checked.unwrap_or_else(|value| {
-            self.report(path, || format!("should be {expected}, not {}", shown(&value)));
-            Value::Null
-        })
-    }
-
-    fn list(&mut self, values: Vec<Json>, schema: Option<&FieldSchema>, path: &Path<'_>) -> Value {
-        let Some(schema) = schema else {
-            return Json::Array(values).into();
-        };
-        let mut checked = Vec::with_capacity(values.len());
-        for (index, value) in values.into_iter().enumerate() {
-            checked.push(self.value(value, schema, &Path::Index(path, index)));
+        match changed {
+            Some(changed) => *value = changed,
+            None => self.report(path, || format!("should be {expected}, not {}", shown(value))),
         }
-        Value::List(checked.into())
     }
 
-    fn object(
-        &mut self,
-        mut entries: JsonMap<String, Json>,
-        properties: &indexmap::IndexMap<Arc<str>, FieldSchema>,
-        path: &Path<'_>,
-    ) -> Value {
-        let mut checked = Map::with_capacity(entries.len().max(properties.len()));
+    // Nobody else has the value, so nothing is copied here.
+    fn list(&mut self, values: &mut Arc<[Value]>, schema: Option<&FieldSchema>, path: &Path<'_>) {
+        if let Some(schema) = schema {
+            for (index, value) in Arc::make_mut(values).iter_mut().enumerate() {
+                self.value(value, schema, &Path::Index(path, index));
+            }
+        }
+    }
+
+    fn object(&mut self, entries: &mut Arc<Map>, properties: &Properties, path: &Path<'_>) {
+        let entries = Arc::make_mut(entries);
+        let (mut known, mut in_order) = (0, true);
         for (name, schema) in properties {
-            let value = match entries.get_mut(name.as_ref()).map(Json::take) {
-                Some(Json::Null) if !schema.required => Some(Value::Null),
-                Some(value) => Some(self.value(value, schema, &Path::Key(path, name))),
-                None if schema.required => {
-                    self.report(&Path::Key(path, name), || "is missing".to_owned());
-                    None
+            let index = match (entries.get_full_mut(name), &schema.default) {
+                (Some((index, _, Value::Null)), _) if !schema.required => index,
+                (Some((index, _, value)), _) => {
+                    self.value(value, schema, &Path::Key(path, name));
+                    index
                 }
-                None => schema.default.clone(),
+                (None, _) if schema.required => {
+                    self.report(&Path::Key(path, name), || "is missing".to_owned());
+                    continue;
+                }
+                (None, Some(default)) => entries.insert_full(name.clone(), default.clone()).0,
+                (None, None) => continue,
             };
-            checked.extend(value.map(|value| (name.clone(), value)));
+            in_order &= index == known;
+            known += 1;
         }
-        let others = entries
-            .into_iter()
-            .filter(|(name, _)| !properties.contains_key(name.as_str()));
-        checked.extend(others.map(|(name, value)| (name.into(), value.into())));
-        Value::Map(Arc::new(checked))
+        if !in_order {
+            let mut left = std::mem::take(entries);
+            let named = properties.keys().filter_map(|name| {
+                let value = left.get_mut(name)?;
+                Some((name.clone(), std::mem::take(value)))
+            });
+            entries.extend(named);
+            entries.extend(left.into_iter().filter(|(name, _)| !properties.contains_key(name)));
+        }
     }
 
     fn report(&mut self, path: &Path<'_>, message: impl FnOnce() -> String) {
@@ -216,48 +226,83 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-fn as_integer(json: &Json) -> Option<Value> {
-    match json {
-        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(value), ..) => Some(value.into()),
-            (_, Some(value), _) => Some(value.into()),
-            (_, _, Some(value)) if value.fract() == 0.0 && value.abs() <= EXACT as f64 => Some((value as i64).into()),
-            _ => None,
-        },
-        Json::String(text) => {
-            let text = text.trim();
-            let whole = match text.split_once('.') {
-                Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|digit| digit == b'0') => whole,
-                _ => text,
-            };
-            let signed = whole.parse().map(|value: i64| value.into());
-            signed.or_else(|_| whole.parse().map(|value: u64| value.into())).ok()
+/// What may be of another type without a loss.
+#[derive(Clone, Copy)]
+enum Scalar<'a> {
+    Int(i64),
+    UInt(u64),
+    Float(f64),
+    Text(&'a str),
+    Bool(bool),
+}
+
+impl<'a> Scalar<'a> {
+    fn of(value: &'a Value) -> Option<Self> {
+        Some(match value {
+            Value::Int(value) => Self::Int(*value),
+            Value::UInt(value) => Self::UInt(*value),
+            Value::Float(value) => Self::Float(*value),
+            Value::Text(text) => Self::Text(text),
+            Value::Bool(value) => Self::Bool(*value),
+            _ => return None,
+        })
+    }
+
+    fn of_json(json: &'a Json) -> Option<Self> {
+        Some(match json {
+            Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(value), _) => Self::Int(value),
+                (None, Some(value)) => Self::UInt(value),
+                (None, None) => Self::Float(number.as_f64()?),
+            },
+            Json::String(text) => Self::Text(text),
+            Json::Bool(value) => Self::Bool(*value),
+            _ => return None,
+        })
+    }
+
+    fn integer(self) -> Option<Value> {
+        match self {
+            Self::Int(value) => Some(value.into()),
+            Self::UInt(value) => Some(value.into()),
+            Self::Float(value) if value.fract() == 0.0 && value.abs() <= EXACT as f64 => Some((value as i64).into()),
+            Self::Text(text) => {
+                let text = text.trim();
+                let whole = match text.split_once('.') {
+                    Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|digit| digit == b'0') => whole,
+                    _ => text,
+                };
+                let signed = whole.parse().map(|value: i64| value.into());
+                signed.or_else(|_| whole.parse().map(|value: u64| value.into())).ok()
+            }
+            Self::Float(_) | Self::Bool(_) => None,
         }
-        _ => None,
     }
-}
 
-fn as_number(json: &Json) -> Option<Value> {
-    match as_integer(json) {
-        // As a float it would be another number.
-        Some(Value::Int(value)) if value.unsigned_abs() > EXACT => return Some(value.into()),
-        Some(value @ Value::UInt(_)) => return Some(value),
-        _ => {}
+    fn number(self) -> Option<Value> {
+        match self.integer() {
+            // As a float it would be another number.
+            Some(Value::Int(value)) if value.unsigned_abs() > EXACT => return Some(value.into()),
+            Some(value @ Value::UInt(_)) => return Some(value),
+            _ => {}
+        }
+        let value: f64 = match self {
+            Self::Int(value) => value as f64,
+            Self::UInt(value) => value as f64,
+            Self::Float(value) => value,
+            Self::Text(text) => text.trim().parse().ok()?,
+            Self::Bool(_) => return None,
+        };
+        value.is_finite().then_some(Value::Float(value))
     }
-    let value: f64 = match json {
-        Json::Number(number) => number.as_f64()?,
-        Json::String(text) => text.trim().parse().ok()?,
-        _ => return None,
-    };
-    value.is_finite().then_some(Value::Float(value))
-}
 
-fn as_boolean(json: &Json) -> Option<Value> {
-    match json {
-        Json::Bool(value) => Some((*value).into()),
-        Json::String(text) if text.eq_ignore_ascii_case("true") => Some(true.into()),
-        Json::String(text) if text.eq_ignore_ascii_case("false") => Some(false.into()),
-        _ => None,
+    fn boolean(self) -> Option<Value> {
+        match self {
+            Self::Bool(value) => Some(value.into()),
+            Self::Text(text) if text.eq_ignore_ascii_case("true") => Some(true.into()),
+            Self::Text(text) if text.eq_ignore_ascii_case("false") => Some(false.into()),
+            _ => None,
+        }
     }
 }
 

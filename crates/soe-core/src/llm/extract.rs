@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::ops::Range;
 
-use serde_json::Value as Json;
+use serde::de::DeserializeOwned;
 
 /// So many places are looked at for JSON.
 const MAX_CANDIDATES: usize = 16;
@@ -16,11 +16,11 @@ const CLOSE: &str = "</think>";
 const FENCE: &str = "```";
 
 /// What was found in a reply.
-pub(super) struct Found<'t> {
+pub(super) struct Found<'t, T> {
     /// The reply without thoughts, and without space around it; empty if there are thoughts only.
     pub(super) text: Cow<'t, str>,
     /// The JSON in it, or why there is none.
-    pub(super) json: Result<Json, NoJson>,
+    pub(super) json: Result<T, NoJson>,
 }
 
 /// Why a reply has no answer in it that could be checked.
@@ -38,7 +38,7 @@ pub(super) enum NoJson {
 
 /// The answer in `reply`: the reply itself if all of it is JSON, else, without thoughts, the first fenced JSON block, else
 /// the first balanced `{...}` or `[...]`. What is not JSON is passed over in favour of the next one.
-pub(super) fn find(reply: &str) -> Found<'_> {
+pub(super) fn find<T: DeserializeOwned>(reply: &str) -> Found<'_, T> {
     let mut rest = reply.trim();
     // Thoughts at the start end where they say so; an answer that is all JSON may then mention the tags.
     while let Some(thought) = starts_with_tag(rest) {
@@ -69,7 +69,7 @@ pub(super) fn find(reply: &str) -> Found<'_> {
     }
 }
 
-fn nothing(why: NoJson) -> Found<'static> {
+fn nothing<T>(why: NoJson) -> Found<'static, T> {
     Found {
         text: "".into(),
         json: Err(why),
@@ -122,7 +122,7 @@ fn trimmed(text: Cow<'_, str>, part: Range<usize>) -> Cow<'_, str> {
     }
 }
 
-fn first_json(text: &str) -> Result<Json, NoJson> {
+fn first_json<T: DeserializeOwned>(text: &str) -> Result<T, NoJson> {
     let mut broken = None;
     let mut left = MAX_CANDIDATES;
     for candidate in fenced(text).take(MAX_CANDIDATES) {
@@ -226,7 +226,7 @@ fn balanced_end(block: &str) -> Option<usize> {
 }
 
 /// JSON, also with line breaks and tabs as they are inside of strings: LLMs write them.
-fn parse(text: &str) -> Result<Json, serde_json::Error> {
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
     serde_json::from_str(text).or_else(|error| match with_escaped_controls(text) {
         Some(escaped) => serde_json::from_str(&escaped),
         None => Err(error),

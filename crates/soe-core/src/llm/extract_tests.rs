@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::*;
 
@@ -44,15 +44,15 @@ fn tags_are_found_in_whatever_case_and_next_to_what_is_no_ascii() {
     assert_eq!(find_tag("é<é<Think>", OPEN), Some(5));
     assert_eq!(find_tag("<thin", OPEN), None);
     assert_eq!(find_tag("<think", OPEN), None);
-    assert_eq!(find("é<think>x</think>é").text, "éé");
-    assert!(matches!(find("<think>é").json, Err(NoJson::OnlyThoughts)));
+    assert_eq!(find::<Json>("é<think>x</think>é").text, "éé");
+    assert!(matches!(find::<Json>("<think>é").json, Err(NoJson::OnlyThoughts)));
 }
 
 #[test]
 fn a_reply_without_thoughts_is_not_copied() {
-    assert!(matches!(find(" plain ").text, Cow::Borrowed("plain")));
+    assert!(matches!(find::<Json>(" plain ").text, Cow::Borrowed("plain")));
     assert!(matches!(
-        find("<think>x</think> {\"a\": 1}").text,
+        find::<Json>("<think>x</think> {\"a\": 1}").text,
         Cow::Borrowed("{\"a\": 1}")
     ));
 }

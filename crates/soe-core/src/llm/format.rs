@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde_json::{Map as JsonMap, Value as Json, json};
-use soe_backends::Value;
+use soe_backends::{Map, Value};
 
 use crate::config::{FieldSchema, FieldType};
 use crate::tools::ToolSpec;
@@ -151,11 +151,10 @@ impl ReplyFormat {
         if reply.len() > MAX_REPLY_BYTES {
             return Err(InvalidReply::TooLong { bytes: reply.len() });
         }
-        let found = extract::find(reply);
         match &self.0.kind {
-            Kind::Output(output) => output.parse(found),
-            Kind::Router => router(found.checkable()?),
-            Kind::Arguments(spec) => arguments(found.checkable()?, spec),
+            Kind::Output(output) => output.parse(extract::find(reply)),
+            Kind::Router => router(extract::find(reply).checkable()?),
+            Kind::Arguments(spec) => arguments(extract::find(reply).checkable()?, spec),
         }
     }
 }
@@ -193,7 +192,7 @@ impl Output {
         text
     }
 
-    fn parse(&self, found: Found<'_>) -> Result<Parsed, InvalidReply> {
+    fn parse(&self, found: Found<'_, Value>) -> Result<Parsed, InvalidReply> {
         let (value, signals) = match &self.key {
             Some(key) => self.unwrap(key, found.checkable()?)?,
             None if self.value.kind == FieldType::String => (text(found)?, Vec::new()),
@@ -211,15 +210,15 @@ impl Output {
         Ok(Parsed::Output { value, signals })
     }
 
-    fn unwrap(&self, key: &str, json: Json) -> Result<(Value, Vec<Arc<str>>), InvalidReply> {
-        let is_schema = looks_like_schema(&json);
-        let mut entries = object(json)?;
+    fn unwrap(&self, key: &str, reply: Value) -> Result<(Value, Vec<Arc<str>>), InvalidReply> {
+        let is_schema = looks_like_schema(&reply);
+        let mut entries = object(reply)?;
         let mut problems = Problems::default();
         let signals = match entries.get(SELECTED) {
             Some(selected) if !self.choices.is_empty() => self.selected(selected, &mut problems),
             _ => Vec::new(),
         };
-        let value = match entries.get_mut(key).map(Json::take) {
+        let value = match entries.get_mut(key).map(std::mem::take) {
             Some(value) => check::check(value, &self.value, key, &mut problems),
             None => {
                 problems.push(|| missing(key));
@@ -233,9 +232,9 @@ impl Output {
     }
 
     /// The chosen signals, each once. Null is none.
-    fn selected(&self, selected: &Json, problems: &mut Problems) -> Vec<Arc<str>> {
+    fn selected(&self, selected: &Value, problems: &mut Problems) -> Vec<Arc<str>> {
         let mut signals = indexmap::IndexSet::new();
-        let mut wrong = |index: usize, value: &Json| {
+        let mut wrong = |index: usize, value: &Value| {
             problems.push(|| {
                 let known: Vec<&Arc<str>> = self.choices.keys().collect();
                 Problem {
@@ -245,8 +244,8 @@ impl Output {
             });
         };
         match selected {
-            Json::Null => {}
-            Json::Array(items) => {
+            Value::Null => {}
+            Value::List(items) => {
                 for (index, item) in items.iter().enumerate() {
                     match item.as_str().and_then(|name| self.choices.get_key_value(name)) {
                         Some((name, _)) => _ = signals.insert(name.clone()),
@@ -263,8 +262,8 @@ impl Output {
     }
 }
 
-impl Found<'_> {
-    fn checkable(self) -> Result<Json, InvalidReply> {
+impl<T> Found<'_, T> {
+    fn checkable(self) -> Result<T, InvalidReply> {
         self.json.map_err(|why| match why {
             NoJson::Empty => InvalidReply::Empty,
             NoJson::OnlyThoughts => InvalidReply::OnlyThoughts,
@@ -275,30 +274,28 @@ impl Found<'_> {
 }
 
 /// A JSON string, or else the text as it is.
-fn text(found: Found<'_>) -> Result<Value, InvalidReply> {
+fn text(found: Found<'_, Value>) -> Result<Value, InvalidReply> {
     match found.json {
-        Ok(Json::String(text)) => Ok(text.into()),
-        Err(NoJson::Empty | NoJson::OnlyThoughts) => found.checkable().map(Value::from),
+        Ok(text @ Value::Text(_)) => Ok(text),
+        Err(NoJson::Empty | NoJson::OnlyThoughts) => found.checkable(),
         _ if found.text.is_empty() => Err(InvalidReply::OnlyThoughts),
         _ => Ok(found.text.into_owned().into()),
     }
 }
 
-fn router(json: Json) -> Result<Parsed, InvalidReply> {
-    let is_schema = looks_like_schema(&json);
-    let entries = object(json)?;
+fn router(reply: Value) -> Result<Parsed, InvalidReply> {
+    let is_schema = looks_like_schema(&reply);
+    let entries = object(reply)?;
     let mut problems = Problems::default();
-    let wrong = |path: &str, wanted: &str, value: &Json| Problem {
+    let wrong = |path: &str, wanted: &str, value: &Value| Problem {
         path: path.to_owned(),
         message: format!("should be {wanted}, not {}", shown(value)),
     };
     match (entries.get("action"), entries.get("tool_name")) {
-        (Some(Json::String(action)), _) if action == "finish" => return Ok(Parsed::Finish),
-        (Some(Json::String(action)), tool) if action == "call_tool" => match tool {
-            Some(Json::String(name)) if !name.trim().is_empty() => {
-                return Ok(Parsed::CallTool {
-                    name: name.as_str().into(),
-                });
+        (Some(Value::Text(action)), _) if &**action == "finish" => return Ok(Parsed::Finish),
+        (Some(Value::Text(action)), tool) if &**action == "call_tool" => match tool {
+            Some(Value::Text(name)) if !name.trim().is_empty() => {
+                return Ok(Parsed::CallTool { name: name.clone() });
             }
             None => problems.push(|| missing("tool_name")),
             Some(other) => problems.push(|| wrong("tool_name", "the name of a tool", other)),
@@ -311,19 +308,20 @@ fn router(json: Json) -> Result<Parsed, InvalidReply> {
 
 fn arguments(mut json: Json, spec: &ToolSpec) -> Result<Parsed, InvalidReply> {
     if check::nests_deeper(&json, Value::MAX_DEPTH) {
-        let message = format!("is nested more than {} levels deep", Value::MAX_DEPTH);
-        return Err(Problems::one("", message).of(false));
+        let mut problems = Problems::default();
+        problems.push(|| check::too_deep(""));
+        return Err(problems.of(false));
     }
     check::adapt(&mut json, spec.parameters());
     match spec.check_json(&json) {
         Ok(()) => Ok(Parsed::Arguments(json)),
-        Err(error) => Err(Problems::from(error).of(looks_like_schema(&json))),
+        Err(error) => Err(Problems::from(error).of(looks_like_schema(&Value::from(&json)))),
     }
 }
 
-fn object(json: Json) -> Result<JsonMap<String, Json>, InvalidReply> {
-    match json {
-        Json::Object(entries) => Ok(entries),
+fn object(reply: Value) -> Result<Map, InvalidReply> {
+    match reply {
+        Value::Map(entries) => Ok(Arc::unwrap_or_clone(entries)),
         other => Err(Problems::one("", format!("should be an object, not {}", shown(&other))).of(false)),
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde_json::Value as Json;
+use soe_backends::Value;
 
 use crate::tools::{ArgumentProblem, ArgumentsError};
 
@@ -148,27 +148,30 @@ impl From<ArgumentsError> for Problems {
 }
 
 /// Whether `reply` looks like a JSON Schema rather than like what one describes.
-pub(super) fn looks_like_schema(reply: &Json) -> bool {
+pub(super) fn looks_like_schema(reply: &Value) -> bool {
     const TYPES: [&str; 7] = ["object", "array", "string", "integer", "number", "boolean", "null"];
     let named_type = || {
-        let name = reply.get("type").and_then(Json::as_str);
+        let name = reply.get("type").and_then(Value::as_str);
         name.is_some_and(|name| TYPES.contains(&name))
     };
-    reply.get("properties").is_some_and(Json::is_object) || named_type()
+    reply
+        .get("properties")
+        .is_some_and(|properties| properties.as_map().is_some())
+        || named_type()
 }
 
 /// A value as JSON, clipped.
-pub(super) fn shown(value: &Json) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value {
-        Json::String(text) => match text.char_indices().nth(MAX_SHOWN) {
-            Some((end, _)) => format!("{}...", Json::from(&text[..end])),
+        Value::Text(text) => match text.char_indices().nth(MAX_SHOWN) {
+            Some((end, _)) => format!("{}...", Value::from(&text[..end])),
             None => value.to_string(),
         },
         // What is in it would have to be written out to be clipped; how much there is says more.
-        Json::Array(items) if items.len() > 8 => format!("a list of {} items", items.len()),
-        Json::Object(entries) if entries.len() > 8 => format!("an object of {} properties", entries.len()),
-        Json::Array(_) => "a list".to_owned(),
-        Json::Object(entries) => {
+        Value::List(items) if items.len() > 8 => format!("a list of {} items", items.len()),
+        Value::Map(entries) if entries.len() > 8 => format!("an object of {} properties", entries.len()),
+        Value::List(_) => "a list".to_owned(),
+        Value::Map(entries) => {
             let keys: Vec<String> = entries.keys().map(|key| clipped(&one_line(key), MAX_SHOWN)).collect();
             match keys.is_empty() {
                 true => "an empty object".to_owned(),
