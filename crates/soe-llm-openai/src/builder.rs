@@ -18,7 +18,7 @@ use crate::{ApiKey, BuildError, options};
 
 /// Sets up an [`OpenAi`]. Nothing is sent until it is called.
 ///
-/// ```
+/// ```no_run
 /// use soe_llm_openai::OpenAi;
 ///
 /// let azure = OpenAi::builder()

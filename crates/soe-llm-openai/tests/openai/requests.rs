@@ -305,7 +305,7 @@ fn the_environment_is_read_when_the_caller_is_built() {
 #[test]
 fn debug_texts_hold_no_secrets() {
     let builder = OpenAi::builder()
-        .base_url("https://x.example/v1?key=abcdef")
+        .base_url("http://x.example/v1?key=abcdef")
         .key(KEY)
         .header("x-key", "ghijkl");
     let texts = format!("{builder:?}") + &format!("{:?}", builder.build().unwrap());
