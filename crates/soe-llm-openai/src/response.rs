@@ -1,0 +1,333 @@
+//! Chat completions, whole or in pieces, and the replies that they are.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use soe_core::llm::{LlmReply, ToolRequest, Usage};
+
+use crate::message;
+use crate::names::Names;
+use crate::{Problem, schema};
+
+/// What a completion says, whatever way it came.
+#[derive(Debug, Default)]
+pub(crate) struct Completion {
+    text: String,
+    refusal: String,
+    calls: BTreeMap<u64, ToolRequest>,
+    finish_reason: Option<String>,
+    usage: Option<Usage>,
+}
+
+/// An error that the endpoint reports in place of a completion, or of its rest.
+#[derive(Debug)]
+pub(crate) struct Reported {
+    pub(crate) message: String,
+    /// The HTTP status that it stands for, if it names one.
+    pub(crate) status: Option<u16>,
+}
+
+/// What is no part of a completion.
+#[derive(Debug)]
+pub(crate) enum Unfit {
+    Reported(Reported),
+    /// Why it is none. May quote the endpoint.
+    Invalid(String),
+}
+
+/// A whole completion, or a piece of one: they differ in `message` and `delta`.
+#[derive(Deserialize)]
+struct Wire {
+    choices: Option<Vec<Choice>>,
+    usage: Option<WireUsage>,
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    index: u64,
+    #[serde(alias = "delta")]
+    message: Option<WireMessage>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireMessage {
+    content: Option<Content>,
+    refusal: Option<String>,
+    tool_calls: Option<Vec<WireCall>>,
+}
+
+/// Text, or parts of which some are text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+struct Part {
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireCall {
+    index: Option<u64>,
+    id: Option<String>,
+    function: Option<WireFunction>,
+}
+
+#[derive(Deserialize)]
+struct WireFunction {
+    name: Option<String>,
+    arguments: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct WireUsage {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+}
+
+impl Completion {
+    /// A completion that came whole.
+    pub(crate) fn whole(body: &[u8]) -> Result<Self, Unfit> {
+        let mut completion = Self::default();
+        let wire: Wire = serde_json::from_slice(body).map_err(unreadable)?;
+        if wire.error.is_none() && wire.choices.as_ref().is_none_or(Vec::is_empty) {
+            return Err(Unfit::Invalid("it has no `choices`".to_owned()));
+        }
+        completion.add(wire)?;
+        Ok(completion)
+    }
+
+    /// Adds a piece, and gives the text in it.
+    pub(crate) fn add_piece(&mut self, data: &str) -> Result<String, Unfit> {
+        self.add(serde_json::from_str(data).map_err(unreadable)?)
+    }
+
+    fn add(&mut self, wire: Wire) -> Result<String, Unfit> {
+        if let Some(error) = wire.error {
+            return Err(Unfit::Reported(reported(&error)));
+        }
+        if let Some(usage) = wire.usage {
+            self.usage = Some(Usage {
+                prompt_tokens: usage.prompt_tokens.unwrap_or(0),
+                completion_tokens: usage.completion_tokens.unwrap_or(0),
+            });
+        }
+        // Only one choice is asked for.
+        let Some(choice) = wire
+            .choices
+            .unwrap_or_default()
+            .into_iter()
+            .find(|choice| choice.index == 0)
+        else {
+            return Ok(String::new());
+        };
+        self.finish_reason = choice.finish_reason.or(self.finish_reason.take());
+        let Some(message) = choice.message else {
+            return Ok(String::new());
+        };
+        self.refusal.push_str(message.refusal.as_deref().unwrap_or_default());
+        for (position, call) in message.tool_calls.unwrap_or_default().into_iter().enumerate() {
+            self.add_call(position, call);
+        }
+        let text = message.content.map(Content::into_text).unwrap_or_default();
+        self.text.push_str(&text);
+        Ok(text)
+    }
+
+    /// Adds a call, or a piece of one: servers tell by the index which call it belongs to, or else by a new id.
+    fn add_call(&mut self, position: usize, call: WireCall) {
+        let next = self
+            .calls
+            .last_key_value()
+            .map_or(0, |(last, _)| last.saturating_add(1));
+        let index = call.index.unwrap_or_else(|| match &call.id {
+            None if next > 0 => next - 1 + position as u64,
+            _ => next,
+        });
+        let entry = self.calls.entry(index).or_insert_with(|| ToolRequest {
+            id: String::new(),
+            name: String::new(),
+            arguments: String::new(),
+        });
+        if let Some(id) = call.id.filter(|_| entry.id.is_empty()) {
+            entry.id = id;
+        }
+        let Some(function) = call.function else { return };
+        if let Some(name) = function.name.filter(|_| entry.name.is_empty()) {
+            entry.name = name;
+        }
+        match function.arguments {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) => entry.arguments.push_str(&text),
+            // Some servers send the arguments themselves instead of their text.
+            Some(value) => entry.arguments.push_str(&value.to_string()),
+        }
+    }
+
+    /// Whether nothing at all was said.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.is_finished() && self.text.is_empty() && self.refusal.is_empty() && self.calls.is_empty()
+    }
+
+    /// Whether the endpoint said that the completion is complete.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finish_reason.is_some()
+    }
+
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// The reply that it is.
+    pub(crate) fn into_reply(self, names: &Names, wrapped: bool) -> Result<LlmReply, Problem> {
+        let nothing = self.text.is_empty() && self.calls.is_empty();
+        match self.finish_reason.as_deref() {
+            _ if !nothing => {}
+            _ if !self.refusal.is_empty() => {
+                return Err(Problem::Refusal {
+                    message: message::one_line(&self.refusal),
+                });
+            }
+            Some("length") => return Err(Problem::Length),
+            Some("content_filter") => return Err(Problem::ContentFilter),
+            _ => {}
+        }
+        let mut reply = LlmReply::tool_calls(self.calls.into_values().map(|call| ToolRequest {
+            name: names.meant(call.name),
+            ..call
+        }));
+        reply.text = if wrapped {
+            schema::unwrapped(self.text)
+        } else {
+            self.text
+        };
+        reply.usage = self.usage;
+        Ok(reply)
+    }
+}
+
+impl Content {
+    fn into_text(self) -> String {
+        match self {
+            Content::Text(text) => text,
+            Content::Parts(parts) => parts.into_iter().filter_map(|part| part.text).collect(),
+        }
+    }
+}
+
+fn unreadable(error: serde_json::Error) -> Unfit {
+    let reason = if error.is_data() {
+        "its JSON has another form"
+    } else {
+        "it is no JSON"
+    };
+    Unfit::Invalid(format!("{reason}: {error}"))
+}
+
+fn reported(error: &Value) -> Reported {
+    let status = ["status", "status_code", "code"].iter().find_map(|field| {
+        let value = error.get(*field)?;
+        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
+        u16::try_from(number).ok()
+    });
+    Reported {
+        message: message::of_error(error).unwrap_or_else(|| "without a message".to_owned()),
+        status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn whole(body: Value) -> Result<LlmReply, Problem> {
+        let completion = Completion::whole(body.to_string().as_bytes()).expect("a completion");
+        completion.into_reply(&Names::default(), false)
+    }
+
+    fn message(message: Value, finish_reason: &str) -> Value {
+        json!({"choices": [{"index": 0, "message": message, "finish_reason": finish_reason}]})
+    }
+
+    #[test]
+    fn text_comes_in_more_than_one_form() {
+        for content in [
+            json!("hello"),
+            json!([{"type": "text", "text": "hel"}, {"type": "x"}, {"text": "lo"}]),
+        ] {
+            let reply = whole(message(json!({"role": "assistant", "content": content}), "stop")).unwrap();
+            assert_eq!(reply, LlmReply::text("hello"));
+        }
+    }
+
+    #[test]
+    fn what_has_no_text_says_why() {
+        let empty = json!({"content": null});
+        assert!(matches!(whole(message(empty.clone(), "length")), Err(Problem::Length)));
+        assert!(matches!(
+            whole(message(empty.clone(), "content_filter")),
+            Err(Problem::ContentFilter)
+        ));
+        assert_eq!(whole(message(empty, "stop")).unwrap(), LlmReply::text(""));
+        let refused = json!({"content": null, "refusal": "I can't help with that."});
+        let error = whole(message(refused, "stop")).unwrap_err();
+        assert_eq!(error.to_string(), "the LLM refused: I can't help with that.");
+        // A text that was cut off is still a text: the engine sees whether it will do.
+        assert_eq!(whole(message(json!({"content": "hel"}), "length")).unwrap().text, "hel");
+    }
+
+    #[test]
+    fn calls_are_put_together_from_pieces() {
+        let by_index = [
+            json!([{"index": 1, "id": "b", "type": "function", "function": {"name": "second", "arguments": ""}}]),
+            json!([{"index": 0, "id": "a", "function": {"name": "first", "arguments": "{\"x\""}}]),
+            json!([{"index": 0, "function": {"arguments": ": 1}"}}, {"index": 1, "function": {"arguments": "{}"}}]),
+        ];
+        let by_id = [
+            json!([{"id": "a", "function": {"name": "first", "arguments": "{\"x\""}}]),
+            json!([{"function": {"arguments": ": 1}"}}]),
+            json!([{"id": "b", "function": {"name": "second", "arguments": {}}}]),
+        ];
+        for pieces in [by_index, by_id] {
+            let mut completion = Completion::default();
+            for calls in pieces {
+                let piece = json!({"choices": [{"index": 0, "delta": {"tool_calls": calls}}]});
+                assert_eq!(completion.add_piece(&piece.to_string()).unwrap(), "");
+            }
+            let reply = completion.into_reply(&Names::default(), false).unwrap();
+            let calls: Vec<_> = reply
+                .tool_calls
+                .iter()
+                .map(|call| (&*call.id, &*call.name, &*call.arguments))
+                .collect();
+            assert_eq!(calls, [("a", "first", "{\"x\": 1}"), ("b", "second", "{}")]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_completion_is_told() {
+        let unfit = |body: &str| match Completion::whole(body.as_bytes()).unwrap_err() {
+            Unfit::Invalid(reason) => reason.split(':').next().unwrap_or_default().to_owned(),
+            Unfit::Reported(reported) => format!("{} {:?}", reported.message, reported.status),
+        };
+        assert_eq!(unfit("not json"), "it is no JSON");
+        assert_eq!(unfit("[1]"), "its JSON has another form");
+        assert_eq!(unfit(r#"{"choices": "x"}"#), "its JSON has another form");
+        assert_eq!(unfit(r#"{"choices": []}"#), "it has no `choices`");
+        assert_eq!(unfit("{}"), "it has no `choices`");
+        assert_eq!(
+            unfit(r#"{"error": {"message": "busy", "code": "503"}}"#),
+            "busy (code: 503) Some(503)"
+        );
+        assert_eq!(unfit(r#"{"error": "busy"}"#), "busy None");
+    }
+}
