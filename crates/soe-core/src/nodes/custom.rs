@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 
 use super::{BUILT_IN_TYPES, NodeInput, NodeOutput};
 use crate::failure;
+use crate::llm::LlmError;
 use crate::tools::ToolError;
 
 /// A node type of the application: an async function from what the engine knows to writes and signals.
@@ -107,6 +108,12 @@ impl<E: Error + Send + Sync + 'static> From<E> for NodeError {
 
 impl From<ToolError> for NodeError {
     fn from(error: ToolError) -> Self {
+        Self(error.into_error())
+    }
+}
+
+impl From<LlmError> for NodeError {
+    fn from(error: LlmError) -> Self {
         Self(error.into_error())
     }
 }

@@ -273,6 +273,8 @@ impl Object for OperationalView {
             "llm_calls" => Value::from(operational.llm_calls),
             "tool_calls" => Value::from(operational.tool_calls),
             "errors" => Value::from(operational.errors),
+            "tokens" => Value::from(operational.tokens),
+            "node_tokens" => Value::from_object(CountsView(operational.node_tokens.clone())),
             "main_execution_id" => match &operational.main_execution_id {
                 Some(id) => Value::from(id.as_shared().clone()),
                 None => Value::from(()),
@@ -294,6 +296,8 @@ impl Object for OperationalView {
             "llm_calls",
             "tool_calls",
             "errors",
+            "tokens",
+            "node_tokens",
             "main_execution_id",
             "tree",
         ])
