@@ -17,6 +17,7 @@ files! {
     context: "context.md",
     getting_started: "getting-started.md",
     infrastructure: "infrastructure.md",
+    openai: "openai.md",
     readme: "../README.md",
     signals: "signals.md",
     testing: "testing.md",

@@ -51,8 +51,8 @@ pub enum BuildError {
         /// What is wrong.
         reason: String,
     },
-    /// There is no HTTP client to be had, mostly for want of the system's root certificates.
-    #[error("the HTTP client can't be set up")]
+    /// There is no HTTP client to be had, mostly for want of root certificates.
+    #[error("the HTTP client can't be set up: for https it needs the system's root certificates")]
     Client(#[source] Box<dyn Error + Send + Sync>),
 }
 

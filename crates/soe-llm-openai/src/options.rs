@@ -107,9 +107,8 @@ impl Kind {
 
 /// What a value is, with the value where it is short enough to help.
 fn found(value: &Value) -> String {
-    let article = |name: &str| if name.starts_with(['a', 'i', 'o']) { "an" } else { "a" };
     match value {
-        Value::List(_) | Value::Map(_) => format!("{} {}", article(value.type_name()), value.type_name()),
+        Value::List(_) | Value::Map(_) => format!("an {}", value.type_name()),
         Value::Text(text) if text.chars().count() > 40 => "a longer text".to_owned(),
         short => format!("the {} {short}", value.type_name()),
     }

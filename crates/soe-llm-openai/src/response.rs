@@ -46,8 +46,7 @@ struct Wire {
 
 #[derive(Deserialize)]
 struct Choice {
-    #[serde(default)]
-    index: u64,
+    index: Option<u64>,
     #[serde(alias = "delta")]
     message: Option<WireMessage>,
     finish_reason: Option<String>,
@@ -124,11 +123,13 @@ impl Completion {
             .choices
             .unwrap_or_default()
             .into_iter()
-            .find(|choice| choice.index == 0)
+            .find(|choice| choice.index.unwrap_or(0) == 0)
         else {
             return Ok(String::new());
         };
-        self.finish_reason = choice.finish_reason.or(self.finish_reason.take());
+        if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
+            self.finish_reason = Some(reason);
+        }
         let Some(message) = choice.message else {
             return Ok(String::new());
         };
@@ -147,10 +148,13 @@ impl Completion {
             .calls
             .last_key_value()
             .map_or(0, |(last, _)| last.saturating_add(1));
-        let index = call.index.unwrap_or_else(|| match &call.id {
-            None if next > 0 => next - 1 + position as u64,
-            _ => next,
-        });
+        let index = match call.index {
+            // Some servers give every call the same index.
+            Some(index) if self.has_other_id(index, call.id.as_deref()) => next,
+            Some(index) => index,
+            None if call.id.is_none() && next > 0 => (next - 1).saturating_add(position as u64),
+            None => next,
+        };
         let entry = self.calls.entry(index).or_insert_with(|| ToolRequest {
             id: String::new(),
             name: String::new(),
@@ -169,6 +173,11 @@ impl Completion {
             // Some servers send the arguments themselves instead of their text.
             Some(value) => entry.arguments.push_str(&value.to_string()),
         }
+    }
+
+    fn has_other_id(&self, index: u64, id: Option<&str>) -> bool {
+        let known = self.calls.get(&index).map_or("", |call| &call.id);
+        id.is_some_and(|id| !id.is_empty() && !known.is_empty() && id != known)
     }
 
     /// Whether nothing at all was said.
@@ -297,7 +306,12 @@ mod tests {
             json!([{"function": {"arguments": ": 1}"}}]),
             json!([{"id": "b", "function": {"name": "second", "arguments": {}}}]),
         ];
-        for pieces in [by_index, by_id] {
+        let by_both = [
+            json!([{"index": 0, "id": "a", "function": {"name": "first", "arguments": "{\"x\": 1}"}}]),
+            json!([{"index": 0, "id": "b", "function": {"name": "second", "arguments": "{}"}}]),
+            json!([{"index": 0, "id": "", "function": {}}]),
+        ];
+        for pieces in [by_index, by_id, by_both] {
             let mut completion = Completion::default();
             for calls in pieces {
                 let piece = json!({"choices": [{"index": 0, "delta": {"tool_calls": calls}}]});
@@ -311,6 +325,17 @@ mod tests {
                 .collect();
             assert_eq!(calls, [("a", "first", "{\"x\": 1}"), ("b", "second", "{}")]);
         }
+    }
+
+    #[test]
+    fn odd_indices_do_no_harm() {
+        let mut completion = Completion::default();
+        for index in [json!(u64::MAX), json!(null), json!(u64::MAX)] {
+            let calls = json!([{"index": index}, {"id": "x"}, {"function": null}, {"function": {"name": "f"}}]);
+            let piece = json!({"choices": [{"index": null, "delta": {"tool_calls": calls}, "finish_reason": ""}]});
+            completion.add_piece(&piece.to_string()).unwrap();
+        }
+        assert!(!completion.is_finished());
     }
 
     #[test]

@@ -49,6 +49,8 @@ impl Retries {
     /// more, so that not all who were sent away come back at once.
     pub(crate) fn next(&mut self, retry: Retry, chance: f64) -> Option<Duration> {
         let Retry::After(wished) = retry else { return None };
+        // "At once" is no wish to be met by a server in trouble.
+        let wished = wished.filter(|wished| !wished.is_zero());
         if self.done >= self.policy.count {
             return None;
         }
@@ -125,6 +127,10 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 4, 4].map(Duration::from_secs));
         let mut retries = Retries::new(POLICY);
         assert_eq!(retries.next(Retry::After(None), 0.0), Some(Duration::from_millis(500)));
+        assert_eq!(
+            retries.next(Retry::After(Some(Duration::ZERO)), 0.0),
+            Some(Duration::from_secs(1))
+        );
         assert_eq!(retries.next(Retry::Never, 0.0), None);
     }
 

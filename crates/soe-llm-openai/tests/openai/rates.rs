@@ -6,17 +6,9 @@ use std::time::Duration;
 use futures::poll;
 use serde_json::json;
 use soe_core::llm::{LlmCaller, LlmRequest};
-use tokio::sync::oneshot;
 use tokio::time::advance;
 
-use crate::support::{ask, builder, completion, count, ok, server};
-
-/// Keeps the stopped clock from running on while a test waits for a socket: it doesn't as long as a blocking task runs.
-fn hold_the_clock() -> oneshot::Sender<()> {
-    let (release, released) = oneshot::channel();
-    tokio::task::spawn_blocking(move || released.blocking_recv());
-    release
-}
+use crate::support::{ask, builder, completion, count, hold_the_clock, ok, server};
 
 #[tokio::test(start_paused = true)]
 async fn the_second_request_of_a_minute_waits() {

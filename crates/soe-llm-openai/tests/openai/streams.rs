@@ -3,6 +3,7 @@
 use serde_json::json;
 use soe_core::llm::{LlmCaller, LlmErrorKind, ToolOffer};
 use soe_llm_openai::{OpenAiError, Problem};
+use wiremock::ResponseTemplate;
 
 use crate::support::{
     Act, KEY, Raw, ask, builder, chunk, completion, count, end, events, failure, head, last_piece, ok, piece, sent,
@@ -232,6 +233,17 @@ async fn a_stream_that_makes_no_sense_says_so() {
             "{problem}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_page_in_place_of_a_stream_is_described() {
+    let page = ResponseTemplate::new(200).set_body_raw("<html><title>Sign in</title></html>", "text/html");
+    let server = server(page).await;
+    let error = failure(&builder(&server.uri()).build().unwrap(), streamed().0).await;
+    assert!(
+        error.to_string().ends_with("it is an HTML page titled 'Sign in'"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use soe_core::llm::{LlmCaller, LlmError, LlmReply, LlmRequest, TokenSink};
 use soe_llm_openai::{OpenAi, OpenAiBuilder, OpenAiError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -93,6 +93,13 @@ pub(crate) fn events(pieces: &[Value]) -> String {
 
 pub(crate) fn stream(text: impl Into<String>) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_raw(text.into(), "text/event-stream")
+}
+
+/// Keeps the stopped clock from running on while a test waits for a socket: it doesn't as long as a blocking task runs.
+pub(crate) fn hold_the_clock() -> oneshot::Sender<()> {
+    let (release, released) = oneshot::channel();
+    tokio::task::spawn_blocking(move || released.blocking_recv());
+    release
 }
 
 /// What a [`Raw`] server does with a connection, after it has read the request.
