@@ -29,6 +29,7 @@ mod state;
 mod time;
 mod traits;
 mod value;
+mod value_read;
 
 pub use backends::{Backends, BackendsBuilder};
 pub use collections::{OrderedMap, SignalLog};
