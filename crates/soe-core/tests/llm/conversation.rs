@@ -286,3 +286,40 @@ async fn stores_without_histories_or_definitions_are_enough() {
         "{refused}"
     );
 }
+
+#[tokio::test]
+async fn histories_are_files_that_people_can_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let llm = MockLlm::new();
+    llm.on(any()).output("x");
+    let engine = || {
+        let backends = Backends::file(folder.path()).unwrap();
+        Engine::builder().backends(backends).llm(llm.clone()).build().unwrap()
+    };
+    let flow = start(TWO).field("topic", "love").field("judge", "critic");
+    let done = run(engine(), flow.id(soe_backends::ExecutionId::new("story").unwrap())).await;
+    done.result.as_ref().unwrap();
+    let written = std::fs::read_to_string(folder.path().join("conversations/story.json")).unwrap();
+    let turns: serde_json::Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(turns.as_array().unwrap().len(), 5);
+    assert_eq!(
+        turns[1],
+        json!({"role": "user", "content": "Write about love", "key": "story:1/0"})
+    );
+    // Another process goes on with it.
+    let engine = engine();
+    engine.broadcast_signals(&done.id, ["WRITTEN"]).await.unwrap();
+    engine.wait(&done.id).await.unwrap();
+    assert!(llm.requests()[2].text.contains("[user]: Is it good?"));
+    assert_eq!(
+        engine
+            .conversation(&done.id)
+            .await
+            .unwrap()
+            .turns()
+            .await
+            .unwrap()
+            .len(),
+        7
+    );
+}
