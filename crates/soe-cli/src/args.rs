@@ -103,10 +103,11 @@ pub(crate) struct Run {
     pub(crate) tools: Tools,
 
     #[command(flatten)]
-    pub(crate) llm: LlmOptions,
-
-    #[command(flatten)]
     pub(crate) format: Format,
+
+    // Last: its heading holds for all that follows.
+    #[command(flatten)]
+    pub(crate) llm: LlmOptions,
 }
 
 #[derive(Debug, Args)]
@@ -128,10 +129,11 @@ pub(crate) struct SendSignal {
     pub(crate) tools: Vec<PathBuf>,
 
     #[command(flatten)]
-    pub(crate) llm: LlmOptions,
-
-    #[command(flatten)]
     pub(crate) format: Format,
+
+    // Last: its heading holds for all that follows.
+    #[command(flatten)]
+    pub(crate) llm: LlmOptions,
 }
 
 #[derive(Debug, Args)]

@@ -80,7 +80,7 @@ impl Session {
             }
             _ => Awaited::default(),
         };
-        let usage = LlmUsage::of(&self.engine, &state).await?;
+        let usage = LlmUsage::of(&self.engine, &state).await;
         let outcome = Outcome::new(&state, waits_for.all().cloned().collect(), usage);
         if self.format.json {
             output::print(&output::json_line(&outcome)?)?;

@@ -209,33 +209,32 @@ fn a_command_that_goes_on_records_nothing_again() {
         .does_not_say("secret-query");
 }
 
+/// Starts a command whose call hangs, and interrupts it then.
+fn interrupted(soe: &Soe, options: &[&str]) -> Done {
+    let endpoint = Endpoint::hanging();
+    let url = &endpoint.url;
+    let command = ["run", "w.yaml", "--llm", "openai", "--model", "m", "--base-url", url];
+    let child = soe.command(&[&command, options].concat()).spawn().unwrap();
+    let start = Instant::now();
+    while endpoint.asked().is_empty() {
+        assert!(start.elapsed() < support::PATIENCE, "nothing is asked");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    support::wait(child).exits_with(130).does_not_say("panicked")
+}
+
 #[test]
 fn ctrl_c_ends_a_call_that_hangs() {
-    for (options, word) in [(&[][..], "cancelled"), (&["--store", "s", "--id", "e"], "running")] {
-        let endpoint = Endpoint::hanging();
-        let soe = Soe::with(&[("w.yaml", ASK)]);
-        let all = [
-            &[
-                "run",
-                "w.yaml",
-                "--llm",
-                "openai",
-                "--model",
-                "m",
-                "--base-url",
-                &endpoint.url,
-            ],
-            options,
-        ]
-        .concat();
-        let child = soe.command(&all).spawn().unwrap();
-        let start = Instant::now();
-        while endpoint.asked().is_empty() {
-            assert!(start.elapsed() < support::PATIENCE, "nothing is asked");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-        let done = support::wait(child).exits_with(130);
-        done.says("ask      Ask").says(&format!("is {word}")).says("1 LLM call");
-    }
+    let soe = Soe::with(&[("w.yaml", ASK), ("r.yaml", "- {node: Ask, output: 14 hours}")]);
+    interrupted(&soe, &[]).says("ask      Ask").says("is cancelled");
+    let last = interrupted(&soe, &["--json"]).json_lines().pop().unwrap();
+    assert_eq!((&last["status"], &last["llm_calls"]), (&json!("cancelled"), &json!(1)));
+
+    interrupted(&soe, &["--store", "s", "--id", "e"])
+        .says("is running")
+        .says("soe signal e SIGNAL --store s --llm openai --base-url ");
+    let go_on = ["signal", "e", "GO", "--store", "s", "--llm", "mock:r.yaml"];
+    let done = soe.run(&go_on).exits_with(0).says("note: it was left running");
+    assert_eq!(done.json()["answer"], "14 hours");
 }

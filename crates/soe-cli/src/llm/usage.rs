@@ -28,17 +28,23 @@ struct NodeUsage {
 }
 
 impl LlmUsage {
-    /// What the events of an execution say.
-    pub(crate) async fn of(engine: &Engine, state: &ExecutionState) -> anyhow::Result<Self> {
+    /// What the events of an execution say, as far as they can be read.
+    pub(crate) async fn of(engine: &Engine, state: &ExecutionState) -> Self {
         let mut usage = Self::default();
+        if state.context.operational.llm_calls == 0 {
+            return usage;
+        }
         let mut from = 0;
-        while state.context.operational.llm_calls > 0 {
-            let events = engine.telemetry(&state.id, from, PAGE).await?;
-            let Some(last) = events.last() else { break };
+        loop {
+            let events = engine.telemetry(&state.id, from, PAGE).await.unwrap_or_else(|error| {
+                // What has happened matters more than what it took.
+                tracing::warn!(%error, "stored events can't be read; the usage of LLMs is not complete");
+                Vec::new()
+            });
+            let Some(last) = events.last() else { return usage };
             from = last.seq + 1;
             events.iter().for_each(|event| usage.add(&event.kind));
         }
-        Ok(usage)
     }
 
     fn add(&mut self, event: &EventKind) {
