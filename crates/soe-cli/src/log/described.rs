@@ -14,13 +14,50 @@ const MAX_MESSAGE: usize = 2_000;
 /// The most of what a tool gets and gives.
 const MAX_VALUE: usize = 200;
 
-/// How an event is shown: the style of its word, the word, the text. Not all are.
-pub(super) fn described(kind: &EventKind) -> Option<(Style, &'static str, String)> {
+/// The style of an event's word, the word, the text.
+type Described = (Style, &'static str, String);
+
+/// How an event is shown. Not all are.
+pub(super) fn described(kind: &EventKind) -> Option<Described> {
     Some(match kind {
         EventKind::OrchestrationStart { workflow_name } => {
             (FAINT, "start", format!("workflow {}", safe(workflow_name)))
         }
         EventKind::SignalsBroadcast { signals } => (SIGNAL, "signal", names(signals)),
+        EventKind::ContextUpdated { field, length } => {
+            let count = if *length == 1 {
+                String::new()
+            } else {
+                format!(" ({length} values)")
+            };
+            (Style::new(), "context", format!("{}{count}", safe(field)))
+        }
+        EventKind::ContextWarning { node_name, message } => {
+            let text = format!("{}: {}", safe(node_name), brief(message, MAX_MESSAGE));
+            (WARNING, "warning", text)
+        }
+        EventKind::CompletionDiscarded { run, status } => (
+            FAINT,
+            "dropped",
+            format!("the result of run {run}: the execution is {status}"),
+        ),
+        EventKind::ExecutionRested {} => (GOOD, "rested", String::new()),
+        EventKind::ExecutionFailed { error } => (ERROR, "failed", brief(error, MAX_MESSAGE)),
+        EventKind::ExecutionCancelled { aborted_runs } => {
+            let stopped = match aborted_runs {
+                0 => String::new(),
+                1 => "one run was stopped".to_owned(),
+                runs => format!("{runs} runs were stopped"),
+            };
+            (WARNING, "cancelled", stopped)
+        }
+        _ => return of_run(kind),
+    })
+}
+
+/// What happens in a run.
+fn of_run(kind: &EventKind) -> Option<Described> {
+    Some(match kind {
         EventKind::NodeExecution {
             node_name,
             node_type,
@@ -34,6 +71,30 @@ pub(super) fn described(kind: &EventKind) -> Option<(Style, &'static str, String
         EventKind::ToolCall {
             node_name, tool_name, ..
         } => (Style::new(), "call", called(node_name, tool_name)),
+        EventKind::NodeError {
+            node_name,
+            error,
+            retry_attempt,
+            ..
+        } => {
+            let next = retry_attempt.map_or_else(String::new, |attempt| format!("; trying again, attempt {attempt}"));
+            let style = if retry_attempt.is_some() { WARNING } else { ERROR };
+            let text = format!("{}: {}{next}", safe(node_name), brief(error, MAX_MESSAGE));
+            (style, "error", text)
+        }
+        EventKind::NodeFinished {
+            node_name, duration_us, ..
+        } => {
+            let duration = seconds(Duration::from_micros(*duration_us));
+            (FAINT, "finished", format!("{} after {duration}", safe(node_name)))
+        }
+        _ => return of_llm(kind),
+    })
+}
+
+/// What LLMs are asked.
+fn of_llm(kind: &EventKind) -> Option<Described> {
+    Some(match kind {
         EventKind::LlmCall {
             node_name, call, stage, ..
         } => (Style::new(), "ask", asked(node_name, *stage, *call)),
@@ -48,6 +109,13 @@ pub(super) fn described(kind: &EventKind) -> Option<(Style, &'static str, String
             );
             (FAINT, "reply", text)
         }
+        _ => return of_agent(kind),
+    })
+}
+
+/// What agents do.
+fn of_agent(kind: &EventKind) -> Option<Described> {
+    Some(match kind {
         EventKind::AgentToolsLoaded {
             node_name, agent_tools, ..
         } => {
@@ -93,50 +161,6 @@ pub(super) fn described(kind: &EventKind) -> Option<(Style, &'static str, String
         } => {
             let text = format!("{}: it has no tool '{}'", safe(node_name), brief(tool_name, MAX_VALUE));
             (WARNING, "warning", text)
-        }
-        EventKind::NodeError {
-            node_name,
-            error,
-            retry_attempt,
-            ..
-        } => {
-            let next = retry_attempt.map_or_else(String::new, |attempt| format!("; trying again, attempt {attempt}"));
-            let style = if retry_attempt.is_some() { WARNING } else { ERROR };
-            let text = format!("{}: {}{next}", safe(node_name), brief(error, MAX_MESSAGE));
-            (style, "error", text)
-        }
-        EventKind::NodeFinished {
-            node_name, duration_us, ..
-        } => {
-            let duration = seconds(Duration::from_micros(*duration_us));
-            (FAINT, "finished", format!("{} after {duration}", safe(node_name)))
-        }
-        EventKind::ContextUpdated { field, length } => {
-            let count = if *length == 1 {
-                String::new()
-            } else {
-                format!(" ({length} values)")
-            };
-            (Style::new(), "context", format!("{}{count}", safe(field)))
-        }
-        EventKind::ContextWarning { node_name, message } => {
-            let text = format!("{}: {}", safe(node_name), brief(message, MAX_MESSAGE));
-            (WARNING, "warning", text)
-        }
-        EventKind::CompletionDiscarded { run, status } => (
-            FAINT,
-            "dropped",
-            format!("the result of run {run}: the execution is {status}"),
-        ),
-        EventKind::ExecutionRested {} => (GOOD, "rested", String::new()),
-        EventKind::ExecutionFailed { error } => (ERROR, "failed", brief(error, MAX_MESSAGE)),
-        EventKind::ExecutionCancelled { aborted_runs } => {
-            let stopped = match aborted_runs {
-                0 => String::new(),
-                1 => "one run was stopped".to_owned(),
-                runs => format!("{runs} runs were stopped"),
-            };
-            (WARNING, "cancelled", stopped)
         }
         other => (FAINT, "event", other.name().replace('_', " ")),
     })
