@@ -137,6 +137,25 @@ fn a_key_is_shown_nowhere_even_if_the_endpoint_repeats_it() {
 }
 
 #[test]
+fn a_key_that_a_reply_repeats_is_hidden_too() {
+    let endpoint = Endpoint::answering(|asked| {
+        let key = asked.authorization.clone().unwrap_or_default();
+        (200, json!({"answer": format!("you sent {key}!")}).to_string())
+    });
+    let soe = Soe::with(&[("w.yaml", ASK)]);
+    for stream in ["--no-stream", "--stream"] {
+        let options = ["--llm", "record:talk.jsonl", "-vvv", stream];
+        let done = run(&soe, &endpoint.url, &options, Some(KEY))
+            .exits_with(0)
+            .does_not_say(KEY);
+        assert_eq!(done.json()["answer"], "you sent Bearer [hidden]!");
+        assert!(!std::fs::read_to_string(soe.path("talk.jsonl")).unwrap().contains(KEY));
+    }
+    let short = run(&soe, &endpoint.url, &["--llm", "openai"], Some("ollama")).exits_with(0);
+    assert_eq!(short.json()["answer"], "you sent Bearer ollama!");
+}
+
+#[test]
 fn a_recording_is_replayed_without_the_endpoint_and_fails_when_something_else_is_asked() {
     for stream in ["--no-stream", "--stream"] {
         let endpoint = Endpoint::answering(answer);

@@ -1,6 +1,7 @@
 //! The LLMs of a command: an endpoint, a script, a recording.
 
 mod choice;
+mod hiding;
 mod needs;
 mod usage;
 
@@ -13,6 +14,8 @@ use soe_llm_openai::{BuildError, OpenAi};
 
 use crate::args::LlmOptions;
 use crate::problems::{Problem, Source};
+
+use hiding::Hiding;
 
 pub(crate) use choice::{Choice, Kind, parse_choice};
 pub(crate) use needs::check_nodes;
@@ -134,7 +137,7 @@ fn check_replaceable(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn endpoint(options: &LlmOptions) -> anyhow::Result<OpenAi> {
+fn endpoint(options: &LlmOptions) -> anyhow::Result<Hiding<OpenAi>> {
     let mut builder = OpenAi::builder()
         .native_tools(options.native_tools)
         .structured_output(options.structured_output);
@@ -144,15 +147,17 @@ fn endpoint(options: &LlmOptions) -> anyhow::Result<OpenAi> {
     if let Some(model) = &options.model {
         builder = builder.model(model);
     }
+    let variable = options.key_env.as_deref().unwrap_or(KEY);
+    let key = std::env::var(variable).ok().filter(|key| !key.is_empty());
     // An endpoint of one's own may want no key; but whoever names a variable means one.
-    let is_set = || std::env::var_os(KEY).is_some_and(|key| !key.is_empty());
-    if options.base_url.is_none() || options.key_env.is_some() || is_set() {
-        builder = builder.key_from_env(options.key_env.as_deref().unwrap_or(KEY));
+    if options.base_url.is_none() || options.key_env.is_some() || key.is_some() {
+        builder = builder.key_from_env(variable);
     }
-    builder.build().map_err(|error| match error {
-        BuildError::KeyFromEnv { .. } if options.base_url.is_none() => {
-            anyhow::anyhow!("{error} (to try the workflow without a key: --llm mock:FILE)")
+    match builder.build() {
+        Ok(caller) => Ok(Hiding::new(caller, key)),
+        Err(error @ BuildError::KeyFromEnv { .. }) if options.base_url.is_none() => {
+            bail!("{error} (to try the workflow without a key: --llm mock:FILE)")
         }
-        error => error.into(),
-    })
+        Err(error) => Err(error.into()),
+    }
 }
