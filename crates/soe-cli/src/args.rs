@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use soe_backends::{ExecutionId, Schedule, Status};
 
+use crate::llm::{Choice, parse_choice};
 use crate::output::ColorChoice;
 
 /// Validates and runs SOE workflows.
@@ -31,7 +32,7 @@ pub(crate) enum Command {
     /// Runs a workflow, shows what happens, and prints the final context
     Run(Box<Run>),
     /// Sends signals to a stored execution and follows it until it rests
-    Signal(SendSignal),
+    Signal(Box<SendSignal>),
     /// Shows a stored execution: where it stands, and its context
     Show(Show),
     /// Lists the stored executions, newest first
@@ -103,6 +104,10 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) format: Format,
+
+    // Last: its heading holds for all that follows.
+    #[command(flatten)]
+    pub(crate) llm: LlmOptions,
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +130,10 @@ pub(crate) struct SendSignal {
 
     #[command(flatten)]
     pub(crate) format: Format,
+
+    // Last: its heading holds for all that follows.
+    #[command(flatten)]
+    pub(crate) llm: LlmOptions,
 }
 
 #[derive(Debug, Args)]
@@ -169,6 +178,36 @@ pub(crate) struct Tools {
     pub(crate) files: Vec<PathBuf>,
 }
 
+/// Which LLMs there are, and how they are reached.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "LLMs")]
+pub(crate) struct LlmOptions {
+    /// The LLM that nodes ask: `openai`, `mock:FILE`, `record:FILE` or `replay:FILE`. With `NAME=` before it, the LLM of
+    /// nodes that name it in their field `llm`
+    #[arg(id = "llm", long = "llm", value_name = "[NAME=]LLM", value_parser = parse_choice)]
+    pub(crate) choices: Vec<Choice>,
+
+    /// The endpoint of `openai` and `record`, such as http://localhost:11434/v1; without it, OpenAI's own
+    #[arg(long, value_name = "URL")]
+    pub(crate) base_url: Option<String>,
+
+    /// The model of nodes that name none, for `openai` and `record`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+
+    /// The environment variable that holds the key, for `openai` and `record`; OPENAI_API_KEY if none is given
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) key_env: Option<String>,
+
+    /// The endpoint's LLM calls tools by itself, for `openai` and `record`
+    #[arg(long)]
+    pub(crate) native_tools: bool,
+
+    /// The endpoint makes replies keep to a JSON Schema, for `openai` and `record`
+    #[arg(long)]
+    pub(crate) structured_output: bool,
+}
+
 /// How an execution is shown.
 #[derive(Debug, Args)]
 pub(crate) struct Format {
@@ -179,6 +218,14 @@ pub(crate) struct Format {
     /// Shows the result only, not what happens
     #[arg(short, long)]
     pub(crate) quiet: bool,
+
+    /// Shows what LLMs say as it arrives; on a terminal it is shown anyway
+    #[arg(long, overrides_with = "no_stream", conflicts_with = "quiet")]
+    pub(crate) stream: bool,
+
+    /// Doesn't show what LLMs say as it arrives
+    #[arg(long, overrides_with = "stream")]
+    pub(crate) no_stream: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

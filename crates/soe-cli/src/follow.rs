@@ -3,9 +3,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use soe_backends::{ExecutionId, ExecutionState};
-use soe_core::runtime::{Engine, EngineErrorKind, EventStream};
+use soe_core::runtime::{Engine, EngineErrorKind, EventStream, TokenStream, Tokens};
 
 use crate::interrupt::Interrupts;
 use crate::log::Log;
@@ -23,6 +23,8 @@ pub(crate) struct Follower<'f> {
     pub(crate) interrupts: &'f mut Interrupts,
     /// Somebody else can go on with it: an interruption leaves it as it is, instead of cancelling it.
     pub(crate) is_stored: bool,
+    /// What LLMs say, if it is to be shown.
+    pub(crate) tokens: Option<TokenStream>,
 }
 
 /// Where it ended.
@@ -35,14 +37,18 @@ pub(crate) struct End {
 
 impl Follower<'_> {
     /// Shows what happens, until the execution rests, has failed or is cancelled, or the command is interrupted.
-    pub(crate) async fn follow(self, id: &ExecutionId, mut events: EventStream) -> anyhow::Result<End> {
+    pub(crate) async fn follow(mut self, id: &ExecutionId, mut events: EventStream) -> anyhow::Result<End> {
         let mut ended = pin!(self.engine.wait(id));
         let mut ticks = tokio::time::interval(TICK);
         let interrupted = loop {
             tokio::select! {
                 biased;
                 code = self.interrupts.first() => break Some(code),
-                Some(item) = events.next() => self.log.item(item)?,
+                Some(item) = events.next() => {
+                    self.show_said()?;
+                    self.log.item(item)?;
+                }
+                Some(tokens) = next(&mut self.tokens) => self.log.tokens(tokens)?,
                 result = &mut ended => {
                     self.log.clear();
                     match result {
@@ -57,6 +63,7 @@ impl Follower<'_> {
         };
         let Some(code) = interrupted else {
             let state = self.engine.state(id).await?;
+            self.show_said()?;
             show_rest(self.log, &state, &mut events).await?;
             return Ok(End {
                 state,
@@ -64,6 +71,14 @@ impl Follower<'_> {
             });
         };
         self.interrupted(id, code, events).await
+    }
+
+    /// Shows what LLMs have said by now: before the event that says that a reply is complete.
+    fn show_said(&mut self) -> anyhow::Result<()> {
+        while let Some(Some(tokens)) = next(&mut self.tokens).now_or_never() {
+            self.log.tokens(tokens)?;
+        }
+        Ok(())
     }
 
     async fn interrupted(self, id: &ExecutionId, code: u8, mut events: EventStream) -> anyhow::Result<End> {
@@ -85,6 +100,14 @@ impl Follower<'_> {
     }
 }
 
+/// What LLMs say next; never comes if it isn't to be shown.
+async fn next(tokens: &mut Option<TokenStream>) -> Option<Tokens> {
+    match tokens {
+        Some(tokens) => tokens.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Shows the events up to a state.
 async fn show_rest(log: &mut Log, state: &ExecutionState, events: &mut EventStream) -> anyhow::Result<()> {
     while log.next() < state.next_event {
@@ -93,5 +116,6 @@ async fn show_rest(log: &mut Log, state: &ExecutionState, events: &mut EventStre
             _ => break,
         }
     }
+    log.end();
     Ok(())
 }

@@ -4,6 +4,7 @@ mod args;
 mod awaited;
 mod follow;
 mod interrupt;
+mod llm;
 mod log;
 mod output;
 mod problems;
@@ -71,7 +72,7 @@ fn execute(cli: Cli, colors: Colors) -> anyhow::Result<u8> {
         match command {
             Command::Validate(_) => Ok(0),
             Command::Run(args) => run::run(*args, colors, traces).await,
-            Command::Signal(args) => run::signal(args, colors, traces).await,
+            Command::Signal(args) => run::signal(*args, colors, traces).await,
             Command::Show(args) => stored::show(args, colors).await,
             Command::List(args) => stored::list(args, colors).await,
         }

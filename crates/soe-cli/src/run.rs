@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use soe_backends::{ExecutionId, Limits, Status};
 use soe_core::config::{Config, NodeKind, ValidateOptions, Workflow};
+use soe_core::llm::Llms;
 use soe_core::runtime::{EngineError, EngineErrorKind, Orchestration};
 
 use crate::args::{Format, Run, SendSignal};
@@ -18,7 +19,7 @@ use crate::output::{self, WARNING, paint, safe};
 use crate::problems::{Problem, Source, render};
 use crate::session::{Session, current_workflow, engine};
 use crate::tools::Loaded;
-use crate::{Colors, Usage, stored, suitable, tools};
+use crate::{Colors, Usage, llm, stored, suitable, tools};
 
 /// The signal that starts a workflow if no other is given.
 const START: &str = "START";
@@ -42,6 +43,7 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     if args.file == Path::new("-") && args.context.as_deref() == Some("@-") {
         return Err(Usage("stdin can't be both the workflow and the context".to_owned()).into());
     }
+    args.llm.check()?;
     let source = Source::read(&args.file)?;
     if tools::is_tools_file(&args.file) {
         bail!(
@@ -53,7 +55,8 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
         bail!("{}: {}", source.name, problem.message);
     }
     let tools = tools::load(&tools::files_for(&args.tools.files, &source))?;
-    let Some(config) = configuration(&source, &tools, &args.format, colors)? else {
+    let llms = llm::read(&args.llm)?;
+    let Some(config) = configuration(&source, &tools, &llms, &args.format, colors)? else {
         return Ok(1);
     };
     let name = workflow_name(&config, args.workflow.as_deref())?;
@@ -62,6 +65,7 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
         false => args.signals.clone(),
     };
     let workflow = config.workflow(&name)?.clone();
+    llm::check_nodes(&workflow, &args.llm)?;
     let mut orchestration = Orchestration::new(config.clone(), name)
         .signals(signals.iter().map(String::as_str))
         .context(context(&args)?)
@@ -70,25 +74,30 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     for (field, value) in &args.set {
         orchestration = orchestration.field(field.as_str(), value.clone());
     }
+    if let Some(id) = args.id {
+        // Before a recording is begun: it replaces the one before.
+        let reader = engine(&tools, Llms::new(), args.store.as_deref())?;
+        if reader.status(&id).await.is_ok() {
+            bail!("there is an execution of that id already: {id}");
+        }
+        orchestration = orchestration.id(id);
+    }
     let session = Session {
-        engine: engine(&tools, args.store.as_deref())?,
+        engine: engine(&tools, llm::connect(&args.llm, &llms)?, args.store.as_deref())?,
         tools,
+        llm: args.llm,
+        players: llms.players,
         store: args.store,
         format: args.format,
         colors,
         interrupts: Interrupts::new()?,
     };
-    if let Some(id) = args.id {
-        if session.engine.status(&id).await.is_ok() {
-            bail!("there is an execution of that id already: {id}");
-        }
-        orchestration = orchestration.id(id);
-    }
     let mut log = session.log(traces, 0);
     warn_unheard(&workflow, &signals, &mut log, &session);
+    let tokens = session.tokens();
     let execution = session.engine.start(orchestration).await?;
     let events = execution.events();
-    session.follow(execution.id(), events, log).await
+    session.follow(execution.id(), events, tokens, log).await
 }
 
 /// Goes on with a stored execution. Gives the exit code.
@@ -98,21 +107,27 @@ pub(crate) async fn signal(args: SendSignal, colors: Colors, traces: bool) -> an
 }
 
 async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result<u8> {
+    args.llm.check()?;
     stored::check_store(&args.store)?;
     let tools = tools::load(&args.tools)?;
-    if !tools.is_usable() {
-        show_problems(&tools.files, None, &args.format, colors)?;
+    let llms = llm::read(&args.llm)?;
+    if !tools.is_usable() || !llms.problems.is_empty() {
+        show_problems(tools.files.iter().chain(&llms.problems), None, &args.format, colors)?;
         return Ok(1);
     }
-    let engine = engine(&tools, Some(&args.store))?;
-    let state = engine.state(&args.id).await?;
-    let workflow = current_workflow(&engine, &state).await?;
+    // The LLMs are made when it is known that they are needed: a recording replaces the one before.
+    let reader = engine(&tools, Llms::new(), Some(&args.store))?;
+    let state = reader.state(&args.id).await?;
+    let workflow = current_workflow(&reader, &state).await?;
     if let Some(workflow) = &workflow {
         check_tools(workflow, &tools)?;
+        llm::check_nodes(workflow, &args.llm)?;
     }
     let session = Session {
-        engine,
+        engine: engine(&tools, llm::connect(&args.llm, &llms)?, Some(&args.store))?,
         tools,
+        llm: args.llm,
+        players: llms.players,
         store: Some(args.store),
         format: args.format,
         colors,
@@ -127,15 +142,16 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
     if let (Some(workflow), Status::Rested | Status::Prepared) = (&workflow, state.status) {
         warn_unheard(workflow, &args.signals, &mut log, &session);
     }
-    let events = session.engine.events_from(&args.id, state.next_event);
+    let (events, tokens) = (session.engine.events_from(&args.id, state.next_event), session.tokens());
     session.engine.broadcast_signals(&args.id, args.signals).await?;
-    session.follow(&args.id, events, log).await
+    session.follow(&args.id, events, tokens, log).await
 }
 
 /// The checked configuration; `None` if it has errors, which are shown then.
 fn configuration(
     source: &Source,
     tools: &Loaded,
+    llms: &llm::Files,
     format: &Format,
     colors: Colors,
 ) -> anyhow::Result<Option<Arc<Config>>> {
@@ -151,19 +167,20 @@ fn configuration(
         Err(error) => (None, error.diagnostics().to_vec()),
     };
     let problems: Vec<Problem> = diagnostics.iter().map(Problem::from).collect();
-    show_problems(&tools.files, Some((source, &problems)), format, colors)?;
-    Ok(config.filter(|_| tools.is_usable()).map(Arc::new))
+    let files = tools.files.iter().chain(&llms.problems);
+    show_problems(files, Some((source, &problems)), format, colors)?;
+    let usable = tools.is_usable() && llms.problems.is_empty();
+    Ok(config.filter(|_| usable).map(Arc::new))
 }
 
 /// Shows problems on stderr, or as the last line of `--json`; with `--quiet`, errors only.
-fn show_problems(
-    tools: &[(Source, Vec<Problem>)],
+fn show_problems<'f>(
+    files: impl Iterator<Item = &'f (Source, Vec<Problem>)>,
     workflow: Option<(&Source, &[Problem])>,
     format: &Format,
     colors: Colors,
 ) -> anyhow::Result<()> {
-    let files = tools
-        .iter()
+    let files = files
         .map(|(source, problems)| (source, problems.as_slice()))
         .chain(workflow);
     let mut all = Vec::new();
@@ -290,10 +307,12 @@ fn warn_unheard(workflow: &Workflow, signals: &[String], log: &mut Log, session:
 /// A stored workflow runs with the tools that this command has: they must be there.
 fn check_tools(workflow: &Workflow, tools: &Loaded) -> anyhow::Result<()> {
     let specs = tools.registry.specs();
-    let missing = workflow.nodes.values().filter_map(|node| match &node.kind {
-        NodeKind::Tool(tool) if !specs.contains(&tool.tool) => Some(tool.tool.as_ref()),
-        _ => None,
+    let needed = workflow.nodes.values().flat_map(|node| match &node.kind {
+        NodeKind::Tool(tool) => std::slice::from_ref(&tool.tool),
+        NodeKind::Agent(agent) => agent.tools.as_slice(),
+        _ => &[],
     });
+    let missing = needed.filter(|tool| !specs.contains(tool)).map(AsRef::as_ref);
     let missing: std::collections::BTreeSet<&str> = missing.collect();
     if !missing.is_empty() {
         let names = missing.into_iter().collect::<Vec<_>>().join(", ");

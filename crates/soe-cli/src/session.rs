@@ -1,18 +1,21 @@
 //! An execution that is followed to its end, with what that needs.
 
+use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use soe_backends::{Backends, ExecutionId, ExecutionState, Status};
 use soe_core::config::{Registry, Workflow};
-use soe_core::runtime::{Engine, EventStream};
+use soe_core::llm::Llms;
+use soe_core::runtime::{Engine, EventStream, TokenStream};
 
 use crate::Colors;
-use crate::args::Format;
+use crate::args::{Format, LlmOptions};
 use crate::awaited::{Awaited, awaited};
 use crate::follow::{End, Follower};
 use crate::interrupt::Interrupts;
+use crate::llm::{LlmUsage, Players};
 use crate::log::{Log, Mode};
 use crate::output::{self, ERROR, GOOD, WARNING, paint, safe, seconds, shell_path, shell_word};
 use crate::stored::Outcome;
@@ -22,6 +25,8 @@ use crate::tools::Loaded;
 pub(crate) struct Session {
     pub(crate) engine: Engine,
     pub(crate) tools: Loaded,
+    pub(crate) llm: LlmOptions,
+    pub(crate) players: Players,
     pub(crate) store: Option<PathBuf>,
     pub(crate) format: Format,
     pub(crate) colors: Colors,
@@ -39,13 +44,32 @@ impl Session {
         Log::new(mode, self.colors.stderr, traces, next)
     }
 
+    /// What LLMs say from now on, if it is to be shown. LLMs need not stream if nobody looks.
+    pub(crate) fn tokens(&self) -> Option<TokenStream> {
+        let Format {
+            json,
+            quiet,
+            stream,
+            no_stream,
+        } = self.format;
+        let shown = stream || !(json || quiet || no_stream) && stderr().is_terminal();
+        shown.then(|| self.engine.all_tokens())
+    }
+
     /// Follows the execution and prints how it ended. Gives the exit code.
-    pub(crate) async fn follow(mut self, id: &ExecutionId, events: EventStream, mut log: Log) -> anyhow::Result<u8> {
+    pub(crate) async fn follow(
+        mut self,
+        id: &ExecutionId,
+        events: EventStream,
+        tokens: Option<TokenStream>,
+        mut log: Log,
+    ) -> anyhow::Result<u8> {
         let follower = Follower {
             engine: &self.engine,
             log: &mut log,
             interrupts: &mut self.interrupts,
             is_stored: self.store.is_some(),
+            tokens,
         };
         let End { state, interrupted } = follower.follow(id, events).await?;
         log.clear();
@@ -56,7 +80,8 @@ impl Session {
             }
             _ => Awaited::default(),
         };
-        let outcome = Outcome::new(&state, waits_for.all().cloned().collect());
+        let usage = LlmUsage::of(&self.engine, &state).await;
+        let outcome = Outcome::new(&state, waits_for.all().cloned().collect(), usage);
         if self.format.json {
             output::print(&output::json_line(&outcome)?)?;
         } else {
@@ -81,11 +106,15 @@ impl Session {
             _ => GOOD,
         };
         let status = paint(color, style, state.status);
-        let counts = [
-            output::count(state.runs_started, "node run"),
-            output::count(outcome.tool_calls, "tool call"),
-            output::count(outcome.errors, "error"),
-        ];
+        let llm_calls = (outcome.llm_calls > 0).then(|| output::count(outcome.llm_calls, "LLM call"));
+        let counts: Vec<String> = [output::count(state.runs_started, "node run")]
+            .into_iter()
+            .chain(llm_calls)
+            .chain([
+                output::count(outcome.tool_calls, "tool call"),
+                output::count(outcome.errors, "error"),
+            ])
+            .collect();
         if let Some(failure) = &state.failure {
             let failure = output::safe_lines(&failure.to_string());
             output::eprint(&format!("{}: {failure}\n", paint(color, ERROR, "error")));
@@ -99,6 +128,12 @@ impl Session {
             state.id,
             counts.join(", ")
         ));
+        for line in outcome.usage.lines() {
+            output::eprint(&format!("{line}\n"));
+        }
+        for line in self.players.left_over() {
+            output::eprint(&format!("{}: {}\n", paint(color, WARNING, "warning"), safe(&line)));
+        }
         let running = state.status == Status::Running;
         if outcome.waits_for.is_empty() && !running {
             return;
@@ -131,10 +166,11 @@ impl Session {
                     .iter()
                     .map(|path| format!(" --tools {}", shell_path(path)));
                 let command = format!(
-                    "soe signal {} {signal} --store {}{}",
+                    "soe signal {} {signal} --store {}{}{}",
                     outcome.execution,
                     shell_path(store),
-                    tools.collect::<String>()
+                    tools.collect::<String>(),
+                    safe(&self.llm.shell_words())
                 );
                 text.push_str(&format!("To go on:\n  {command}\n"));
             }
@@ -144,9 +180,9 @@ impl Session {
     }
 }
 
-/// An engine with these tools, and the store in a folder if one is given.
-pub(crate) fn engine(tools: &Loaded, store: Option<&Path>) -> anyhow::Result<Engine> {
-    let mut builder = Engine::builder().tools(tools.registry.clone());
+/// An engine with these tools and LLMs, and the store in a folder if one is given.
+pub(crate) fn engine(tools: &Loaded, llms: Llms, store: Option<&Path>) -> anyhow::Result<Engine> {
+    let mut builder = Engine::builder().tools(tools.registry.clone()).llms(llms);
     if let Some(folder) = store {
         let backends =
             Backends::file(folder).with_context(|| format!("the store {} can't be used", folder.display()))?;

@@ -11,6 +11,7 @@ use soe_core::runtime::Engine;
 
 use crate::Colors;
 use crate::args::{List, Show};
+use crate::llm::LlmUsage;
 use crate::output::{self, ERROR, FAINT, GOOD, WARNING, paint, safe};
 
 /// How an execution ended, or where it stands: the last line of `--json`.
@@ -24,6 +25,9 @@ pub(crate) struct Outcome {
     pub(crate) waits_for: Vec<Arc<str>>,
     pub(crate) signals: Vec<Arc<str>>,
     pub(crate) llm_calls: u64,
+    /// Tokens that LLMs took, as the endpoints report them; `usage` has them apart.
+    pub(crate) tokens: u64,
+    pub(crate) usage: LlmUsage,
     pub(crate) tool_calls: u64,
     pub(crate) errors: u64,
     /// The fields with their current values.
@@ -31,7 +35,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn new(state: &ExecutionState, waits_for: Vec<Arc<str>>) -> Self {
+    pub(crate) fn new(state: &ExecutionState, waits_for: Vec<Arc<str>>, usage: LlmUsage) -> Self {
         let operational = &state.context.operational;
         Self {
             execution: state.id.clone(),
@@ -41,6 +45,8 @@ impl Outcome {
             waits_for,
             signals: operational.signals.iter().cloned().collect(),
             llm_calls: operational.llm_calls,
+            tokens: operational.tokens,
+            usage,
             tool_calls: operational.tool_calls,
             errors: operational.errors,
             context: current_values(state),
@@ -60,6 +66,7 @@ struct Shown<'s> {
     running: Vec<&'s str>,
     signals: Vec<&'s str>,
     llm_calls: u64,
+    tokens: u64,
     tool_calls: u64,
     errors: u64,
     context: Map<String, Value>,
@@ -85,6 +92,7 @@ pub(crate) async fn show(args: Show, colors: Colors) -> anyhow::Result<u8> {
         running: state.runs.values().map(|run| run.node.as_ref()).collect(),
         signals: operational.signals.iter().map(AsRef::as_ref).collect(),
         llm_calls: operational.llm_calls,
+        tokens: operational.tokens,
         tool_calls: operational.tool_calls,
         errors: operational.errors,
         context,
@@ -180,8 +188,11 @@ fn as_text(shown: &Shown<'_>, color: bool) -> anyhow::Result<String> {
         (
             "calls",
             format!(
-                "{} of tools, {} of LLMs, {} errors",
-                shown.tool_calls, shown.llm_calls, shown.errors
+                "{} of tools, {} of LLMs ({}), {} errors",
+                shown.tool_calls,
+                shown.llm_calls,
+                output::count(shown.tokens, "token"),
+                shown.errors
             ),
         ),
     ];

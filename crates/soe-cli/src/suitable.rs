@@ -7,7 +7,7 @@ use crate::problems::{Problem, Source};
 use crate::tools::{Positions, join};
 
 /// The node types that can be written, but not run yet.
-const NOT_RUNNABLE: &[&str] = &["llm", "agent", "child"];
+const NOT_RUNNABLE: &[&str] = &["child"];
 
 /// A warning for each node of a workflow file that this version doesn't run, in the order of the file.
 pub(crate) fn not_runnable(file: &Source) -> Vec<Problem> {

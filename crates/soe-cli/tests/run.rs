@@ -227,7 +227,7 @@ fn errors_are_json_too() {
         .unwrap();
     assert_eq!((&line["status"], &line["execution"]), (&json!("refused"), &json!(null)));
     assert_eq!(line["diagnostics"][0]["workflow"], "hello");
-    let text = "hello: {Greet: {node_type: llm, event_triggers: [START], prompt: Hi}}";
+    let text = "hello: {Greet: {node_type: greeter, event_triggers: [START]}}";
     let done = Soe::with(&[("w.yaml", text)])
         .run(&["run", "w.yaml", "--json"])
         .exits_with(1);

@@ -86,3 +86,31 @@ fn what_takes_long_is_shown_and_goes_away() {
     assert!(rest.contains("finished Do") && rest.contains("\"result\": 5"), "{rest}");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn what_an_llm_says_is_shown_as_it_arrives_and_cannot_steer_the_terminal() {
+    let workflow = "w: {Ask: {node_type: llm, event_triggers: [START], prompt: Hi, retries: 0}}";
+    // The controls are raw in the reply, which is no JSON then.
+    let replies = "- {node: Ask, text: \"first \\e[2J line\\nsecond \\e]0;title\\a line\", latency: 2s, pieces_of: 2}";
+    let soe = Soe::with(&[("w.yaml", workflow), ("r.yaml", replies)]);
+    let run = ["run", "w.yaml", "--llm", "mock:r.yaml"];
+    let (mut child, mut terminal) = spawn(&soe, &run, &[("NO_COLOR", "1")]);
+    let begun = read_until(&mut terminal, Some("Ask: first"));
+    assert!(!begun.contains("says") && !begun.contains("line"), "{begun}");
+    let shown = begun + &read_until(&mut terminal, Some("node run,"));
+    child.wait().unwrap();
+    assert!(shown.contains("says     Ask: first \\u{1b}[2J line\r\n"), "{shown}");
+    assert!(
+        shown.contains("says     Ask: second \\u{1b}]0;title\\u{7} line\r\n"),
+        "{shown}"
+    );
+    assert!(
+        !shown.contains("\u{1b}[2J") && !shown.contains("\u{1b}]") && !shown.contains('\u{7}'),
+        "{shown}"
+    );
+
+    let (mut child, mut terminal) = spawn(&soe, &[&run[..], &["--no-stream"]].concat(), &[("NO_COLOR", "1")]);
+    let shown = read_until(&mut terminal, Some("node run,"));
+    child.wait().unwrap();
+    assert!(!shown.contains("says"), "{shown}");
+}

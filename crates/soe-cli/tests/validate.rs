@@ -107,15 +107,17 @@ fn nodes_that_cannot_run_yet_are_pointed_out() {
     let text = "
 talk:
   Ask:
-    node_type: llm
+    node_type: child
     event_triggers: [START]
-    prompt: Hi
-    event_emissions: [{signal_name: DONE}]
+    child_workflow_name: other
+    child_initial_signals: [GO]
+other:
+  Answer: {node_type: llm, event_triggers: [GO], prompt: Hi}
 ";
     let sections = format!("workflows:{}", text.replace('\n', "\n  "));
     let soe = Soe::with(&[("w.yaml", text), ("sections.yaml", &sections), ("good.yaml", GOOD)]);
     let done = soe.run(&["validate", "w.yaml"]).exits_with(0);
-    done.says("warning[not-runnable-yet]: this version doesn't run nodes of type 'llm' yet")
+    done.says("warning[not-runnable-yet]: this version doesn't run nodes of type 'child' yet")
         .says("w.yaml:4:")
         .says("valid: 1 warning in 1 file");
     let report = soe.run(&["validate", "--json", "sections.yaml"]).exits_with(0).json();
@@ -131,6 +133,28 @@ talk:
     );
     soe.run(&["validate", "w.yaml", "--strict"]).exits_with(1);
     soe.run(&["validate", "good.yaml", "--strict"]).exits_with(0);
+}
+
+#[test]
+fn nodes_that_ask_llms_are_valid_and_the_tools_of_agents_are_checked() {
+    let text = "
+talk:
+  Ask: {node_type: llm, event_triggers: [START], prompt: Hi, event_emissions: [{signal_name: ASKED}]}
+  Look:
+    node_type: agent
+    event_triggers: [ASKED]
+    prompt: Look
+    tools: [fetch, serch]
+";
+    let tools = "tools: {fetch: {type: command, command: [cat]}, search: {type: command, command: [cat]}}";
+    let soe = Soe::with(&[("w.yaml", text), ("my.tools.yaml", tools)]);
+    soe.run(&["validate", "w.yaml", "--strict"]).exits_with(0);
+    for command in ["validate", "run"] {
+        let done = soe.run(&[command, "w.yaml", "--tools", "my.tools.yaml"]).exits_with(1);
+        done.says("error[unknown-tool]: Tool 'serch' not found")
+            .says("w.yaml:8:")
+            .says("did you mean 'search'?");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod endpoint;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -42,7 +44,14 @@ impl Soe {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_soe"));
         command.args(arguments).current_dir(self.folder.path());
-        for variable in ["NO_COLOR", "RUST_LOG", "TERM"] {
+        for variable in [
+            "NO_COLOR",
+            "RUST_LOG",
+            "TERM",
+            "OPENAI_API_KEY",
+            "HTTP_PROXY",
+            "http_proxy",
+        ] {
             command.env_remove(variable);
         }
         command

@@ -1,0 +1,93 @@
+//! What the LLMs of an execution took.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use soe_backends::{EventKind, ExecutionState};
+use soe_core::runtime::Engine;
+
+use crate::output::{count, safe};
+
+/// Events are read in pages of this size.
+const PAGE: usize = 1_000;
+
+/// Tokens as the endpoints report them, from the first event of an execution on.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct LlmUsage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    nodes: BTreeMap<Arc<str>, NodeUsage>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct NodeUsage {
+    llm_calls: u64,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+}
+
+impl LlmUsage {
+    /// What the events of an execution say, as far as they can be read.
+    pub(crate) async fn of(engine: &Engine, state: &ExecutionState) -> Self {
+        let mut usage = Self::default();
+        if state.context.operational.llm_calls == 0 {
+            return usage;
+        }
+        let mut from = 0;
+        loop {
+            let events = engine.telemetry(&state.id, from, PAGE).await.unwrap_or_else(|error| {
+                // What has happened matters more than what it took.
+                tracing::warn!(%error, "stored events can't be read; the usage of LLMs is not complete");
+                Vec::new()
+            });
+            let Some(last) = events.last() else { return usage };
+            from = last.seq + 1;
+            events.iter().for_each(|event| usage.add(&event.kind));
+        }
+    }
+
+    fn add(&mut self, event: &EventKind) {
+        match event {
+            EventKind::LlmCall { node_name, .. } => {
+                self.nodes.entry(node_name.clone()).or_default().llm_calls += 1;
+            }
+            EventKind::LlmReply {
+                node_name,
+                usage: Some(usage),
+                ..
+            } => {
+                let node = self.nodes.entry(node_name.clone()).or_default();
+                node.prompt_tokens += usage.prompt_tokens;
+                node.completion_tokens += usage.completion_tokens;
+                self.prompt_tokens += usage.prompt_tokens;
+                self.completion_tokens += usage.completion_tokens;
+            }
+            _ => {}
+        }
+    }
+
+    /// The tokens in words, and those of each node if there are several; nothing where no endpoint reports any.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        if self.prompt_tokens + self.completion_tokens == 0 {
+            return Vec::new();
+        }
+        let mut lines = vec![format!(
+            "LLMs took {}",
+            tokens(self.prompt_tokens, self.completion_tokens)
+        )];
+        if self.nodes.len() > 1 {
+            lines.extend(self.nodes.iter().map(|(name, node)| {
+                let calls = count(node.llm_calls, "call");
+                let tokens = tokens(node.prompt_tokens, node.completion_tokens);
+                format!("  {}: {calls}, {tokens}", safe(name))
+            }));
+        }
+        lines
+    }
+}
+
+/// `120 tokens for prompts, 4 for replies`
+fn tokens(prompt: u64, completion: u64) -> String {
+    format!("{} for prompts, {completion} for replies", count(prompt, "token"))
+}

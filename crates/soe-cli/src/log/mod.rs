@@ -1,0 +1,291 @@
+//! Shows what happens in an execution while it happens.
+
+mod described;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use anstyle::Style;
+use serde_json::json;
+use soe_backends::{EventKind, ExecutionEvent, RunId, Timestamp};
+use soe_core::runtime::{StreamItem, TokenPiece, Tokens};
+
+use crate::output::{self, FAINT, brief, paint};
+use described::{called, described};
+use streams::{Line, Streams};
+
+/// From when on a run is worth a line that says that it still runs.
+const LONG: Duration = Duration::from_secs(2);
+
+/// The columns before the text of a line.
+const MARGIN: usize = 20;
+
+/// How events are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Lines for people, on stderr.
+    Lines,
+    /// JSON lines, on stdout.
+    Json,
+    /// Not at all.
+    Quiet,
+}
+
+/// The live log of an execution.
+pub(crate) struct Log {
+    mode: Mode,
+    color: bool,
+    /// A line at the end of the terminal says what takes long.
+    progress: bool,
+    /// Such a line is there.
+    shown: bool,
+    /// Times are counted from here.
+    start: Option<Timestamp>,
+    /// The number of the next event.
+    next: u64,
+    running: BTreeMap<u64, Running>,
+    streams: Streams,
+    /// When the last line has last shown what an LLM says.
+    streamed: Option<Instant>,
+}
+
+struct Running {
+    what: String,
+    since: Instant,
+}
+
+impl Log {
+    /// `traces` says that others write to stderr too.
+    pub(crate) fn new(mode: Mode, color: bool, traces: bool, next: u64) -> Self {
+        Self {
+            mode,
+            color,
+            progress: mode == Mode::Lines && stderr().is_terminal() && !traces,
+            shown: false,
+            start: None,
+            next,
+            running: BTreeMap::new(),
+            streams: Streams::default(),
+            streamed: None,
+        }
+    }
+
+    /// The number of the event that comes next.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Shows what a stream of events gives.
+    pub(crate) fn item(&mut self, item: StreamItem) -> anyhow::Result<()> {
+        match item {
+            StreamItem::Event(event) => self.event(&event),
+            StreamItem::Missed(missed) => {
+                self.next += missed;
+                match self.mode {
+                    Mode::Json => output::print(&output::json_line(&json!({"missed": missed}))?)?,
+                    _ => self.line("", FAINT, "missed", &format!("{missed} events")),
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Shows what an LLM says, as it arrives.
+    pub(crate) fn tokens(&mut self, tokens: Tokens) -> anyhow::Result<()> {
+        match (tokens, self.mode) {
+            (Tokens::Piece(piece), Mode::Json) => output::print(&output::json_line(&as_event(&piece))?)?,
+            (Tokens::Missed(missed), Mode::Json) => {
+                output::print(&output::json_line(&json!({"missed_tokens": missed}))?)?;
+            }
+            (Tokens::Piece(piece), Mode::Lines) => {
+                self.streams.push(&piece);
+                self.show_streams();
+                self.show_partial(&piece);
+            }
+            (Tokens::Missed(missed), Mode::Lines) => {
+                self.line("", FAINT, "missed", &format!("{missed} pieces of what LLMs say"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Shows the rest of what LLMs have said: nothing more comes.
+    pub(crate) fn end(&mut self) {
+        let rest = self.streams.end();
+        self.said(rest);
+        self.clear();
+    }
+
+    /// Shows what takes long; to be called every now and then.
+    pub(crate) fn tick(&mut self) {
+        self.streams.announce_all();
+        self.show_streams();
+        if self.streamed.is_some_and(|last| last.elapsed() < LONG) {
+            return;
+        }
+        let long = |run: &&Running| run.since.elapsed() >= LONG;
+        if !self.progress || !self.running.values().any(|run| long(&run)) {
+            return;
+        }
+        let entry = |run: &Running| format!("{} ({})", run.what, run_time(run.since.elapsed()));
+        let entries: Vec<String> = self.running.values().filter(long).map(entry).collect();
+        let text = brief(&format!("running {}", entries.join(", ")), width().saturating_sub(4));
+        self.last_line(&text);
+    }
+
+    /// Prints a line of the command's own.
+    pub(crate) fn note(&mut self, text: &str) {
+        self.clear();
+        output::eprint(&format!("{text}\n"));
+    }
+
+    /// Removes the last line, which isn't to stay.
+    pub(crate) fn clear(&mut self) {
+        self.streamed = None;
+        if std::mem::take(&mut self.shown) {
+            output::eprint("\r\x1b[2K");
+        }
+    }
+
+    fn event(&mut self, event: &ExecutionEvent) -> anyhow::Result<()> {
+        self.next = event.event.seq + 1;
+        match self.mode {
+            Mode::Json => output::print(&output::json_line(event)?)?,
+            Mode::Lines => self.lines(event),
+            Mode::Quiet => {}
+        }
+        Ok(())
+    }
+
+    fn lines(&mut self, event: &ExecutionEvent) {
+        let kind = &event.event.kind;
+        let run = |number: u64| RunId::new(event.execution.clone(), number);
+        if let EventKind::LlmReply { run: number, call, .. } = kind {
+            let rest = self.streams.end_of(&run(*number), *call);
+            self.said(rest);
+        }
+        let start = *self.start.get_or_insert(event.event.time);
+        let time = format!("{:9.3}", event.event.time.since(start).as_secs_f64());
+        self.track(kind);
+        if let Some((style, word, text)) = described(kind) {
+            self.line(&time, style, word, &text);
+        }
+        if let EventKind::LlmCall {
+            node_name,
+            run: number,
+            call,
+            ..
+        } = kind
+        {
+            self.streams.announce(&run(*number), *call, node_name);
+            self.show_streams();
+        }
+    }
+
+    /// Shows the lines that LLMs have said as a whole.
+    fn show_streams(&mut self) {
+        let lines = self.streams.lines(width().saturating_sub(MARGIN));
+        self.said(lines);
+    }
+
+    fn said(&mut self, lines: Vec<Line>) {
+        for line in lines {
+            self.line("", FAINT, "says", &line.to_string());
+        }
+    }
+
+    /// Shows the line that has begun, as the last line of a terminal.
+    fn show_partial(&mut self, piece: &TokenPiece) {
+        let Some(line) = self.streams.partial(piece).filter(|_| self.progress) else {
+            return;
+        };
+        let text = format!("{:<MARGIN$}{line}", "");
+        self.last_line(&text.chars().take(width().saturating_sub(1)).collect::<String>());
+        self.streamed = Some(Instant::now());
+    }
+
+    fn last_line(&mut self, text: &str) {
+        self.shown = true;
+        output::eprint(&format!("\r\x1b[2K{}", paint(self.color, FAINT, text)));
+    }
+
+    fn line(&mut self, time: &str, style: Style, word: &str, text: &str) {
+        if self.mode == Mode::Lines {
+            let time = paint(self.color, FAINT, format_args!("{time:>9}"));
+            let word = paint(self.color, style, format_args!("{word:<8}"));
+            self.note(format!("{time}  {word} {text}").trim_end());
+        }
+    }
+
+    /// Keeps in mind what runs.
+    fn track(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::NodeExecution {
+                node_name,
+                run: Some(run),
+                ..
+            } => {
+                let what = node_name.to_string();
+                let since = Instant::now();
+                self.running.insert(*run, Running { what, since });
+            }
+            EventKind::ToolCall {
+                node_name,
+                tool_name,
+                run,
+            } => self.now(*run, called(node_name, tool_name)),
+            EventKind::LlmCall { node_name, run, .. } => self.now(*run, called(node_name, "LLM")),
+            EventKind::AgentToolCall {
+                node_name,
+                tool_name,
+                run,
+                ..
+            } => self.now(*run, called(node_name, tool_name)),
+            EventKind::NodeFinished { run, .. } => drop(self.running.remove(run)),
+            EventKind::ExecutionRested {}
+            | EventKind::ExecutionFailed { .. }
+            | EventKind::ExecutionCancelled { .. } => {
+                self.running.clear();
+            }
+            _ => {}
+        }
+    }
+
+    /// A run does something else now.
+    fn now(&mut self, run: u64, what: String) {
+        let since = Instant::now();
+        self.running.insert(run, Running { what, since });
+    }
+}
+
+/// A piece of a reply in the form of events. It is none: it has no number and is stored nowhere.
+fn as_event(piece: &TokenPiece) -> serde_json::Value {
+    json!({
+        "execution": piece.run.execution,
+        "event": "llm_text",
+        "data": {"node_name": piece.node, "run": piece.run.number, "call": piece.call, "text": piece.text},
+    })
+}
+
+/// Whole seconds: the line isn't a stopwatch.
+fn run_time(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..=59 => format!("{seconds} s"),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
+/// The columns of the terminal.
+fn width() -> usize {
+    #[cfg(unix)]
+    if let Ok(size) = rustix::termios::tcgetwinsize(stderr())
+        && size.ws_col > 20
+    {
+        return size.ws_col.into();
+    }
+    80
+}
