@@ -228,7 +228,13 @@ impl Told {
     }
 
     /// The events tell what the state has, and what the model expects.
-    pub(super) fn agrees(&self, state: &ExecutionState, model: &Model<'_>, discarded: u64) -> Result<()> {
+    pub(super) fn agrees(
+        &self,
+        state: &ExecutionState,
+        model: &Model<'_>,
+        warnings: u64,
+        discarded: u64,
+    ) -> Result<()> {
         let operational = &state.context.operational;
         ensure!(
             self.events == state.next_event,
@@ -261,7 +267,7 @@ impl Told {
             model.replies,
             model.agent_calls,
             model.not_found,
-            model.warnings,
+            warnings,
             discarded,
         ];
         ensure!(
