@@ -4,9 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod agent;
+mod agent_native;
+mod asking;
 mod hostile;
 mod limits;
 mod llm;
+mod llm_limits;
 mod nodes;
 mod signals;
 
@@ -89,7 +92,7 @@ impl Setup {
     fn try_run(self) -> Result<Bench, MachineError> {
         let specs = Specs {
             tools: self.tools.into_iter().collect(),
-            llms: llm::specs(),
+            llms: asking::specs(),
         };
         let (machine, step) = Machine::start(Timestamp::from_micros(0), self.start, specs)?;
         Ok(Bench {
