@@ -1,7 +1,7 @@
 //! agent nodes whose LLM calls tools natively; and what nobody waits for.
 
 use serde_json::json;
-use soe_backends::{Stage, Status, Value};
+use soe_backends::{Stage, Value};
 use soe_core::machine::{AnswerContent, Input, Outcome};
 use soe_core::tools::ToolSpec;
 
