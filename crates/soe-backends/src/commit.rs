@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::state::{Batch, FORMAT};
 use crate::{
     BackendError, BackendErrorKind, Context, DialogueStep, Entry, Event, ExecutionId, ExecutionState, Failure, Frame,
-    History, Limits, ParentInfo, Progress, RegistryId, Run, Schedule, Status, Timestamp, Turn, Value,
+    History, Incoming, Limits, ParentInfo, Progress, Received, RegistryId, Run, Schedule, Started, Status, Tell,
+    Timestamp, Turn, Value,
 };
 
 /// Everything that one event changes: it is stored as a whole or not at all.
@@ -134,6 +135,23 @@ pub enum Change {
         /// What comes on top of them.
         frames: Vec<Frame>,
     },
+    /// A run starts children; they are registered before they are created.
+    Children(Box<Started>),
+    /// The execution tells its parent something: this, and the values that wait for it.
+    Told(Box<Tell>),
+    /// The parent has acknowledged the messages up to this number.
+    Acknowledged(u64),
+    /// A message of a child is applied.
+    Received {
+        /// The child.
+        child: ExecutionId,
+        /// The message.
+        message: Received,
+    },
+    /// A message of a child has to wait.
+    Kept(Arc<Incoming>),
+    /// The oldest message that waits is taken.
+    TakenIn,
     /// The workflows are others.
     Registry(RegistryId),
     /// The limits of its tree are others.
@@ -230,6 +248,7 @@ impl ExecutionState {
             snapshots: Default::default(),
             stack: Vec::new(),
             pending: Default::default(),
+            family: None,
             next_event: 0,
         }
     }
@@ -297,6 +316,11 @@ impl ExecutionState {
             Change::Appended { field, value, size } => {
                 self.context_bytes += size;
                 self.context_mut().append(field, value.clone());
+                let parent = self.context.parent.as_ref();
+                if parent.is_some_and(|parent| parent.context_updates_to_parent.contains(field)) {
+                    let family = self.family.get_or_insert_default();
+                    family.unsent.push((field.clone(), value.clone()));
+                }
             }
             Change::Accepted(batch) => self.pending.push_back(batch.clone()),
             Change::TakenUp => {
@@ -308,6 +332,31 @@ impl ExecutionState {
                 }
                 self.stack.truncate(*kept);
                 self.stack.extend_from_slice(frames);
+            }
+            Change::Children(started) => {
+                self.family.get_or_insert_default().start(started);
+                self.context_mut().operational.tree.children += started.children.len() as u64;
+            }
+            Change::Told(tell) => {
+                let totals = self.context.operational.tree;
+                self.family.get_or_insert_default().tell(tell, totals);
+            }
+            Change::Acknowledged(number) => {
+                if let Some(family) = &mut self.family {
+                    family.acknowledged(*number);
+                }
+            }
+            Change::Received { child, message } => {
+                let family = self.family.as_mut();
+                let totals = family.and_then(|family| family.received(child, message));
+                let (before, now) = totals.ok_or(ApplyError::Mismatch("a message came from no child"))?;
+                self.context_mut().operational.tree.replace(before, now);
+            }
+            Change::Kept(incoming) => self.family.get_or_insert_default().inbox.push_back(incoming.clone()),
+            Change::TakenIn => {
+                if let Some(family) = &mut self.family {
+                    family.inbox.pop_front();
+                }
             }
             Change::Registry(registry) => self.registry = registry.clone(),
             Change::Limits(limits) => self.limits = limits.clone(),

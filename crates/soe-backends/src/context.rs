@@ -176,6 +176,17 @@ pub struct TreeTotals {
     pub children: u64,
 }
 
+impl TreeTotals {
+    /// Puts the totals of a child in the place of those that it had before.
+    pub(crate) fn replace(&mut self, before: Self, now: Self) {
+        let put = |total: &mut u64, before: u64, now: u64| *total = total.saturating_sub(before).saturating_add(now);
+        put(&mut self.llm_calls, before.llm_calls, now.llm_calls);
+        put(&mut self.tool_calls, before.tool_calls, now.tool_calls);
+        put(&mut self.tokens, before.tokens, now.tokens);
+        put(&mut self.children, before.children, now.children);
+    }
+}
+
 /// `__parent__`: where a child's signals and results go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParentInfo {
@@ -187,6 +198,9 @@ pub struct ParentInfo {
     pub signals_to_parent: Vec<Arc<str>>,
     /// Fields whose new values are passed on to the parent.
     pub context_updates_to_parent: Vec<Arc<str>>,
+    /// How deep it is in its tree; a child of the root has depth 1.
+    #[serde(default)]
+    pub depth: u32,
 }
 
 /// Tokens that a call took, as the endpoint reports them.

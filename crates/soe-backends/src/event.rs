@@ -168,6 +168,36 @@ pub enum EventKind {
         /// What is wrong, and where.
         message: Arc<str>,
     },
+    /// A child execution is started.
+    ChildStarted {
+        /// The node.
+        node_name: Arc<str>,
+        /// The run's number.
+        run: u64,
+        /// The child.
+        child: ExecutionId,
+    },
+    /// Signals are passed on to the parent.
+    SignalsToParent {
+        /// The signals.
+        signals: Batch,
+    },
+    /// A child told that it has failed, or was cancelled.
+    ChildFailed {
+        /// The child.
+        child: ExecutionId,
+        /// Why.
+        error: Arc<str>,
+    },
+    /// A message of a child came for an execution that is cancelled.
+    DeliveryDiscarded {
+        /// The child.
+        child: ExecutionId,
+        /// The message's number.
+        number: u64,
+    },
+    /// The execution was suspended, because one above it has failed.
+    ExecutionSuspended {},
     /// A completion came for an execution that takes none any more, or for a run that is over.
     CompletionDiscarded {
         /// The run's number.
@@ -207,6 +237,11 @@ impl EventKind {
             EventKind::NodeFinished { .. } => "node_finished",
             EventKind::ContextUpdated { .. } => "context_updated",
             EventKind::ContextWarning { .. } => "context_warning",
+            EventKind::ChildStarted { .. } => "child_started",
+            EventKind::SignalsToParent { .. } => "signals_to_parent",
+            EventKind::ChildFailed { .. } => "child_failed",
+            EventKind::DeliveryDiscarded { .. } => "delivery_discarded",
+            EventKind::ExecutionSuspended {} => "execution_suspended",
             EventKind::CompletionDiscarded { .. } => "completion_discarded",
             EventKind::ExecutionRested {} => "execution_rested",
             EventKind::ExecutionFailed { .. } => "execution_failed",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{ApplyError, Change, Commit, ExecutionState, Run};
+use crate::{ApplyError, Change, Commit, ExecutionId, ExecutionState, Run};
 
 impl ExecutionState {
     /// Whether `commits` can be applied to this state, one after the other. Costs what the commits contain, however large the
@@ -17,6 +17,7 @@ impl ExecutionState {
             next_run: self.next_run,
             stack: self.stack.len(),
             finished: BTreeSet::new(),
+            children: BTreeSet::new(),
         };
         commits.iter().try_for_each(|commit| check.commit(commit))
     }
@@ -29,6 +30,7 @@ struct Check<'a> {
     next_run: u64,
     stack: usize,
     finished: BTreeSet<u64>,
+    children: BTreeSet<ExecutionId>,
 }
 
 impl Check<'_> {
@@ -72,6 +74,14 @@ impl Check<'_> {
                 self.finished.insert(*run);
                 Ok(())
             }
+            Change::Children(started) => {
+                self.children.extend(started.children.iter().cloned());
+                Ok(())
+            }
+            Change::Received { child, .. } if !self.has_child(child) => {
+                Err(ApplyError::Mismatch("a message came from no child"))
+            }
+            Change::Received { .. } => Ok(()),
             Change::Status { .. }
             | Change::Broadcast(_)
             | Change::Routed { .. }
@@ -81,6 +91,10 @@ impl Check<'_> {
             | Change::Appended { .. }
             | Change::Accepted(_)
             | Change::TakenUp
+            | Change::Told(_)
+            | Change::Acknowledged(_)
+            | Change::Kept(_)
+            | Change::TakenIn
             | Change::Registry(_)
             | Change::Limits(_) => Ok(()),
         }
@@ -90,6 +104,11 @@ impl Check<'_> {
         run.check_dispatch(self.next_run, self.version)?;
         self.next_run += 1;
         Ok(())
+    }
+
+    fn has_child(&self, id: &ExecutionId) -> bool {
+        let family = self.state.family.as_ref();
+        self.children.contains(id) || family.is_some_and(|family| family.children.contains_key(id))
     }
 
     fn in_flight(&self, run: u64) -> bool {

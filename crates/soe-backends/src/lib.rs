@@ -19,6 +19,7 @@ mod depth;
 mod dialogue;
 mod error;
 mod event;
+mod family;
 #[cfg(feature = "file")]
 mod file;
 mod fits;
@@ -38,12 +39,15 @@ pub use context::{Context, History, Operational, ParentInfo, TreeTotals, Usage};
 pub use dialogue::{Awaits, Dialogue, DialogueStep, Entries, Entry, Question, Rejected, Stage};
 pub use error::{BackendError, BackendErrorKind};
 pub use event::{Event, EventKind, ExecutionEvent};
+pub use family::{Child, ChildStatus, Family, Incoming, Received, Started, Tell, Told};
 #[cfg(feature = "file")]
 pub use file::{Durability, FileStore};
 pub use id::{ExecutionId, InvalidExecutionId, InvalidRegistryId, InvalidRunId, RegistryId, RunId};
 pub use limits::Limits;
 pub use memory::MemoryStore;
-pub use state::{Batch, ExecutionState, ExecutionSummary, FORMAT, Failure, Frame, Progress, Run, Schedule, Status};
+pub use state::{
+    Batch, ExecutionState, ExecutionSummary, FORMAT, Failure, Frame, Progress, Run, Schedule, Spawning, Status, Then,
+};
 pub use time::Timestamp;
 pub use traits::{
     ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, IdentityBackend, ListCursor, ListPage, ListQuery,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Dialogue, ExecutionId, Limits, RegistryId, Timestamp};
+use crate::{Context, Dialogue, ExecutionId, Family, Limits, RegistryId, Timestamp};
 
 /// The version of the stored form of an [`ExecutionState`]. States of every earlier version stay readable.
 pub const FORMAT: u32 = 1;
@@ -67,6 +67,9 @@ pub struct ExecutionState {
     /// Batches that were accepted from outside and wait for the stack.
     #[serde(default)]
     pub pending: VecDeque<Batch>,
+    /// Its children, and what it has to tell its parent; `None` while there is nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<Box<Family>>,
     /// The number of the next telemetry event.
     pub next_event: u64,
 }
@@ -184,6 +187,25 @@ pub enum Progress {
     Llm(Box<Dialogue>),
     /// An agent node.
     Agent(Box<Dialogue>),
+    /// A child node: it starts its children.
+    Child(Spawning),
+}
+
+/// How far a run is that starts children.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spawning {
+    /// The first child of those that are being created.
+    pub from: u64,
+    /// So many children are registered.
+    pub next: u64,
+    /// So many there will be.
+    pub total: u64,
+    /// When they are due, if children are spaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    /// Whether those that are registered are created: a depth-first run waits until they rest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub created: bool,
 }
 
 impl Progress {
@@ -191,14 +213,14 @@ impl Progress {
     pub fn dialogue(&self) -> Option<&Dialogue> {
         match self {
             Progress::Llm(dialogue) | Progress::Agent(dialogue) => Some(dialogue),
-            Progress::Tool { .. } | Progress::Custom => None,
+            Progress::Tool { .. } | Progress::Custom | Progress::Child(_) => None,
         }
     }
 
     pub(crate) fn dialogue_mut(&mut self) -> Option<&mut Dialogue> {
         match self {
             Progress::Llm(dialogue) | Progress::Agent(dialogue) => Some(dialogue),
-            Progress::Tool { .. } | Progress::Custom => None,
+            Progress::Tool { .. } | Progress::Custom | Progress::Child(_) => None,
         }
     }
 }
@@ -212,6 +234,25 @@ pub struct Frame {
     pub registry: RegistryId,
     /// The first listener, counted in the order of dispatch, that was not handled yet.
     pub next: usize,
+    /// What comes when the batch is worked off, in a depth-first execution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<Box<Then>>,
+}
+
+/// What comes when a batch and all that followed from it is worked off, in a depth-first execution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Then {
+    /// These signals are told to the parent, and the execution waits until it has dealt with them.
+    Tell(Batch),
+    /// A message of a child is acknowledged: the child goes on.
+    Acknowledge {
+        /// The child.
+        child: ExecutionId,
+        /// The message's number.
+        number: u64,
+    },
 }
 
 /// What a list of executions says of each.
@@ -245,6 +286,16 @@ impl ExecutionState {
             created_at: self.created_at,
             updated_at: self.updated_at,
         }
+    }
+
+    /// Its children that are active.
+    pub fn active_children(&self) -> u64 {
+        self.family.as_ref().map_or(0, |family| family.active)
+    }
+
+    /// Its depth in its tree; the root has depth 0.
+    pub fn depth(&self) -> u32 {
+        self.context.parent.as_ref().map_or(0, |parent| parent.depth)
     }
 
     /// The root of its tree.

@@ -209,6 +209,8 @@ fn sample() -> Vec<Commit> {
                         signals: signals.into(),
                         registry: registry().id,
                         next: 1,
+                        then: None,
+                        then: None,
                     }],
                 },
                 run(3, 4, Progress::Tool { attempt: 1 }),

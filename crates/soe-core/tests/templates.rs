@@ -113,6 +113,7 @@ fn the_engines_own_fields_are_in_scope() {
         main_execution_id: ExecutionId::new("main").unwrap(),
         signals_to_parent: vec!["DONE".into()],
         context_updates_to_parent: Vec::new(),
+        depth: 1,
     }));
     let template = Template::compile("{{ context.__parent__.signals_to_parent[0] }}").unwrap();
     assert_eq!(template.render(&Scope::new(&context)).unwrap(), "DONE");

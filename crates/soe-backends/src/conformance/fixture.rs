@@ -95,6 +95,7 @@ pub(super) fn child_of(parent: &ExecutionId, main: &ExecutionId) -> Change {
         main_execution_id: main.clone(),
         signals_to_parent: vec!["DONE".into()],
         context_updates_to_parent: vec!["result".into()],
+        depth: 1,
     };
     Change::Created(Box::new(Genesis {
         parent: Some(Arc::new(info)),
@@ -124,6 +125,7 @@ pub(super) fn frame(next: usize) -> Frame {
         signals: [Arc::from("A"), Arc::from("B")].into(),
         registry: registry(2),
         next,
+        then: None,
     }
 }
 

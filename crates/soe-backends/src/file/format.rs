@@ -383,6 +383,7 @@ mod tests {
             main_execution_id: state.id.clone(),
             signals_to_parent: Vec::new(),
             context_updates_to_parent: Vec::new(),
+            depth: 1,
         }));
         state.snapshots.insert(1, Arc::new(then));
         state.snapshots.insert(2, state.context.clone());

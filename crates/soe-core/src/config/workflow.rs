@@ -212,6 +212,8 @@ pub struct ChildNode {
     pub fan_out: Option<FanOut>,
     /// `spawn_interval`
     pub spawn_interval: Duration,
+    /// `child_failure_signal`: what the parent broadcasts when a child has failed or was cancelled.
+    pub failure_signal: Option<Arc<str>>,
 }
 
 /// One child for each item of a field.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Batch, Change, Dialogue, EventKind, Progress, RegistryId, Schedule, Stage};
+use soe_backends::{Batch, Change, Dialogue, EventKind, Progress, RegistryId, Schedule, Spawning, Stage, Then};
 
 use super::transaction::{Applied, Transaction};
-use super::{Effect, Machine, nodes};
+use super::{Effect, Machine};
 use crate::config::{Condition, Node, NodeKind};
 use crate::template::Scope;
 
@@ -22,13 +22,22 @@ pub(super) struct Cursor {
     pub(super) registry: RegistryId,
     pub(super) listeners: Arc<[Arc<Node>]>,
     pub(super) next: usize,
+    /// What comes when it is worked off.
+    pub(super) then: Option<Box<Then>>,
 }
 
 impl Machine {
     /// Takes the batches off the top of the stack that have no listener left.
     pub(super) fn pop_worked_off(&mut self) {
-        while self.stack.pop_if(|top| top.next >= top.listeners.len()).is_some() {}
+        let over = |top: &mut Cursor| top.next >= top.listeners.len() && top.then.is_none();
+        while self.stack.pop_if(over).is_some() {}
         self.stack_kept = self.stack_kept.min(self.stack.len());
+    }
+
+    /// How many messages of children are being answered.
+    fn answering(&self) -> usize {
+        let answers = |cursor: &&Cursor| matches!(cursor.then.as_deref(), Some(Then::Acknowledge { .. }));
+        self.stack.iter().filter(answers).count()
     }
 
     /// Goes on to the next listener of the batch on top.
@@ -46,13 +55,58 @@ impl Transaction<'_> {
         self.machine.stack.is_empty() && !self.must_wait()
     }
 
-    /// Whether the schedule wants the run in flight to be over before anything else is done.
+    /// Whether the schedule wants something to be over before anything else is done: the run in flight, or what the parent
+    /// makes of a message.
     fn must_wait(&self) -> bool {
-        self.state().schedule == Schedule::DepthFirst && !self.state().runs.is_empty()
+        if self.state().schedule != Schedule::DepthFirst {
+            return false;
+        }
+        let (spawning, others) = self.kinds_in_flight();
+        others > 0 || spawning > self.machine.answering() || self.waits_for_parent()
+    }
+
+    /// Whether a message of a child can be taken now.
+    pub(super) fn can_take_in(&self) -> bool {
+        if self.state().schedule != Schedule::DepthFirst {
+            return self.machine.stack.is_empty();
+        }
+        let (spawning, others) = self.kinds_in_flight();
+        let waits_for_it = spawning > self.machine.answering() || self.machine.stack.is_empty();
+        others == 0 && waits_for_it && !self.waits_for_parent()
+    }
+
+    fn waits_for_parent(&self) -> bool {
+        self.family().is_some_and(|family| !family.outbox.is_empty())
+    }
+
+    /// The runs in flight that start children, and the others.
+    fn kinds_in_flight(&self) -> (usize, usize) {
+        let runs = &self.state().runs;
+        let starts = |run: &&Arc<soe_backends::Run>| matches!(run.progress, Progress::Child(_));
+        let spawning = runs.values().filter(starts).count();
+        (spawning, runs.len() - spawning)
     }
 
     /// Records a batch and puts its listeners on the stack.
     pub(super) fn take_up(&mut self, signals: Batch) -> Applied {
+        let passed = self.passed_on(&signals);
+        match passed {
+            Some(passed) if self.state().schedule == Schedule::DepthFirst => {
+                self.take_up_then(signals, Some(Box::new(Then::Tell(passed))))
+            }
+            Some(passed) => {
+                self.take_up_then(signals, None)?;
+                match self.is_running() {
+                    true => self.tell_signals(passed),
+                    false => Ok(()),
+                }
+            }
+            None => self.take_up_then(signals, None),
+        }
+    }
+
+    /// As [`Transaction::take_up`], with what comes when the batch is worked off; nothing of it is told.
+    pub(super) fn take_up_then(&mut self, signals: Batch, then: Option<Box<Then>>) -> Applied {
         if let Some((limit, message)) = self.broadcast_too_many(&signals) {
             self.change(Change::Accepted(signals))?;
             return self.fail_for_limit(limit, message);
@@ -71,13 +125,14 @@ impl Transaction<'_> {
             return Ok(());
         };
         let listeners = workflow.listeners(&signals);
-        if !listeners.is_empty() {
+        if !listeners.is_empty() || then.is_some() {
             let registry = registry.id.clone();
             self.machine.stack.push(Cursor {
                 signals,
                 registry,
                 listeners,
                 next: 0,
+                then,
             });
         }
         Ok(())
@@ -105,7 +160,12 @@ impl Transaction<'_> {
     /// Works the stack off, as far as the schedule and the driver's turn allow; then what was accepted meanwhile.
     pub(super) fn cascade(&mut self) -> Applied {
         while self.is_running() && !self.must_wait() {
-            let Some(cursor) = self.machine.stack.last() else {
+            let Some(cursor) = self.machine.stack.last_mut() else {
+                if let Some(kept) = self.family().and_then(|family| family.inbox.front()).cloned() {
+                    self.change(Change::TakenIn)?;
+                    self.take_in(&kept.child, &kept.message)?;
+                    continue;
+                }
                 if self.state().pending.is_empty() {
                     return Ok(());
                 }
@@ -119,7 +179,16 @@ impl Transaction<'_> {
                 continue;
             };
             let Some(node) = cursor.listeners.get(cursor.next).cloned() else {
+                let then = cursor.then.take();
                 self.machine.pop_worked_off();
+                match then.map(|then| *then) {
+                    None => {}
+                    Some(Then::Tell(signals)) => self.tell_signals(signals)?,
+                    Some(Then::Acknowledge { child, number }) => {
+                        self.effects.push(Effect::Acknowledge { child, number });
+                    }
+                    Some(_) => {}
+                }
                 continue;
             };
             if self.pure_steps >= PURE_STEPS {
@@ -152,7 +221,7 @@ impl Transaction<'_> {
                 let dialogue = Dialogue::new(self.first_stage(agent));
                 self.dispatch(node, Progress::Agent(Box::new(dialogue)))
             }
-            NodeKind::Child(_) => self.fail(nodes::unsupported(node)),
+            NodeKind::Child(_) => self.dispatch(node, Progress::Child(Spawning::default())),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Context, Run};
+use soe_backends::{Context, ExecutionId, Run, Timestamp, Told};
 
-use super::Outcome;
+use super::{Outcome, Start};
 use crate::config::Node;
 
 /// One thing to be done, after the commit that implies it is stored.
@@ -23,6 +23,30 @@ pub enum Effect {
         run: u64,
         /// The number that the request would have in the run.
         call: u32,
+    },
+    /// Create children, and answer with [`Input::Completed`](super::Input::Completed).
+    Spawn(Spawn),
+    /// Deliver a message to the parent, until it is acknowledged; then give
+    /// [`Input::Acknowledged`](super::Input::Acknowledged).
+    Tell {
+        /// The parent.
+        parent: ExecutionId,
+        /// The message.
+        message: Arc<Told>,
+    },
+    /// A message of a child is dealt with: the child may forget it.
+    Acknowledge {
+        /// The child.
+        child: ExecutionId,
+        /// The message's number.
+        number: u64,
+    },
+    /// Do the same to these children.
+    Descend {
+        /// What.
+        what: Descend,
+        /// The children.
+        children: Vec<ExecutionId>,
     },
     /// Answer with this: the outcome is known already.
     Complete {
@@ -73,6 +97,31 @@ pub struct LlmCall {
     pub identity: Option<Arc<str>>,
     /// The context that the run reads.
     pub context: Arc<Context>,
+}
+
+/// What goes down a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Descend {
+    /// Cancel them.
+    Cancel,
+    /// Suspend them.
+    Suspend,
+}
+
+/// Children to be created. Those that exist already are left alone.
+#[derive(Clone, Debug)]
+pub struct Spawn {
+    /// The run's number.
+    pub run: u64,
+    /// So many children of the run are registered with these: the attempt of the answer.
+    pub next: u32,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// When; at once if `None`.
+    pub due: Option<Timestamp>,
+    /// How they begin.
+    pub children: Vec<Start>,
 }
 
 /// A run of a custom node.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Usage, Value};
+use soe_backends::{ExecutionId, Told, Usage, Value};
 
 use crate::llm::ToolRequest;
 use crate::nodes::NodeOutput;
@@ -58,6 +58,20 @@ pub enum Input {
         /// Tokens, if the endpoint reports them.
         usage: Option<Usage>,
     },
+    /// A message of a child.
+    FromChild {
+        /// The child.
+        child: ExecutionId,
+        /// What it tells.
+        message: Arc<Told>,
+    },
+    /// The parent has dealt with the messages up to this number.
+    Acknowledged {
+        /// The number.
+        number: u64,
+    },
+    /// An execution above this one has failed.
+    Suspend,
     /// Somebody cancels the execution.
     Cancel,
 }
@@ -77,6 +91,8 @@ pub enum Outcome {
         /// What it returned.
         result: Result<Value, ToolFailure>,
     },
+    /// The children of a child node are created, or why not.
+    Spawned(Result<(), Arc<str>>),
     /// A custom node's: what it writes and emits, or the error that fails it.
     Node(Result<NodeOutput, Arc<str>>),
 }

@@ -13,6 +13,7 @@
 
 mod cascade;
 mod effect;
+mod family;
 mod input;
 mod nodes;
 mod transaction;
@@ -30,7 +31,7 @@ use crate::tools::ToolSpecs;
 use cascade::Cursor;
 use transaction::Transaction;
 
-pub use effect::{Effect, LlmCall, NodeRun, ToolCall};
+pub use effect::{Descend, Effect, LlmCall, NodeRun, Spawn, ToolCall};
 pub use input::{AnswerContent, Denial, Input, LlmAnswer, Outcome, ToolFailure};
 
 /// An execution, ready to take inputs.
@@ -81,7 +82,7 @@ pub struct Step {
 }
 
 /// How an execution begins.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Start {
     /// Its id.
     pub id: ExecutionId,
@@ -144,6 +145,9 @@ pub enum MachineError {
     /// The execution takes no signals any more.
     #[error("the execution is {0} and takes no signals")]
     NotAccepting(Status),
+    /// A message came from an execution that is no child of this one.
+    #[error("execution {0} is no child of this one")]
+    NotAChild(ExecutionId),
     /// A registry that the state refers to was not given.
     #[error("registry {0} is needed to go on with the execution")]
     MissingRegistry(RegistryId),
@@ -293,6 +297,14 @@ impl Machine {
             Input::Granted { run, call, denied } => transaction.granted(run, call, denied)?,
             Input::Asked { run, call } => transaction.custom_asked(run, call)?,
             Input::Replied { run, call, usage } => transaction.custom_replied(run, call, usage)?,
+            Input::FromChild { child, message } => {
+                if transaction.child(&child).is_none() {
+                    return Err(MachineError::NotAChild(child));
+                }
+                transaction.receive(child, message)?;
+            }
+            Input::Acknowledged { number } => transaction.acknowledged(number)?,
+            Input::Suspend => transaction.suspend()?,
             Input::Continue => transaction.cascade()?,
             Input::Recover => transaction.recover()?,
             Input::LimitExceeded { limit, message } => transaction.fail_for_limit(limit, message)?,
@@ -323,6 +335,7 @@ impl Machine {
             registry: frame.registry.clone(),
             listeners,
             next: frame.next,
+            then: frame.then.clone(),
         })
     }
 }

@@ -7,7 +7,7 @@ use soe_backends::{
     Timestamp, TreeTurns, Turn, Value,
 };
 
-use super::{Effect, Machine, Step};
+use super::{Descend, Effect, Machine, Step};
 use crate::config::Node;
 
 pub(super) struct Transaction<'m> {
@@ -20,6 +20,10 @@ pub(super) struct Transaction<'m> {
     pub(super) turns: Vec<Turn>,
     /// The runs that this event dispatches, with their nodes; their inputs are the context at the event's end.
     pub(super) dispatched: Vec<(u64, Arc<Node>)>,
+    /// Where the execution stood before the event.
+    pub(super) status_before: Status,
+    /// The messages that it had told its parent before the event.
+    pub(super) told_before: u64,
     /// Routers since the last time that the driver had its turn.
     pub(super) pure_steps: usize,
 }
@@ -28,9 +32,12 @@ pub(super) type Applied = Result<(), ApplyError>;
 
 impl<'m> Transaction<'m> {
     pub(super) fn begin(machine: &'m mut Machine, at: Timestamp) -> Self {
+        let (status_before, told_before) = (machine.state.status, machine.state.family.as_ref().map_or(0, |f| f.told));
         Self {
             machine,
             at,
+            status_before,
+            told_before,
             // Enough for a completion and its first broadcasts without growing.
             changes: Vec::with_capacity(8),
             events: Vec::with_capacity(8),
@@ -115,19 +122,34 @@ impl<'m> Transaction<'m> {
             tokens,
         });
         for (field, value, size) in sized {
-            self.change(Change::Appended {
-                field: field.clone(),
-                value,
-                size,
-            })?;
-            let length = self
-                .state()
-                .context
-                .history(&field)
-                .map_or(0, |history| history.len() as u64);
-            self.event(EventKind::ContextUpdated { field, length });
+            self.append(field, value, size)?;
         }
         Ok(true)
+    }
+
+    /// Appends a value of a size that is known to be allowed.
+    pub(super) fn append(&mut self, field: Arc<str>, value: Value, size: u64) -> Applied {
+        self.change(Change::Appended {
+            field: field.clone(),
+            value,
+            size,
+        })?;
+        let history = self.state().context.history(&field);
+        let length = history.map_or(0, |history| history.len() as u64);
+        self.event(EventKind::ContextUpdated { field, length });
+        Ok(())
+    }
+
+    /// Makes a resting execution run.
+    pub(super) fn wake(&mut self) -> Applied {
+        if self.is_running() {
+            return Ok(());
+        }
+        self.change(Change::Status {
+            status: Status::Running,
+            at: self.at,
+            failure: None,
+        })
     }
 
     /// Dispatches a run of `node`: it gets the context as of the end of this event.
@@ -164,13 +186,7 @@ impl<'m> Transaction<'m> {
 
     /// Wakes the execution and works a batch off.
     pub(super) fn broadcast(&mut self, signals: Batch) -> Applied {
-        if !self.is_running() {
-            self.change(Change::Status {
-                status: Status::Running,
-                at: self.at,
-                failure: None,
-            })?;
-        }
+        self.wake()?;
         self.take_up(signals)?;
         self.cascade()
     }
@@ -216,6 +232,7 @@ impl<'m> Transaction<'m> {
             failure: Some(failure),
         })?;
         self.abort_all();
+        self.descend(Descend::Suspend);
         Ok(())
     }
 
@@ -234,6 +251,7 @@ impl<'m> Transaction<'m> {
             failure: None,
         })?;
         self.abort_all();
+        self.descend(Descend::Cancel);
         for run in runs {
             self.change(Change::Finished { run })?;
         }
@@ -245,7 +263,7 @@ impl<'m> Transaction<'m> {
         Ok(())
     }
 
-    fn abort_all(&mut self) {
+    pub(super) fn abort_all(&mut self) {
         self.dispatched.clear();
         self.effects.clear();
         self.effects
@@ -257,16 +275,23 @@ impl<'m> Transaction<'m> {
         let dispatched = std::mem::take(&mut self.dispatched);
         // Requests are counted first: the context that all of them read is that of the commit.
         for (run, node) in &dispatched {
-            self.begin_run(*run, node)?;
+            if self.is_running() {
+                self.begin_run(*run, node)?;
+            }
         }
         for (run, node) in dispatched {
+            if !self.is_running() {
+                break;
+            }
             let context = self.state().context.clone();
             let effect = self.effect_of(run, 1, &node, &context)?;
             self.effects.push(effect);
         }
         self.keep_stack()?;
         let state = self.state();
-        let at_rest = state.runs.is_empty() && state.stack.is_empty() && state.pending.is_empty();
+        let family = state.family.as_ref();
+        let family_rests = family.is_none_or(|family| family.active == 0 && family.inbox.is_empty());
+        let at_rest = state.runs.is_empty() && state.stack.is_empty() && state.pending.is_empty() && family_rests;
         if at_rest && self.is_running() {
             self.change(Change::Status {
                 status: Status::Rested,
@@ -275,6 +300,8 @@ impl<'m> Transaction<'m> {
             })?;
             self.event(EventKind::ExecutionRested {});
         }
+        self.tell_status()?;
+        self.deliver_told();
         if self.changes.is_empty() && self.events.is_empty() {
             return Ok(Step {
                 commit: None,
@@ -312,6 +339,7 @@ impl<'m> Transaction<'m> {
             signals: cursor.signals.clone(),
             registry: cursor.registry.clone(),
             next: cursor.next,
+            then: cursor.then.clone(),
         };
         let frames = self.machine.stack[kept..].iter().map(frame).collect();
         self.machine.stack_kept = depth;

@@ -306,6 +306,7 @@ impl NodeReader<'_> {
         let context_updates_to_parent = self.field_names("context_updates_to_parent");
         let fan_out = self.fan_out();
         let spawn_interval = self.spawn_interval();
+        let failure_signal = self.name("child_failure_signal");
         Some(ChildNode {
             workflow: workflow?,
             initial_signals,
@@ -314,6 +315,7 @@ impl NodeReader<'_> {
             context_updates_to_parent,
             fan_out,
             spawn_interval,
+            failure_signal,
         })
     }
 

@@ -46,6 +46,7 @@ const CHILD: &[&str] = &[
     "fan_out_field",
     "child_input_field",
     "spawn_interval",
+    "child_failure_signal",
 ];
 
 /// What authors write out of habit, and what it is called here.

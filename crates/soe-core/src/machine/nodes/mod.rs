@@ -1,13 +1,14 @@
 //! What is particular to each type of node that awaits something: its inputs, its completion.
 
 mod agent;
+mod child;
 mod custom;
 mod llm;
 mod tool;
 
 use std::sync::Arc;
 
-use soe_backends::{ApplyError, Awaits, Change, Context, EventKind, Failure, Progress, Run, Status};
+use soe_backends::{ApplyError, Awaits, Change, Context, EventKind, Progress, Run, Status};
 
 use super::transaction::{Applied, Transaction};
 use super::{Effect, Outcome};
@@ -17,6 +18,7 @@ impl Transaction<'_> {
     /// What comes with the dispatch of a run, before its effect.
     pub(super) fn begin_run(&mut self, run: u64, node: &Arc<Node>) -> Applied {
         match &node.kind {
+            NodeKind::Child(child) => self.begin_children(run, node, child),
             NodeKind::Llm(_) => self.ask(run, node),
             NodeKind::Agent(agent) => {
                 self.tools_loaded(run, node, agent);
@@ -37,6 +39,7 @@ impl Transaction<'_> {
         match &node.kind {
             NodeKind::Tool(tool) => Ok(self.tool_effect(run, attempt, node, tool, context)),
             NodeKind::Llm(_) | NodeKind::Agent(_) => self.llm_effect(run, node, context),
+            NodeKind::Child(_) => self.spawn_effect(run, node, context),
             _ => Ok(custom::effect(run, node, context)),
         }
     }
@@ -67,6 +70,7 @@ impl Transaction<'_> {
         match (&node.kind, outcome) {
             (NodeKind::Tool(tool), Outcome::Tool(result)) => self.tool_completed(&run, attempt, &node, tool, result)?,
             (NodeKind::Custom(_), Outcome::Node(result)) => self.custom_completed(&run, &node, result)?,
+            (NodeKind::Child(_), Outcome::Spawned(result)) => self.spawned(&run, &node, result)?,
             (_, Outcome::Llm(answer)) => self.llm_answered(&run, &node, answer)?,
             (_, Outcome::AgentTool { index, result }) => self.agent_tool_completed(&run, &node, index, result)?,
             _ => return Err(ApplyError::Mismatch("a run completed as a node of another type")),
@@ -84,6 +88,7 @@ impl Transaction<'_> {
             at: self.at,
             failure: None,
         })?;
+        self.deliver_again();
         let runs: Vec<Arc<Run>> = self.state().runs.values().cloned().collect();
         for run in runs {
             let node = self.machine.node(&run.registry, &run.workflow, &run.node);
@@ -114,7 +119,7 @@ fn waits_for(run: &Run, attempt: u32, outcome: &Outcome) -> bool {
     match (run.progress.dialogue(), outcome) {
         (Some(dialogue), Outcome::Llm(_)) => dialogue.awaits == Awaits::Reply && dialogue.calls == attempt,
         (Some(dialogue), Outcome::AgentTool { index, .. }) => dialogue.open.contains(index),
-        (None, Outcome::Tool(_) | Outcome::Node(_)) => attempt_of(run) == attempt,
+        (None, Outcome::Tool(_) | Outcome::Node(_) | Outcome::Spawned(_)) => attempt_of(run) == attempt,
         _ => false,
     }
 }
@@ -122,19 +127,7 @@ fn waits_for(run: &Run, attempt: u32, outcome: &Outcome) -> bool {
 fn attempt_of(run: &Run) -> u32 {
     match run.progress {
         Progress::Tool { attempt } => attempt,
+        Progress::Child(spawning) => u32::try_from(spawning.next).unwrap_or(u32::MAX),
         _ => 1,
-    }
-}
-
-/// Why a node of a type that this version doesn't run fails its execution.
-pub(super) fn unsupported(node: &Node) -> Failure {
-    let message = format!(
-        "this version of the engine doesn't run nodes of type '{}'",
-        node.type_name
-    );
-    Failure {
-        message,
-        node: Some(node.name.clone()),
-        limit: None,
     }
 }

@@ -1,0 +1,260 @@
+//! Children and parents: what an execution tells its parent, and what comes from its children.
+
+use std::sync::Arc;
+
+use soe_backends::{
+    Batch, Change, Child, ChildStatus, EventKind, ExecutionId, Failure, Family, Incoming, Received, Schedule, Status, Tell,
+    Then, Told, Value,
+};
+
+use super::transaction::{Applied, Transaction};
+use super::{Descend, Effect};
+
+impl Transaction<'_> {
+    pub(super) fn family(&self) -> Option<&Family> {
+        self.state().family.as_deref()
+    }
+
+    /// The signals of a batch that are passed on to the parent.
+    pub(super) fn passed_on(&self, signals: &Batch) -> Option<Batch> {
+        let parent = self.state().context.parent.as_ref()?;
+        let passes = |signal: &&Arc<str>| parent.signals_to_parent.contains(signal);
+        match signals.iter().filter(passes).count() {
+            0 => None,
+            all if all == signals.len() => Some(signals.clone()),
+            _ => Some(signals.iter().filter(passes).cloned().collect()),
+        }
+    }
+
+    /// Tells the parent signals, with the values that wait for it.
+    pub(super) fn tell_signals(&mut self, signals: Batch) -> Applied {
+        self.event(EventKind::SignalsToParent {
+            signals: signals.clone(),
+        });
+        self.tell(Tell {
+            signals: Some(signals),
+            ..Tell::default()
+        })
+    }
+
+    fn tell(&mut self, tell: Tell) -> Applied {
+        self.change(Change::Told(Box::new(tell)))
+    }
+
+    /// At the end of an event: tells the parent where the execution stands, if that is another than before.
+    pub(super) fn tell_status(&mut self) -> Applied {
+        if self.state().context.parent.is_none() {
+            return Ok(());
+        }
+        let status = match (self.status_before, self.state().status) {
+            (before, now) if before == now => None,
+            (_, Status::Rested) => Some(ChildStatus::Rested),
+            (Status::Rested | Status::Suspended, Status::Running) => Some(ChildStatus::Active),
+            (_, Status::Failed) => Some(ChildStatus::Failed),
+            (_, Status::Cancelled) => Some(ChildStatus::Cancelled),
+            _ => None,
+        };
+        let waits = self.family().is_some_and(|family| !family.unsent.is_empty());
+        if status.is_none() && !(waits && self.state().status == Status::Rested) {
+            return Ok(());
+        }
+        let failure = self.state().failure.as_ref();
+        let error = failure.filter(|_| status == Some(ChildStatus::Failed)).map(|failure| failure.to_string().into());
+        let joined = self.family().is_some_and(|family| family.told > self.told_before && !family.outbox.is_empty());
+        self.tell(Tell {
+            signals: None,
+            status,
+            error,
+            joined,
+        })
+    }
+
+    /// The messages that this event made, to be delivered.
+    pub(super) fn deliver_told(&mut self) {
+        let before = self.told_before;
+        self.deliver(|message| message.number > before);
+    }
+
+    /// All messages that the parent hasn't acknowledged.
+    pub(super) fn deliver_again(&mut self) {
+        self.deliver(|_| true);
+    }
+
+    fn deliver(&mut self, wanted: impl Fn(&Told) -> bool) {
+        let Some(parent) = self.state().context.parent.as_ref().map(|parent| parent.parent_execution_id.clone()) else {
+            return;
+        };
+        let family = self.machine.state.family.as_deref();
+        let messages = family.into_iter().flat_map(|family| &family.outbox).filter(|message| wanted(message));
+        let effects: Vec<Effect> = messages
+            .map(|message| Effect::Tell {
+                parent: parent.clone(),
+                message: message.clone(),
+            })
+            .collect();
+        self.effects.extend(effects);
+    }
+
+    /// The parent has dealt with the messages up to this number.
+    pub(super) fn acknowledged(&mut self, number: u64) -> Applied {
+        let waits = self.family().is_some_and(|family| family.outbox.front().is_some_and(|first| first.number <= number));
+        if !waits {
+            return Ok(());
+        }
+        self.change(Change::Acknowledged(number))?;
+        self.cascade()
+    }
+
+    /// A message of a child.
+    pub(super) fn receive(&mut self, child: ExecutionId, message: Arc<Told>) -> Applied {
+        let known = self.child(&child).map_or(0, |child| child.received);
+        let kept = self.family().into_iter().flat_map(|family| &family.inbox);
+        let is_kept = kept.into_iter().any(|kept| kept.child == child && kept.message.number == message.number);
+        let number = message.number;
+        if number <= known || is_kept {
+            self.acknowledge(child, number);
+            return Ok(());
+        }
+        match self.state().status {
+            Status::Cancelled => {
+                self.event(EventKind::DeliveryDiscarded {
+                    child: child.clone(),
+                    number,
+                });
+                self.acknowledge(child, number);
+                Ok(())
+            }
+            Status::Running | Status::Rested if self.can_take_in() => {
+                self.take_in(&child, &message)?;
+                self.cascade()
+            }
+            status => {
+                if status != Status::Running || self.state().schedule == Schedule::Concurrent {
+                    self.acknowledge(child.clone(), number);
+                }
+                self.change(Change::Kept(Arc::new(Incoming { child, message })))
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, child: ExecutionId, number: u64) {
+        self.effects.push(Effect::Acknowledge { child, number });
+    }
+
+    pub(super) fn child(&self, id: &ExecutionId) -> Option<&Child> {
+        self.family()?.children.get(id)
+    }
+
+    /// Applies what a child told: its values, where it stands, its signals, all in this event.
+    pub(super) fn take_in(&mut self, id: &ExecutionId, message: &Arc<Told>) -> Applied {
+        let Some(child) = self.child(id).cloned() else {
+            return Ok(());
+        };
+        if let Some((limit, text)) = self.too_much(&message.updates) {
+            // It stays: the first to be taken when the execution is resumed under other limits.
+            let (child, message) = (id.clone(), message.clone());
+            self.acknowledge(child.clone(), message.number);
+            self.change(Change::Kept(Arc::new(Incoming { child, message })))?;
+            return self.fail_for_limit(limit, text);
+        }
+        self.change(Change::Received {
+            child: id.clone(),
+            message: Received {
+                number: message.number,
+                status: message.status,
+                totals: message.totals,
+            },
+        })?;
+        for (field, value) in &message.updates {
+            let size = value.size();
+            self.append(field.clone(), value.clone(), size)?;
+        }
+        let failed = matches!(message.status, Some(ChildStatus::Failed | ChildStatus::Cancelled));
+        if message.signals.is_some() || failed || message.status == Some(ChildStatus::Active) {
+            self.wake()?;
+        }
+        if failed {
+            self.child_failed(id, &child, message)?;
+        }
+        let depth_first = self.state().schedule == Schedule::DepthFirst;
+        match &message.signals {
+            Some(signals) if self.is_running() => {
+                let then = depth_first.then(|| {
+                    Box::new(Then::Acknowledge {
+                        child: id.clone(),
+                        number: message.number,
+                    })
+                });
+                self.take_up_then(signals.clone(), then)?;
+                if !depth_first {
+                    self.acknowledge(id.clone(), message.number);
+                }
+            }
+            _ => self.acknowledge(id.clone(), message.number),
+        }
+        match message.status {
+            Some(ChildStatus::Active) | None => Ok(()),
+            Some(_) => self.child_is_over(child.run),
+        }
+    }
+
+    fn child_failed(&mut self, id: &ExecutionId, child: &Child, message: &Told) -> Applied {
+        let error: Arc<str> = match (&message.error, message.status) {
+            (Some(error), _) => error.clone(),
+            (None, Some(ChildStatus::Cancelled)) => "it was cancelled".into(),
+            _ => "it failed".into(),
+        };
+        self.event(EventKind::ChildFailed {
+            child: id.clone(),
+            error: error.clone(),
+        });
+        self.change(Change::Error)?;
+        match &child.failure_signal {
+            Some(signal) => self.take_up([signal.clone()].into()),
+            None => self.fail(Failure {
+                message: format!("child execution {id}: {error}"),
+                node: Some(child.node.clone()),
+                limit: None,
+            }),
+        }
+    }
+
+    /// The limit that these values would exceed, and how.
+    fn too_much(&self, updates: &[(Arc<str>, Value)]) -> Option<(&'static str, String)> {
+        let limits = &self.state().limits;
+        let size: u64 = updates.iter().map(|(_, value)| value.size()).sum();
+        let total = self.state().context_bytes.saturating_add(size);
+        (total > limits.context_bytes).then(|| {
+            let allowed = limits.context_bytes;
+            let message = format!("with the values of a child the context has {total} bytes, {allowed} are allowed");
+            ("context_bytes", message)
+        })
+    }
+
+    /// What becomes of the children of an execution that has failed or is cancelled.
+    pub(super) fn descend(&mut self, what: Descend) {
+        let family = self.machine.state.family.as_deref();
+        let over = |child: &Child| matches!(child.status, ChildStatus::Failed | ChildStatus::Cancelled);
+        let children = family.into_iter().flat_map(|family| &family.children);
+        let children: Vec<ExecutionId> = children.filter(|(_, child)| !over(child)).map(|(id, _)| id.clone()).collect();
+        if !children.is_empty() {
+            self.effects.push(Effect::Descend { what, children });
+        }
+    }
+
+    /// An execution above this one has failed.
+    pub(super) fn suspend(&mut self) -> Applied {
+        if !self.state().status.accepts_signals() {
+            return Ok(());
+        }
+        self.event(EventKind::ExecutionSuspended {});
+        self.change(Change::Status {
+            status: Status::Suspended,
+            at: self.at,
+            failure: None,
+        })?;
+        self.abort_all();
+        self.descend(Descend::Suspend);
+        Ok(())
+    }
+}
