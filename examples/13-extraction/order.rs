@@ -1,0 +1,93 @@
+//! What was read from an invoice, and what a program can say about it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use soe_core::tools::{ToolContext, ToolDefinition, ToolError, tool_fn};
+
+#[derive(Deserialize, JsonSchema)]
+struct CheckArgs {
+    order: Order,
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub struct Order {
+    pub number: String,
+    pub customer: Customer,
+    pub lines: Vec<Line>,
+    pub delivery: f64,
+    pub total: f64,
+    pub currency: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub struct Customer {
+    pub name: String,
+    pub city: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub struct Line {
+    pub article: String,
+    pub quantity: u32,
+    pub unit_price: f64,
+    #[serde(default)]
+    pub note: String,
+}
+
+/// What the check has found; no problems if the order can be accepted.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Check {
+    pub pieces: u64,
+    pub total_cents: i64,
+    pub problems: Vec<String>,
+}
+
+/// The tool `check_order`.
+pub fn check_order() -> ToolDefinition {
+    tool_fn("check_order", "Adds an order up, and says what is wrong with it.", |args: CheckArgs, _: ToolContext| async move {
+        Ok::<_, ToolError>(args.order.check())
+    })
+}
+
+impl Order {
+    fn check(&self) -> Check {
+        let mut problems = Vec::new();
+        if self.customer.name.trim().is_empty() {
+            problems.push("the customer has no name".to_owned());
+        }
+        if self.lines.is_empty() {
+            problems.push("there are no articles".to_owned());
+        }
+        for line in &self.lines {
+            if line.quantity == 0 || line.unit_price < 0.0 {
+                problems.push(format!("'{}': {} pieces at {}", line.article, line.quantity, line.unit_price));
+            }
+        }
+        // In cents, since sums of floating point numbers are rarely equal.
+        let articles: i64 = self.lines.iter().map(|line| i64::from(line.quantity) * cents(line.unit_price)).sum();
+        let (total_cents, stated) = (articles + cents(self.delivery), cents(self.total));
+        if total_cents != stated {
+            problems.push(format!(
+                "the articles and the delivery make {}, but the invoice says {}",
+                money(total_cents),
+                money(stated)
+            ));
+        }
+        Check {
+            pieces: self.lines.iter().map(|line| u64::from(line.quantity)).sum(),
+            total_cents,
+            problems,
+        }
+    }
+}
+
+fn cents(amount: f64) -> i64 {
+    (amount * 100.0).round() as i64
+}
+
+/// Cents as an amount of money.
+pub fn money(cents: i64) -> String {
+    let sign = if cents < 0 { "-" } else { "" };
+    let cents = cents.unsigned_abs();
+    format!("{sign}{}.{:02}", cents / 100, cents % 100)
+}
