@@ -43,7 +43,9 @@ async fn main() -> anyhow::Result<()> {
     println!("working: {}", text(&context, "working"));
 
     // The schema has seen to it that these are there, and that the value is a number.
-    let answer = context.value("answer").context("the LLM gave no answer that fits the schema")?;
+    let answer = context
+        .value("answer")
+        .context("the LLM gave no answer that fits the schema")?;
     let part = |key: &str| answer.get(key).map(plain).unwrap_or_default();
     println!("answer: {} {}. {}", part("value"), part("unit"), part("explanation"));
     println!("{}", costs(&context));

@@ -29,17 +29,26 @@ struct NoSuchAction {
 pub fn tools() -> [ToolDefinition; 3] {
     [
         tool_fn("look_up", "The density of a material.", look_up),
-        tool_fn("calculate", "Evaluates an expression.", |args: Calculate, _| async move {
-            Ok(calculate(&args.expression)?)
-        }),
-        tool_fn("no_such_action", "Says which actions there are.", |args: NoSuchAction, _| async move {
-            Ok(format!("there is no action '{}', only look_up, calculate and answer", args.action))
-        }),
+        tool_fn(
+            "calculate",
+            "Evaluates an expression.",
+            |args: Calculate, _| async move { Ok(calculate(&args.expression)?) },
+        ),
+        tool_fn(
+            "no_such_action",
+            "Says which actions there are.",
+            |args: NoSuchAction, _| async move {
+                Ok(format!(
+                    "there is no action '{}', only look_up, calculate and answer",
+                    args.action
+                ))
+            },
+        ),
     ]
     .map(|tool| tool.failure_signal("OBSERVED"))
 }
 
-async fn look_up(args: LookUp, _: ToolContext) -> Result<f64, ToolError> {
+async fn look_up(args: LookUp, _: ToolContext) -> Result<u32, ToolError> {
     let rows = || MATERIALS.lines().skip(1).filter_map(|line| line.split_once(','));
     let wanted = args.material.trim().to_lowercase();
     match rows().find(|(name, _)| *name == wanted) {
@@ -76,7 +85,9 @@ pub fn calculate(expression: &str) -> Result<f64, Unreadable> {
         return Err(Unreadable(format!("'{}' was not expected", parser.rest)));
     }
     if !value.is_finite() {
-        return Err(Unreadable("the result is no number; is something divided by zero?".to_owned()));
+        return Err(Unreadable(
+            "the result is no number; is something divided by zero?".to_owned(),
+        ));
     }
     let rounded: f64 = format!("{value:.9e}").parse().unwrap_or(value);
     Ok(rounded)
@@ -124,7 +135,9 @@ impl Parser<'_> {
         }
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(Unreadable(format!("there are more than {MAX_DEPTH} parentheses in each other")));
+            return Err(Unreadable(format!(
+                "there are more than {MAX_DEPTH} parentheses in each other"
+            )));
         }
         let value = self.sum()?;
         self.depth -= 1;
@@ -135,7 +148,10 @@ impl Parser<'_> {
     }
 
     fn number(&mut self) -> Result<f64, Unreadable> {
-        let end = self.rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(self.rest.len());
         let (number, rest) = self.rest.split_at(end);
         let value = number.parse();
         let value = value.map_err(|_| Unreadable(format!("a number was expected at '{}'", self.rest)))?;

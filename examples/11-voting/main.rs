@@ -15,10 +15,16 @@ struct Cli {
     #[command(flatten)]
     llm: LlmArgs,
     /// What the comment is about
-    #[arg(long, default_value = "Small shops in the old town are closing, one after the other.")]
+    #[arg(
+        long,
+        default_value = "Small shops in the old town are closing, one after the other."
+    )]
     article: String,
     /// The comment; with the mocked LLMs, leave it as it is
-    #[arg(long, default_value = "Not all of them: the bakery in Mill Lane is open again, and its bread is the best.")]
+    #[arg(
+        long,
+        default_value = "Not all of them: the bakery in Mill Lane is open again, and its bread is the best."
+    )]
     comment: String,
 }
 
@@ -27,7 +33,11 @@ async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     // With `--llm openai --model x,y,z`, each voter is another model.
     let [a, b, c] = cli.llm.callers(include_str!("replies.yaml"))?;
-    let engine = Engine::builder().named_llm("a", a).named_llm("b", b).named_llm("c", c).build()?;
+    let engine = Engine::builder()
+        .named_llm("a", a)
+        .named_llm("b", b)
+        .named_llm("c", c)
+        .build()?;
     let config = Config::from_yaml(include_str!("workflow.yaml"))?;
 
     println!("comment: {}", cli.comment);
@@ -47,9 +57,19 @@ async fn main() -> anyhow::Result<()> {
         println!("{}: {reason}", if keep { "keep" } else { "drop" });
     }
     println!("signals: {}", signals(&context));
-    let count = |wanted: &str| context.operational.signals.iter().filter(|name| name.as_ref() == wanted).count();
+    let count = |wanted: &str| {
+        context
+            .operational
+            .signals
+            .iter()
+            .filter(|name| name.as_ref() == wanted)
+            .count()
+    };
     let looked = context.operational.nodes.get("Tally").copied().unwrap_or(0);
-    println!("Tally was evaluated {looked} times and passed {} time(s)", count("TALLIED"));
+    println!(
+        "Tally was evaluated {looked} times and passed {} time(s)",
+        count("TALLIED")
+    );
     println!("{}; {} ms", costs(&context), elapsed.as_millis());
     Ok(())
 }

@@ -63,11 +63,19 @@ impl Library {
             tool_fn("read_file", "A file's text.", move |args: ReadFile, _| {
                 blocking(&read, move |library| library.read(&args.path))
             }),
-            tool_fn("check_sources", "Those of the paths that lead to no file.", move |args: CheckSources, _| {
-                blocking(&check, move |library| {
-                    Ok(args.sources.into_iter().filter(|path| library.read(path).is_err()).collect::<Vec<_>>())
-                })
-            }),
+            tool_fn(
+                "check_sources",
+                "Those of the paths that lead to no file.",
+                move |args: CheckSources, _| {
+                    blocking(&check, move |library| {
+                        Ok(args
+                            .sources
+                            .into_iter()
+                            .filter(|path| library.read(path).is_err())
+                            .collect::<Vec<_>>())
+                    })
+                },
+            ),
         ]
     }
 
@@ -115,7 +123,9 @@ impl Library {
         let file = self.inside(path)?;
         let length = file.metadata().map_err(|error| failed(path, &error))?.len();
         if length > MAX_BYTES {
-            return Err(ToolError::new(format!("'{path}' has {length} bytes, more than {MAX_BYTES}")));
+            return Err(ToolError::new(format!(
+                "'{path}' has {length} bytes, more than {MAX_BYTES}"
+            )));
         }
         fs::read_to_string(&file).map_err(|error| failed(path, &error))
     }
@@ -128,7 +138,11 @@ impl Library {
         if !relative.components().all(plain) {
             return Err(refused());
         }
-        let file = self.root.join(relative).canonicalize().map_err(|error| failed(path, &error))?;
+        let file = self
+            .root
+            .join(relative)
+            .canonicalize()
+            .map_err(|error| failed(path, &error))?;
         match file.starts_with(&self.root) {
             true => Ok(file),
             false => Err(refused()),

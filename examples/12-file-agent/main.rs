@@ -36,7 +36,9 @@ struct Cli {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let llm = cli.llm.caller_with_tools(include_str!("replies.yaml"), cli.native_tools)?;
+    let llm = cli
+        .llm
+        .caller_with_tools(include_str!("replies.yaml"), cli.native_tools)?;
     let library = Library::open(&cli.folder).with_context(|| format!("no folder {}", cli.folder.display()))?;
     let builder = library.tools().into_iter().fold(Engine::builder(), EngineBuilder::tool);
     let engine = builder.llm(llm).build()?;
@@ -51,7 +53,9 @@ async fn main() -> anyhow::Result<()> {
     // What the agent did is in the events.
     for event in engine.telemetry(&finished.execution, 0, 10_000).await? {
         match event.kind {
-            EventKind::AgentToolCall { tool_name, tool_args, .. } => println!("calls {tool_name} {tool_args}"),
+            EventKind::AgentToolCall {
+                tool_name, tool_args, ..
+            } => println!("calls {tool_name} {tool_args}"),
             EventKind::AgentToolResult { result_preview, .. } => println!("  gets {}", first_line(&result_preview)),
             EventKind::NodeError { error, .. } => println!("  error: {error}"),
             _ => {}
@@ -60,7 +64,11 @@ async fn main() -> anyhow::Result<()> {
     let context = engine.context(&finished.execution).await?;
     let answer = context.value("answer").context("the agent gave no answer")?;
     println!("answer: {}", answer.get("text").map(plain).unwrap_or_default());
-    for source in answer.get("sources").and_then(|list| list.as_list()).unwrap_or_default() {
+    for source in answer
+        .get("sources")
+        .and_then(|list| list.as_list())
+        .unwrap_or_default()
+    {
         println!("source: {}", plain(source));
     }
     match context.operational.signals.contains("SOURCES_FOUND") {

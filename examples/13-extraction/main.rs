@@ -52,28 +52,22 @@ async fn main() -> anyhow::Result<()> {
     let context = engine.context(&finished.execution).await?;
     for check in context.history("check").into_iter().flat_map(|checks| checks.iter()) {
         let problems = check.get("problems").and_then(Value::as_list).unwrap_or_default();
-        problems.iter().for_each(|problem| println!("the tool says: {}", plain(problem)));
+        problems
+            .iter()
+            .for_each(|problem| println!("the tool says: {}", plain(problem)));
     }
-    if let Some(order) = context.value("order") {
-        print_order(order);
-    }
+    let check = context.value("check");
+    let summary = check.and_then(|check| check.get("summary")).and_then(Value::as_list);
+    summary
+        .unwrap_or_default()
+        .iter()
+        .for_each(|line| println!("{}", plain(line)));
     let accepted = context.operational.signals.contains("ORDER_ACCEPTED");
-    let check = context.value("check").filter(|_| accepted);
-    match check.and_then(|check| check.get("total_cents")).and_then(Value::as_i64) {
+    let total = check.and_then(|check| check.get("total_cents")).and_then(Value::as_i64);
+    match total.filter(|_| accepted) {
         Some(cents) => println!("accepted: {}", order::money(cents)),
         None => println!("not accepted: a person has to look at it"),
     }
     println!("{}", costs(&context));
     Ok(())
-}
-
-fn print_order(order: &Value) {
-    let part = |value: &Value, key: &str| value.get(key).map(plain).unwrap_or_default();
-    let customer = order.get("customer").map(|customer| part(customer, "name"));
-    println!("invoice {} for {}", part(order, "number"), customer.unwrap_or_default());
-    for line in order.get("lines").and_then(Value::as_list).unwrap_or_default() {
-        let note = Some(part(line, "note")).filter(|note| !note.is_empty());
-        let note = note.map(|note| format!(" ({note})")).unwrap_or_default();
-        println!("  {} x {} at {}{note}", part(line, "quantity"), part(line, "article"), part(line, "unit_price"));
-    }
 }

@@ -10,43 +10,45 @@ struct CheckArgs {
 }
 
 #[derive(Deserialize, JsonSchema)]
-pub struct Order {
-    pub number: String,
-    pub customer: Customer,
-    pub lines: Vec<Line>,
-    pub delivery: f64,
-    pub total: f64,
-    pub currency: String,
+struct Order {
+    number: String,
+    customer: Customer,
+    lines: Vec<Line>,
+    delivery: f64,
+    total: f64,
+    currency: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
-pub struct Customer {
-    pub name: String,
-    pub city: Option<String>,
+struct Customer {
+    name: String,
+    city: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
-pub struct Line {
-    pub article: String,
-    pub quantity: u32,
-    pub unit_price: f64,
-    #[serde(default)]
-    pub note: String,
+struct Line {
+    article: String,
+    quantity: u32,
+    unit_price: f64,
+    note: String,
 }
 
 /// What the check has found; no problems if the order can be accepted.
-#[derive(Debug, PartialEq, Serialize)]
-pub struct Check {
-    pub pieces: u64,
-    pub total_cents: i64,
-    pub problems: Vec<String>,
+#[derive(Serialize)]
+struct Check {
+    /// The order, a line for each article.
+    summary: Vec<String>,
+    total_cents: i64,
+    problems: Vec<String>,
 }
 
 /// The tool `check_order`.
 pub fn check_order() -> ToolDefinition {
-    tool_fn("check_order", "Adds an order up, and says what is wrong with it.", |args: CheckArgs, _: ToolContext| async move {
-        Ok::<_, ToolError>(args.order.check())
-    })
+    tool_fn(
+        "check_order",
+        "Adds an order up, and says what is wrong with it.",
+        |args: CheckArgs, _: ToolContext| async move { Ok::<_, ToolError>(args.order.check()) },
+    )
 }
 
 impl Order {
@@ -60,24 +62,49 @@ impl Order {
         }
         for line in &self.lines {
             if line.quantity == 0 || line.unit_price < 0.0 {
-                problems.push(format!("'{}': {} pieces at {}", line.article, line.quantity, line.unit_price));
+                problems.push(format!(
+                    "'{}': {} pieces at {}",
+                    line.article, line.quantity, line.unit_price
+                ));
             }
         }
         // In cents, since sums of floating point numbers are rarely equal.
-        let articles: i64 = self.lines.iter().map(|line| i64::from(line.quantity) * cents(line.unit_price)).sum();
+        let articles: i64 = self
+            .lines
+            .iter()
+            .map(|line| i64::from(line.quantity) * cents(line.unit_price))
+            .sum();
         let (total_cents, stated) = (articles + cents(self.delivery), cents(self.total));
         if total_cents != stated {
             problems.push(format!(
-                "the articles and the delivery make {}, but the invoice says {}",
+                "the articles and the delivery make {}, but the invoice says {} {}",
                 money(total_cents),
-                money(stated)
+                money(stated),
+                self.currency
             ));
         }
         Check {
-            pieces: self.lines.iter().map(|line| u64::from(line.quantity)).sum(),
+            summary: self.summary(),
             total_cents,
             problems,
         }
+    }
+
+    fn summary(&self) -> Vec<String> {
+        let city = self.customer.city.iter().map(|city| format!(", {city}"));
+        let head = format!(
+            "invoice {} for {}{}",
+            self.number,
+            self.customer.name,
+            city.collect::<String>()
+        );
+        let lines = self.lines.iter().map(|line| {
+            let price = money(cents(line.unit_price));
+            let note = Some(line.note.as_str()).filter(|note| !note.is_empty());
+            let note = note.map(|note| format!(" ({note})")).unwrap_or_default();
+            format!("{} x {} at {price}{note}", line.quantity, line.article)
+        });
+        std::iter::once(head).chain(lines).collect()
     }
 }
 

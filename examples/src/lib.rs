@@ -85,7 +85,12 @@ impl LlmArgs {
     }
 
     fn openai(&self, index: usize, native_tools: bool) -> anyhow::Result<Arc<dyn LlmCaller>> {
-        let model = self.model.iter().cycle().nth(index).map_or(DEFAULT_MODEL, String::as_str);
+        let model = self
+            .model
+            .iter()
+            .cycle()
+            .nth(index)
+            .map_or(DEFAULT_MODEL, String::as_str);
         let mut openai = OpenAi::builder().model(model).native_tools(native_tools);
         if let Some(url) = &self.base_url {
             openai = openai.base_url(url);
