@@ -68,13 +68,13 @@ impl Order {
                 ));
             }
         }
-        // In cents, since sums of floating point numbers are rarely equal.
-        let articles: i64 = self
+        // In cents, since sums of floating point numbers are rarely equal. An LLM may write any number: none may overflow.
+        let prices = self
             .lines
             .iter()
-            .map(|line| i64::from(line.quantity) * cents(line.unit_price))
-            .sum();
-        let (total_cents, stated) = (articles + cents(self.delivery), cents(self.total));
+            .map(|line| cents(line.unit_price).saturating_mul(line.quantity.into()));
+        let total_cents = prices.fold(cents(self.delivery), i64::saturating_add);
+        let stated = cents(self.total);
         if total_cents != stated {
             problems.push(format!(
                 "the articles and the delivery make {}, but the invoice says {} {}",

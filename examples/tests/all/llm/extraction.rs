@@ -74,6 +74,19 @@ async fn what_is_read_has_the_form_of_the_schema_and_goes_into_the_tool() {
 }
 
 #[tokio::test]
+async fn no_number_is_too_large_for_the_tool() {
+    let llm = MockLlm::new();
+    llm.on(node("Extract")).output(json!({
+        "number": "1",
+        "customer": {"name": "Ada"},
+        "lines": [{"article": "star", "quantity": 4_000_000_000_u32, "unit_price": 1e300}],
+        "total": 1,
+    }));
+    let done = extract(&llm).await;
+    assert_eq!((done.times("NEEDS_A_PERSON"), done.counts()[2]), (1, 0));
+}
+
+#[tokio::test]
 async fn an_invalid_reply_is_asked_again_with_every_problem() {
     let llm = MockLlm::new();
     llm.on(node("Extract"))

@@ -37,11 +37,6 @@ fn the_program_counts_once() {
     is_mocked(&printed);
     has_line(&printed, "signals: START VOTED VOTED VOTED TALLIED PUBLISH");
     has_line(&printed, "Tally was evaluated 3 times and passed 1 time(s)");
-    let millis = printed.trim_end().rsplit(' ').nth(1).unwrap();
-    assert!(
-        (300..600).contains(&millis.parse::<u64>().unwrap()),
-        "side by side: {printed}"
-    );
 }
 
 #[tokio::test(start_paused = true)]
