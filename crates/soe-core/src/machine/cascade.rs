@@ -57,7 +57,7 @@ impl Transaction<'_> {
 
     /// Whether the schedule wants something to be over before anything else is done: the run in flight, or what the parent
     /// makes of a message.
-    fn must_wait(&self) -> bool {
+    pub(super) fn must_wait(&self) -> bool {
         if self.state().schedule != Schedule::DepthFirst {
             return false;
         }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    Batch, Change, Child, ChildStatus, EventKind, ExecutionId, Failure, Family, Incoming, Received, Schedule, Status, Tell,
-    Then, Told, Value,
+    Batch, Change, Child, ChildStatus, EventKind, ExecutionId, Failure, Family, Incoming, Received, Schedule, Status,
+    Tell, Then, Told, Value,
 };
 
 use super::transaction::{Applied, Transaction};
@@ -59,8 +59,12 @@ impl Transaction<'_> {
             return Ok(());
         }
         let failure = self.state().failure.as_ref();
-        let error = failure.filter(|_| status == Some(ChildStatus::Failed)).map(|failure| failure.to_string().into());
-        let joined = self.family().is_some_and(|family| family.told > self.told_before && !family.outbox.is_empty());
+        let error = failure
+            .filter(|_| status == Some(ChildStatus::Failed))
+            .map(|failure| failure.to_string().into());
+        let joined = self
+            .family()
+            .is_some_and(|family| family.told > self.told_before && !family.outbox.is_empty());
         self.tell(Tell {
             signals: None,
             status,
@@ -81,11 +85,20 @@ impl Transaction<'_> {
     }
 
     fn deliver(&mut self, wanted: impl Fn(&Told) -> bool) {
-        let Some(parent) = self.state().context.parent.as_ref().map(|parent| parent.parent_execution_id.clone()) else {
+        let Some(parent) = self
+            .state()
+            .context
+            .parent
+            .as_ref()
+            .map(|parent| parent.parent_execution_id.clone())
+        else {
             return;
         };
         let family = self.machine.state.family.as_deref();
-        let messages = family.into_iter().flat_map(|family| &family.outbox).filter(|message| wanted(message));
+        let messages = family
+            .into_iter()
+            .flat_map(|family| &family.outbox)
+            .filter(|message| wanted(message));
         let effects: Vec<Effect> = messages
             .map(|message| Effect::Tell {
                 parent: parent.clone(),
@@ -97,7 +110,9 @@ impl Transaction<'_> {
 
     /// The parent has dealt with the messages up to this number.
     pub(super) fn acknowledged(&mut self, number: u64) -> Applied {
-        let waits = self.family().is_some_and(|family| family.outbox.front().is_some_and(|first| first.number <= number));
+        let waits = self
+            .family()
+            .is_some_and(|family| family.outbox.front().is_some_and(|first| first.number <= number));
         if !waits {
             return Ok(());
         }
@@ -109,7 +124,9 @@ impl Transaction<'_> {
     pub(super) fn receive(&mut self, child: ExecutionId, message: Arc<Told>) -> Applied {
         let known = self.child(&child).map_or(0, |child| child.received);
         let kept = self.family().into_iter().flat_map(|family| &family.inbox);
-        let is_kept = kept.into_iter().any(|kept| kept.child == child && kept.message.number == message.number);
+        let is_kept = kept
+            .into_iter()
+            .any(|kept| kept.child == child && kept.message.number == message.number);
         let number = message.number;
         if number <= known || is_kept {
             self.acknowledge(child, number);
@@ -236,7 +253,10 @@ impl Transaction<'_> {
         let family = self.machine.state.family.as_deref();
         let over = |child: &Child| matches!(child.status, ChildStatus::Failed | ChildStatus::Cancelled);
         let children = family.into_iter().flat_map(|family| &family.children);
-        let children: Vec<ExecutionId> = children.filter(|(_, child)| !over(child)).map(|(id, _)| id.clone()).collect();
+        let children: Vec<ExecutionId> = children
+            .filter(|(_, child)| !over(child))
+            .map(|(id, _)| id.clone())
+            .collect();
         if !children.is_empty() {
             self.effects.push(Effect::Descend { what, children });
         }

@@ -32,7 +32,10 @@ pub(super) type Applied = Result<(), ApplyError>;
 
 impl<'m> Transaction<'m> {
     pub(super) fn begin(machine: &'m mut Machine, at: Timestamp) -> Self {
-        let (status_before, told_before) = (machine.state.status, machine.state.family.as_ref().map_or(0, |f| f.told));
+        let (status_before, told_before) = (
+            machine.state.status,
+            machine.state.family.as_ref().map_or(0, |f| f.told),
+        );
         Self {
             machine,
             at,
@@ -265,7 +268,9 @@ impl<'m> Transaction<'m> {
 
     pub(super) fn abort_all(&mut self) {
         self.dispatched.clear();
-        self.effects.clear();
+        // Whoever has told something must hear that it is kept.
+        self.effects
+            .retain(|effect| matches!(effect, Effect::Acknowledge { .. }));
         self.effects
             .extend(self.machine.state.runs.keys().map(|run| Effect::Abort { run: *run }));
     }
@@ -290,7 +295,7 @@ impl<'m> Transaction<'m> {
         self.keep_stack()?;
         let state = self.state();
         let family = state.family.as_ref();
-        let family_rests = family.is_none_or(|family| family.active == 0 && family.inbox.is_empty());
+        let family_rests = family.is_none_or(|family| family.active == 0 && family.inbox.is_empty()) && !self.must_wait();
         let at_rest = state.runs.is_empty() && state.stack.is_empty() && state.pending.is_empty() && family_rests;
         if at_rest && self.is_running() {
             self.change(Change::Status {

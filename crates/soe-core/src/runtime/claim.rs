@@ -114,12 +114,14 @@ impl Claim {
             rest.push_back(message);
         }
         for message in rest {
-            if let Message::Broadcast { reply, .. } | Message::Asked { reply, .. } = message {
+            if let Message::Broadcast { reply, .. } | Message::Asked { reply, .. } | Message::FromChild { reply, .. } =
+                message
+            {
                 // A caller that went away needs no answer.
                 let _ = reply.send(Err(error.clone()));
             }
         }
-        while let Ok(Control::Cancel { reply }) = self.control.try_recv() {
+        while let Ok(Control::Cancel { reply } | Control::Suspend { reply }) = self.control.try_recv() {
             let _ = reply.send(Err(error.clone()));
         }
         let _ = self.progress.send(Progress::Ended(Err(error.clone())));

@@ -1,6 +1,6 @@
 //! One coordinating task per active execution: everything that happens to it passes through here, in one order.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use soe_backends::{Commit, ExecutionId, Status};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::budget::Budget;
 use super::claim::Claim;
+use super::family::Relay;
 use super::perform::{Performer, panic_message};
 use super::shared::{Cause, Control, Message, Progress, Reply, ended};
 use super::signals::EngineSignals;
@@ -33,6 +33,8 @@ pub(super) struct Coordinator {
     more: bool,
     /// The application's error that failed the execution.
     cause: Option<Cause>,
+    /// Those who wait until a child's message is dealt with, by child and number.
+    answers: HashMap<(ExecutionId, u64), Reply>,
 }
 
 /// Inputs that were taken and not stored yet, with those who wait to hear of them.
@@ -97,12 +99,13 @@ impl Coordinator {
 
     fn new(claim: Claim, machine: Machine) -> Self {
         let main = machine.state().main_execution_id().clone();
-        let budget = Arc::new(Budget::new(machine.state().context.operational.tree));
+        let budget = claim.shared.budget(&main, machine.state().context.operational.tree);
         let performer = Performer {
             shared: claim.shared.clone(),
             execution: claim.execution.clone(),
             main: main.clone(),
             budget,
+            relay: Relay::default(),
             mailbox: claim.active.mailbox.clone(),
             run: Arc::new(RunScope {
                 cancellation: CancellationToken::new(),
@@ -120,6 +123,7 @@ impl Coordinator {
             queue: VecDeque::new(),
             more: false,
             cause: None,
+            answers: HashMap::new(),
         }
     }
 
@@ -200,6 +204,31 @@ impl Coordinator {
                         taken.refused.push((reply, error));
                     }
                 },
+                Message::FromChild { child, message, reply } => {
+                    let number = message.number;
+                    let input = Input::FromChild {
+                        child: child.clone(),
+                        message,
+                    };
+                    match self.machine.step(now, input) {
+                        Ok(step) => {
+                            taken.add(step, &mut self.more);
+                            self.answers.insert((child, number), reply);
+                        }
+                        Err(error @ MachineError::Broken(_)) => {
+                            taken.replies.push(reply);
+                            return Err(error);
+                        }
+                        Err(refused) => {
+                            let error = EngineError::from(refused).of(&self.claim.execution);
+                            taken.refused.push((reply, error));
+                        }
+                    }
+                }
+                Message::Acknowledged { number } => {
+                    let step = self.machine.step(now, Input::Acknowledged { number })?;
+                    taken.add(step, &mut self.more);
+                }
                 Message::Granted { run, call, denied } => {
                     let input = Input::Granted { run, call, denied };
                     taken.add(self.machine.step(now, input)?, &mut self.more);
@@ -252,10 +281,13 @@ impl Coordinator {
     }
 
     async fn control(&mut self, control: Control) -> Result<(), EngineError> {
-        let Control::Cancel { reply } = control;
+        let (input, reply) = match control {
+            Control::Cancel { reply } => (Input::Cancel, reply),
+            Control::Suspend { reply } => (Input::Suspend, reply),
+        };
         let mut taken = Taken::new(&self.claim.execution);
         taken.replies.push(reply);
-        match self.machine.step(self.claim.shared.now(), Input::Cancel) {
+        match self.machine.step(self.claim.shared.now(), input) {
             Ok(step) => {
                 self.more = false;
                 taken.add(step, &mut self.more);
@@ -279,12 +311,22 @@ impl Coordinator {
     fn perform(&mut self, effects: Vec<Effect>) {
         // All runs of an execution are aborted together: when it has failed or is cancelled. What was dispatched just
         // before is not begun any more.
-        if effects.iter().any(|effect| matches!(effect, Effect::Abort { .. })) {
+        let aborted = effects.iter().any(|effect| matches!(effect, Effect::Abort { .. }));
+        if aborted {
             self.performer.run.cancellation.cancel();
-            return;
         }
         for effect in effects {
             match effect {
+                Effect::Tell { parent, message } => self.performer.tell(parent, message),
+                Effect::Acknowledge { child, number } => {
+                    if let Some(reply) = self.answers.remove(&(child, number)) {
+                        // Whoever delivered it may be gone: then it comes again.
+                        let _ = reply.send(Ok(()));
+                    }
+                }
+                Effect::Descend { what, children } => self.performer.descend(what, children),
+                _ if aborted => {}
+                Effect::Spawn(spawn) => self.performer.spawn_children(spawn),
                 Effect::CallTool(call) => self.performer.call_tool(call),
                 Effect::RunNode(run) => self.performer.run_node(run),
                 Effect::CallLlm(call) => self.performer.call_llm(call),

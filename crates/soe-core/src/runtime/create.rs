@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::claim::{Claim, Claiming};
 use super::coordinator::Coordinator;
-use super::shared::Progress;
+use super::shared::{Progress, Shared};
 use super::{Engine, EngineError, EngineErrorKind, Execution, Orchestration};
 use crate::config::{Config, LlmNode, Node, NodeKind, Registry};
 use crate::machine::{Machine, Start};
@@ -47,7 +47,7 @@ impl Engine {
         let shared = &self.shared;
         shared.check_open()?;
         let registry = orchestration.config.registry().clone();
-        self.check_runnable(&registry, &orchestration.workflow)?;
+        shared.check_runnable(&registry, &orchestration.workflow)?;
         let given = orchestration.id.is_some();
         let id = match orchestration.id {
             Some(id) => id,
@@ -79,10 +79,12 @@ impl Engine {
         Coordinator::spawn_new(claim, machine, step, reply);
         Ok(Begun { id, progress, stored })
     }
+}
 
+impl Shared {
     /// Checks that this engine has what a workflow needs.
-    fn check_runnable(&self, registry: &Arc<Registry>, workflow: &Arc<str>) -> Result<(), EngineError> {
-        let shared = &self.shared;
+    pub(super) fn check_runnable(&self, registry: &Arc<Registry>, workflow: &Arc<str>) -> Result<(), EngineError> {
+        let shared = self;
         if shared.registries.is_checked(registry, workflow) {
             return Ok(());
         }
@@ -109,20 +111,17 @@ impl Engine {
                 missing.or_else(|| self.missing_llm(name, &agent.llm))
             }
             NodeKind::Custom(kind) => self
-                .shared
                 .nodes
                 .get(kind)
                 .is_none()
                 .then(|| format!("node '{name}' has node_type '{kind}', which is not registered with this engine")),
-            NodeKind::Child(_) => Some(format!(
-                "node '{name}': this version doesn't run nodes of type '{}' yet",
-                node.type_name
-            )),
+            // Its workflow is checked when a child is created: it may be injected until then.
+            NodeKind::Child(_) => None,
         }
     }
 
     fn missing_tool(&self, node: &str, tool: &str) -> Option<String> {
-        let tools = &self.shared.specs.tools;
+        let tools = &self.specs.tools;
         if tools.contains(tool) {
             return None;
         }
@@ -133,7 +132,7 @@ impl Engine {
     }
 
     fn missing_llm(&self, node: &str, llm: &LlmNode) -> Option<String> {
-        let llms = &self.shared.specs.llms;
+        let llms = &self.specs.llms;
         match &llm.llm {
             _ if llms.get(llm.llm.as_deref()).is_some() => None,
             None => Some(format!("node '{node}' asks the default LLM, and none is registered")),

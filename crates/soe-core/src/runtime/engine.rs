@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::claim::{Claim, Claiming};
 use super::coordinator::Coordinator;
-use super::shared::{Active, Control, Finished, Message, Progress, Shared, ended};
+use super::shared::{Active, Control, Finished, Message, Progress, Reply, Shared, ended};
 use super::{
     ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Execution, Orchestration, TokenStream,
 };
@@ -43,7 +43,7 @@ pub struct Engine {
 }
 
 /// How often a call is tried again that met a coordinator in the moment of its end.
-const TRIES: usize = 100;
+pub(super) const TRIES: usize = 100;
 
 impl Engine {
     /// An engine with everything by default: in memory, without tools.
@@ -143,26 +143,8 @@ impl Engine {
     /// # Errors
     /// The execution doesn't exist, the store fails, or the engine is shut down.
     pub async fn cancel(&self, execution: &ExecutionId) -> Result<(), EngineError> {
-        for _ in 0..TRIES {
-            let (reply, answer) = oneshot::channel();
-            let control = Control::Cancel { reply };
-            match Claim::take(&self.shared, execution)? {
-                Claiming::Claimed(claim) => {
-                    // Into an empty channel that the claim holds open.
-                    let _ = claim.active.control.try_send(control);
-                    Coordinator::spawn_stored(claim, false);
-                }
-                Claiming::Taken(active) => {
-                    if active.control.send(control).await.is_err() {
-                        continue;
-                    }
-                }
-            }
-            if let Ok(answer) = answer.await {
-                return answer;
-            }
-        }
-        Err(EngineError::new(EngineErrorKind::Internal).of(execution))
+        let control = |reply| Control::Cancel { reply };
+        self.shared.control(execution, control).await
     }
 
     /// Waits until an execution rests.
@@ -329,10 +311,22 @@ impl Shared {
         signals: Vec<Arc<str>>,
     ) -> Result<(), EngineError> {
         self.check_open().map_err(|error| error.of(execution))?;
+        let message = |reply| Message::Broadcast {
+            signals: signals.clone(),
+            reply,
+        };
+        self.ask(execution, message).await
+    }
+
+    /// Sends a message to the coordinator of an execution, which is started if there is none, and waits for the answer.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        execution: &ExecutionId,
+        message: impl Fn(Reply) -> Message,
+    ) -> Result<(), EngineError> {
         for _ in 0..TRIES {
             let (reply, answer) = oneshot::channel();
-            let signals = signals.clone();
-            let message = Message::Broadcast { signals, reply };
+            let message = message(reply);
             match Claim::take(self, execution)? {
                 Claiming::Claimed(claim) => {
                     // Into an empty channel that the claim holds open.

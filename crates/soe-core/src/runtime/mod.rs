@@ -10,6 +10,7 @@ mod engine;
 mod error;
 mod events;
 mod execution;
+mod family;
 mod orchestration;
 mod perform;
 mod registries;

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status, Timestamp, Usage};
+use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status, Timestamp, Told, TreeTotals, Usage};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::budget::Budget;
 use super::events::Subscribers;
 use super::registries::Registries;
 use super::tokens::Onlookers;
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub(super) signals: Arc<Semaphore>,
     pub(super) registries: Registries,
     pub(super) subscribers: Subscribers,
+    /// What each tree has used that has an active execution.
+    budgets: Mutex<HashMap<ExecutionId, Weak<Budget>>>,
     /// The executions that have a coordinator. The lock is held for a look-up, never across an await.
     active: Mutex<HashMap<ExecutionId, Active>>,
     /// Says how many coordinators there are, for those who wait for the last to end.
@@ -91,6 +94,16 @@ pub(super) enum Message {
         outcome: Outcome,
         cause: Option<Cause>,
     },
+    /// A message of a child; answered when it is dealt with.
+    FromChild {
+        child: ExecutionId,
+        message: Arc<Told>,
+        reply: Reply,
+    },
+    /// The parent has dealt with the messages up to this number.
+    Acknowledged {
+        number: u64,
+    },
     /// The answer to a reservation.
     Granted {
         run: u64,
@@ -113,7 +126,13 @@ pub(super) enum Message {
 
 /// What comes to a coordinator in between.
 pub(super) enum Control {
-    Cancel { reply: Reply },
+    Cancel {
+        reply: Reply,
+    },
+    /// An execution above has failed.
+    Suspend {
+        reply: Reply,
+    },
 }
 
 /// The application's own error behind a failure.
@@ -135,6 +154,9 @@ pub struct Finished {
     /// [`Status::Rested`], or [`Status::Prepared`] for one that was never started.
     pub status: Status,
 }
+
+/// Budgets of trees that are over are forgotten when there are so many.
+const BUDGETS_SWEPT: usize = 1_024;
 
 impl Shared {
     pub(super) fn new(settings: Settings) -> Arc<Self> {
@@ -171,6 +193,7 @@ impl Shared {
             signals: Arc::new(Semaphore::new(super::signals::IN_FLIGHT)),
             registries: Registries::default(),
             subscribers: Subscribers::default(),
+            budgets: Mutex::default(),
             active: Mutex::default(),
             active_count: watch::Sender::new(0),
             closing: AtomicBool::new(false),
@@ -186,6 +209,20 @@ impl Shared {
     pub(super) fn active(&self) -> MutexGuard<'_, HashMap<ExecutionId, Active>> {
         // Nothing panics while it is held: entries are only inserted, read and removed.
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the tree of `main` has used; `known` is what one of its executions knows of it, where nobody knows more.
+    pub(super) fn budget(&self, main: &ExecutionId, known: TreeTotals) -> Arc<Budget> {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(budget) = budgets.get(main).and_then(Weak::upgrade) {
+            return budget;
+        }
+        if budgets.len() >= BUDGETS_SWEPT {
+            budgets.retain(|_, budget| budget.strong_count() > 0);
+        }
+        let budget = Arc::new(Budget::new(known));
+        budgets.insert(main.clone(), Arc::downgrade(&budget));
+        budget
     }
 
     /// # Errors

@@ -1,4 +1,4 @@
-//! Tool nodes, custom nodes, and those that this version doesn't run.
+//! Tool nodes and custom nodes.
 
 use serde_json::json;
 use soe_backends::Status;
@@ -274,14 +274,4 @@ fn a_custom_nodes_failure_signal_goes_on() {
     bench.node(1, Err("boom"));
     assert_eq!((bench.signals().as_str(), bench.counters()), ("START FAILED", [0, 1]));
     assert_eq!(bench.status(), Status::Rested);
-}
-
-#[test]
-fn node_types_that_this_version_does_not_run_fail_the_execution() {
-    let nodes =
-        "  A: {node_type: child, event_triggers: [START], child_workflow_name: flow, child_initial_signals: [X]}";
-    let bench: Bench = flow(nodes).run();
-    assert_eq!(bench.status(), Status::Failed);
-    let expected = "node 'A': this version of the engine doesn't run nodes of type 'child'";
-    assert_eq!(bench.failure(), expected);
 }

@@ -4,6 +4,7 @@
 
 mod api;
 mod cancel;
+mod children;
 mod common;
 mod custom_nodes;
 mod events;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use soe_backends::{
-    ApplyError, Change, ChildStatus, Context, Definitions, EventKind, ExecutionId, Failure, History, ParentInfo, Progress,
-    Run, Schedule, Spawning, Started, Value,
+    ApplyError, Change, ChildStatus, Context, Definitions, EventKind, ExecutionId, Failure, History, ParentInfo,
+    Progress, Run, Schedule, Spawning, Started, Value,
 };
 
 use super::super::transaction::{Applied, Transaction};
@@ -35,13 +35,19 @@ impl Transaction<'_> {
         let limits = self.state().limits.clone();
         let depth = self.state().depth() + 1;
         if total > 0 && depth > limits.depth {
-            let message = format!("node '{}' would start a child of depth {depth}, {} is allowed", node.name, limits.depth);
+            let message = format!(
+                "node '{}' would start a child of depth {depth}, {} is allowed",
+                node.name, limits.depth
+            );
             return self.fail_for_limit("depth", message);
         }
         let children = self.state().context.operational.tree.children.saturating_add(total);
         if children > limits.children {
             let allowed = limits.children;
-            let message = format!("with those of node '{}' there would be {children}, {allowed} are allowed", node.name);
+            let message = format!(
+                "with those of node '{}' there would be {children}, {allowed} are allowed",
+                node.name
+            );
             return self.fail_for_limit("children", message);
         }
         let spawning = Spawning {
@@ -74,7 +80,9 @@ impl Transaction<'_> {
             progress: Progress::Child(spawning),
         })?;
         let (parent, main) = (self.state().id.clone(), self.state().main_execution_id().clone());
-        let children: Result<Vec<_>, _> = (spawning.from..next).map(|index| child_id(&parent, &main, run, index)).collect();
+        let children: Result<Vec<_>, _> = (spawning.from..next)
+            .map(|index| child_id(&parent, &main, run, index))
+            .collect();
         let children = children?;
         if children.is_empty() {
             return Ok(());

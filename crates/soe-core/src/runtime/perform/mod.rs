@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::Instrument;
 
 use super::budget::Budget;
+use super::family::Relay;
 use super::shared::{Cause, Message, Shared};
 use crate::machine::{NodeRun, Outcome, ToolCall, ToolFailure};
 use crate::nodes::NodeInput;
@@ -30,6 +31,7 @@ pub(super) struct Performer {
     /// The root of its tree.
     pub(super) main: ExecutionId,
     pub(super) budget: Arc<Budget>,
+    pub(super) relay: Relay,
     pub(super) mailbox: mpsc::Sender<Message>,
     /// Its token is cancelled when nobody wants the outcomes any more.
     pub(super) run: Arc<RunScope>,
@@ -77,11 +79,11 @@ impl Performer {
         self.spawn(task, span);
     }
 
-    fn span(&self, run: u64, node: &str, node_type: &str) -> tracing::Span {
+    pub(super) fn span(&self, run: u64, node: &str, node_type: &str) -> tracing::Span {
         tracing::info_span!("node_run", execution = %self.execution, node, node_type, run)
     }
 
-    fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static, span: tracing::Span) {
+    pub(super) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static, span: tracing::Span) {
         let this = self.clone();
         // Boxed, because Tokio moves what it is given several times.
         let task = Box::pin(task);
@@ -103,7 +105,7 @@ impl Performer {
         }
     }
 
-    async fn answer(&self, run: u64, attempt: u32, outcome: Outcome, cause: Option<Cause>) {
+    pub(super) async fn answer(&self, run: u64, attempt: u32, outcome: Outcome, cause: Option<Cause>) {
         // A closed mailbox means that the coordinator has ended: the outcome isn't wanted any more.
         let _ = self
             .mailbox

@@ -1,0 +1,441 @@
+//! Child executions: what goes down to them, what comes back, and who ends when.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use soe_backends::*;
+use soe_core::config::Config;
+use soe_core::runtime::{Engine, EngineErrorKind, Orchestration};
+use soe_core::tools::{NoArguments, ToolContext, ToolError, raw_tool, tool_fn};
+
+use crate::common::*;
+
+fn engine() -> Engine {
+    let double = raw_tool(
+        "double",
+        "",
+        |arguments: serde_json::Value, _: ToolContext| async move {
+            Ok(json!(arguments["n"].as_i64().unwrap_or_default() * 2))
+        },
+    );
+    let fail = tool_fn("fail", "", |_: NoArguments, _| async {
+        Err::<(), _>(ToolError::new("no"))
+    });
+    builder().tool(double).tool(fail).build().unwrap()
+}
+
+fn parent(yaml: &str) -> Orchestration {
+    let config = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
+    Orchestration::new(config, "parent").signal("START")
+}
+
+async fn done(engine: &Engine, orchestration: Orchestration) -> std::sync::Arc<Context> {
+    let finished = soon(engine.orchestrate(orchestration)).await.unwrap();
+    engine.context(&finished.execution).await.unwrap()
+}
+
+const ONE: &str = "
+parent:
+  Delegate:
+    node_type: child
+    event_triggers: [START]
+    child_workflow_name: worker
+    child_initial_signals: [GO]
+    input_fields: [n, missing]
+    signals_to_parent: [WORKED]
+    context_updates_to_parent: [result]
+    event_emissions: [{signal_name: STARTED}]
+  After:
+    node_type: router
+    event_triggers: [WORKED]
+    event_emissions: [{signal_name: DONE, condition: '{{ context.result == 14 }}'}]
+worker:
+  Work:
+    node_type: tool
+    event_triggers: [GO]
+    tool_name: double
+    parameters: {n: '{{ context.n }}'}
+    output_field: result
+    event_emissions: [{signal_name: WORKED}]
+";
+
+#[tokio::test]
+async fn a_childs_signal_and_result_arrive_together() {
+    let engine = engine();
+    let execution = engine
+        .start(parent(ONE).field("n", 6).field("n", 7).field("secret", 1))
+        .await
+        .unwrap();
+    soon(execution.wait()).await.unwrap();
+    let context = execution.context().await.unwrap();
+    let mut signals = signals(&context);
+    // The child may be done before its parent hears that it is created.
+    signals.sort();
+    assert_eq!(signals, ["DONE", "START", "STARTED", "WORKED"]);
+    assert_eq!(context.history("result").unwrap().len(), 1);
+    assert_eq!(
+        (context.operational.tree.children, context.operational.tree.tool_calls),
+        (1, 1)
+    );
+    assert_eq!(context.operational.tool_calls, 0, "the parent itself called none");
+
+    let state = engine.state(execution.id()).await.unwrap();
+    let (id, child) = state.family.as_ref().unwrap().children.iter().next().unwrap();
+    assert_eq!(child.status, ChildStatus::Rested);
+    let child = engine.state(id).await.unwrap();
+    assert_eq!(child.main_execution_id(), execution.id());
+    let own = &child.context;
+    assert_eq!(
+        own.history("n").unwrap().iter().collect::<Vec<_>>(),
+        [&Value::from(7)],
+        "the current value only"
+    );
+    assert!(own.history("secret").is_none() && own.history("missing").is_none());
+    let info = own.parent.as_ref().unwrap();
+    assert_eq!((&info.parent_execution_id, info.depth), (execution.id(), 1));
+    assert_eq!(
+        own.operational
+            .signals
+            .iter()
+            .map(|s| s.to_string())
+            .collect::<Vec<_>>(),
+        ["GO", "WORKED"]
+    );
+    let listed = engine
+        .list(&ListQuery {
+            main_execution_id: Some(execution.id().clone()),
+            ..ListQuery::default()
+        })
+        .await
+        .unwrap();
+    assert_eq!(listed.executions.len(), 2);
+}
+
+const FAN: &str = "
+parent:
+  Fan:
+    node_type: child
+    event_triggers: [START]
+    child_workflow_name: worker
+    child_initial_signals: [GO]
+    fan_out_field: items
+    child_input_field: item
+    signals_to_parent: [WORKED]
+    context_updates_to_parent: [result]
+    event_emissions: [{signal_name: STARTED}]
+  Join:
+    node_type: router
+    event_triggers: [WORKED]
+    event_emissions:
+      - signal_name: ALL
+        condition: '{{ context.result | accumulated | length == context.items | accumulated | length }}'
+worker:
+  Work:
+    node_type: tool
+    event_triggers: [GO]
+    tool_name: double
+    parameters: {n: '{{ context.item }}'}
+    output_field: result
+    event_emissions: [{signal_name: WORKED}]
+";
+
+fn items(count: i64) -> Value {
+    Value::list((0..count).map(Value::from))
+}
+
+#[tokio::test]
+async fn a_fan_out_joins_exactly_once() {
+    let engine = engine();
+    for count in [1, 2, 7, 200] {
+        let context = done(&engine, parent(FAN).field("items", items(count))).await;
+        let results: BTreeSet<i64> = context
+            .history("result")
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_i64)
+            .collect();
+        assert_eq!(results, (0..count).map(|n| n * 2).collect());
+        let all = signals(&context);
+        assert_eq!(all.iter().filter(|s| *s == "ALL").count(), 1, "{count} items");
+        assert_eq!(all.iter().filter(|s| *s == "WORKED").count() as i64, count);
+        assert_eq!(context.operational.tree.children as i64, count);
+    }
+}
+
+#[tokio::test]
+async fn a_fan_out_is_over_the_values_of_a_field_or_its_one_list_and_over_nothing_it_starts_none() {
+    let engine = engine();
+    let started = async |orchestration| done(&engine, orchestration).await.operational.tree.children;
+    assert_eq!(
+        started(parent(FAN).field("items", 1).field("items", 2).field("items", 3)).await,
+        3
+    );
+    assert_eq!(started(parent(FAN).field("items", "a text")).await, 1);
+    assert_eq!(started(parent(FAN).field("items", items(0))).await, 0);
+    let context = done(&engine, parent(FAN)).await;
+    assert_eq!(
+        (context.operational.tree.children, signals(&context)),
+        (0, vec!["START".into(), "STARTED".into()])
+    );
+}
+
+#[tokio::test]
+async fn children_nest_and_share_the_limit_of_depth() {
+    let yaml = "
+parent:
+  Down:
+    node_type: child
+    event_triggers: [START]
+    child_workflow_name: parent
+    child_initial_signals: [START]
+    input_fields: [levels]
+    signals_to_parent: [BOTTOM]
+    event_emissions: [{signal_name: WENT_DOWN}]
+  Up: {node_type: router, event_triggers: [BOTTOM], event_emissions: [{signal_name: REACHED}]}
+";
+    let limits = Limits {
+        depth: 3,
+        ..Limits::default()
+    };
+    let engine = engine();
+    let execution = engine.start(parent(yaml).limits(limits)).await.unwrap();
+    let error = soon(execution.wait()).await.unwrap_err();
+    let EngineErrorKind::Failed(failure) = error.kind() else {
+        panic!("{error}")
+    };
+    assert!(failure.message.contains("limit depth exceeded"), "{failure}");
+    let query = ListQuery {
+        main_execution_id: Some(execution.id().clone()),
+        ..ListQuery::default()
+    };
+    assert_eq!(engine.list(&query).await.unwrap().executions.len(), 4);
+}
+
+#[tokio::test]
+async fn a_hundred_levels_work() {
+    let yaml = "
+parent:
+  Down:
+    node_type: child
+    event_triggers: [START]
+    child_workflow_name: parent
+    child_initial_signals: [START]
+    input_fields: [x]
+    signals_to_parent: [BOTTOM]
+    context_updates_to_parent: [x]
+  Stop: {node_type: tool, event_triggers: [START], tool_name: double, parameters: {n: 1}, output_field: x}
+";
+    // Each level goes one deeper until the limit says that it is enough.
+    let limits = Limits {
+        depth: 100,
+        ..Limits::default()
+    };
+    let engine = engine();
+    let execution = engine.start(parent(yaml).limits(limits)).await.unwrap();
+    let error = soon(execution.wait()).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("limit depth exceeded: node 'Down' would start a child of depth 101"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_failed_child_fails_its_parent_or_is_a_signal() {
+    let yaml = "
+parent:
+  Try:
+    node_type: child
+    event_triggers: [START]
+    child_workflow_name: broken
+    child_initial_signals: [GO]
+    event_emissions: [{signal_name: STARTED}]
+  Handled: {node_type: router, event_triggers: [CHILD_FAILED], event_emissions: [{signal_name: GOING_ON}]}
+broken:
+  Bad: {node_type: boom, event_triggers: [GO]}
+";
+    let boom = |_: soe_core::nodes::NodeInput| async {
+        Err::<soe_core::nodes::NodeOutput, _>(soe_core::nodes::NodeError::new("it broke"))
+    };
+    let engine = builder().node_type("boom", boom).build().unwrap();
+    let execution = engine.start(parent(yaml)).await.unwrap();
+    let error = soon(execution.wait()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("node 'Try': child execution") && text.contains("node 'Bad': it broke"),
+        "{text}"
+    );
+
+    let handled = yaml.replace(
+        "    event_emissions: [{signal_name: STARTED}]",
+        "    child_failure_signal: CHILD_FAILED",
+    );
+    let context = done(&engine, parent(&handled)).await;
+    assert_eq!(signals(&context), ["START", "CHILD_FAILED", "GOING_ON"]);
+    assert_eq!(context.operational.errors, 1);
+}
+
+#[tokio::test]
+async fn cancelling_and_failing_go_down_the_tree() {
+    let yaml = "
+parent:
+  Down:
+    node_type: child
+    event_triggers: [START]
+    child_workflow_name: middle
+    child_initial_signals: [GO]
+  Fail: {node_type: boom, event_triggers: [FAIL]}
+middle:
+  Down:
+    node_type: child
+    event_triggers: [GO]
+    child_workflow_name: leaf
+    child_initial_signals: [GO]
+leaf:
+  Wait: {node_type: tool, event_triggers: [GO], tool_name: wait}
+";
+    for (end, expected) in [("cancel", Status::Cancelled), ("fail", Status::Suspended)] {
+        let gate = Gate::new();
+        let boom = |_: soe_core::nodes::NodeInput| async {
+            Err::<soe_core::nodes::NodeOutput, _>(soe_core::nodes::NodeError::new("enough"))
+        };
+        let engine = builder()
+            .tool(gate.tool("wait"))
+            .node_type("boom", boom)
+            .build()
+            .unwrap();
+        let execution = engine.start(parent(yaml)).await.unwrap();
+        soon(gate.called()).await;
+        match end {
+            "cancel" => execution.cancel().await.unwrap(),
+            _ => execution.signal(["FAIL"]).await.unwrap(),
+        }
+        soon(execution.wait()).await.unwrap_err();
+        let query = ListQuery {
+            main_execution_id: Some(execution.id().clone()),
+            ..ListQuery::default()
+        };
+        let all_ended = async {
+            loop {
+                let page = engine.list(&query).await.unwrap();
+                let others: Vec<_> = page.executions.iter().filter(|e| e.id != *execution.id()).collect();
+                if others.len() == 2 && others.iter().all(|e| e.status == expected) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(all_ended).await;
+        assert_eq!(engine.shutdown(std::time::Duration::from_secs(10)).await.stopped, []);
+    }
+}
+
+#[tokio::test]
+async fn a_parent_rests_when_its_children_rest_and_wakes_with_them() {
+    let yaml = "
+parent:
+  Down:
+    node_type: child
+    event_triggers: [START]
+    child_workflow_name: child
+    child_initial_signals: [GO]
+    signals_to_parent: [NEWS]
+    context_updates_to_parent: [x]
+child:
+  Work: {node_type: tool, event_triggers: [GO, AGAIN], tool_name: double, parameters: {n: 3}, output_field: x}
+  Tell: {node_type: router, event_triggers: [SAY], event_emissions: [{signal_name: NEWS}]}
+";
+    let engine = engine();
+    let execution = engine.start(parent(yaml)).await.unwrap();
+    soon(execution.wait()).await.unwrap();
+    let context = execution.context().await.unwrap();
+    assert_eq!(
+        context.history("x").unwrap().len(),
+        1,
+        "told when the child rested, without a signal"
+    );
+    let state = engine.state(execution.id()).await.unwrap();
+    let child = state.family.unwrap().children.keys().next().unwrap().clone();
+    engine.broadcast_signals(&child, ["AGAIN"]).await.unwrap();
+    soon(engine.wait(&child)).await.unwrap();
+    engine.broadcast_signals(&child, ["SAY"]).await.unwrap();
+    let told = async {
+        loop {
+            let context = execution.context().await.unwrap();
+            if signals(&context).contains(&"NEWS".to_owned()) {
+                return context;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let context = soon(told).await;
+    assert_eq!(context.history("x").unwrap().len(), 2, "each value once");
+    soon(execution.wait()).await.unwrap();
+    assert_eq!(engine.status(execution.id()).await.unwrap().status, Status::Rested);
+}
+
+#[tokio::test]
+async fn depth_first_a_child_runs_within_its_node() {
+    let yaml = "
+parent:
+  Fan:
+    node_type: child
+    event_triggers: [START]
+    child_workflow_name: worker
+    child_initial_signals: [GO]
+    fan_out_field: items
+    child_input_field: item
+    signals_to_parent: [STEP, WORKED]
+    context_updates_to_parent: [result]
+    event_emissions: [{signal_name: STARTED}]
+  On: {node_type: tool, event_triggers: [STEP], tool_name: double, parameters: {n: 1}, event_emissions: [{signal_name: SEEN}]}
+  Later: {node_type: router, event_triggers: [START], event_emissions: [{signal_name: LATER}]}
+worker:
+  Begin: {node_type: router, event_triggers: [GO], event_emissions: [{signal_name: STEP}]}
+  Work:
+    node_type: tool
+    event_triggers: [STEP]
+    tool_name: double
+    parameters: {n: '{{ context.item }}'}
+    output_field: result
+    event_emissions: [{signal_name: WORKED}]
+";
+    let engine = engine();
+    let flow = parent(yaml).field("items", items(2)).schedule(Schedule::DepthFirst);
+    let context = done(&engine, flow).await;
+    // The child's own listeners of STEP first: so WORKED arrives before STEP, and each is dealt with before the child goes on.
+    assert_eq!(
+        signals(&context),
+        [
+            "START", "WORKED", "STEP", "SEEN", "WORKED", "STEP", "SEEN", "STARTED", "LATER"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_tree_shares_its_limit_of_children() {
+    let limits = Limits {
+        children: 5,
+        ..Limits::default()
+    };
+    let engine = engine();
+    let execution = engine
+        .start(parent(FAN).field("items", items(6)).limits(limits))
+        .await
+        .unwrap();
+    let error = soon(execution.wait()).await.unwrap_err();
+    assert!(error.to_string().contains("limit children exceeded"), "{error}");
+}
+
+#[tokio::test]
+async fn an_unknown_tool_of_a_child_is_its_parents_failure() {
+    let yaml = ONE.replace("tool_name: double", "tool_name: unknown");
+    let engine = engine();
+    let execution = engine.start(parent(&yaml).field("n", 1)).await.unwrap();
+    let error = soon(execution.wait()).await.unwrap_err();
+    assert!(
+        error.to_string().contains("node 'Delegate': ") && error.to_string().contains("uses tool 'unknown'"),
+        "{error}"
+    );
+}
