@@ -23,12 +23,12 @@ fn plan(seed: u64) -> Plan {
 
 #[test]
 fn joins_fire_exactly_once_and_nothing_is_lost_or_doubled() {
-    simulate(6_000, 20, structured, plan);
+    simulate(2_500, 20, structured, plan);
 }
 
 #[test]
 fn whatever_listens_to_whatever_goes_as_the_model_says() {
-    simulate(4_000, 20, wild, plan);
+    simulate(3_000, 20, wild, plan);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn met(sim: &Sim<'_>) -> BTreeSet<&'static str> {
 #[test]
 fn the_simulation_meets_whatever_can_happen() {
     let mut all = BTreeSet::new();
-    for seed in 0..1_500 {
+    for seed in 0..1_000 {
         let prepared = Prepared::new(wild(&mut rng(&[seed, 6]))).unwrap();
         let mut sim = Sim::start(&prepared, plan(seed)).unwrap();
         sim.run().unwrap();

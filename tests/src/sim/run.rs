@@ -283,6 +283,7 @@ impl<'f> Sim<'f> {
                 commit = read;
             }
             if !first {
+                self.folded.fits(std::slice::from_ref(&commit))?;
                 self.folded.apply(&commit)?;
             }
             self.told.take(&commit.events)?;
