@@ -103,8 +103,9 @@ impl<'f> Sim<'f> {
                 return Ok(false);
             }
             self.moves_after_end -= 1;
-            match self.rng.u8(..3) {
+            match self.rng.u8(..4) {
                 0 => self.refused()?,
+                3 => self.custom_talks()?,
                 1 if self.plan.crashes > 0 => self.crash()?,
                 _ => self.noise()?,
             }
