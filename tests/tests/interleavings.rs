@@ -47,7 +47,7 @@ fn crowded_cascades_pause_and_go_on() {
         crashes: [0, 2][(seed % 2) as usize],
         ..plan(seed)
     };
-    simulate(60, 2, crowded, plan);
+    simulate(40, 2, crowded, plan);
 }
 
 #[test]
