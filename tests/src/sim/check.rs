@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
-use soe_backends::{Context, EventKind, ExecutionState, Progress, Status, Value};
+use anyhow::{Result, bail, ensure};
+use soe_backends::{Awaits, Context, Dialogue, EventKind, ExecutionState, Progress, Status, Value};
 
 use super::flow::{Flow, Name};
 use super::model::{InFlight, Model};
+use super::talk::{Talk, Waits};
 
 /// What every state fulfils, whatever happened.
 pub(super) fn consistent(state: &ExecutionState) -> Result<()> {
@@ -64,24 +65,7 @@ pub(super) fn as_expected(model: &Model<'_>, state: &ExecutionState, flow: &Flow
         operational.nodes,
         model.nodes
     );
-    let counted = [
-        operational.tool_calls,
-        operational.errors,
-        state.broadcasts,
-        state.runs_started,
-        state.next_run - 1,
-    ];
-    let expected = [
-        model.tool_calls,
-        model.errors,
-        model.broadcasts,
-        model.runs,
-        model.dispatched,
-    ];
-    ensure!(
-        counted == expected,
-        "tool calls, errors, broadcasts, runs, dispatched: {counted:?}, not {expected:?}"
-    );
+    counters(model, state)?;
     ensure!(
         state.runs.keys().eq(model.in_flight.keys()),
         "in flight are {:?}, not {:?}",
@@ -98,6 +82,11 @@ pub(super) fn as_expected(model: &Model<'_>, state: &ExecutionState, flow: &Flow
             run.node == *node && attempt == expected.attempt,
             "{run:?} should be {expected:?}"
         );
+        match (run.progress.dialogue(), &expected.talk) {
+            (None, None) => {}
+            (Some(dialogue), Some(talk)) if same_talk(dialogue, talk) => {}
+            _ => bail!("{run:#?} should be {expected:#?}"),
+        }
         if snapshots {
             saw(&state.snapshots[&run.snapshot], expected)?;
         }
@@ -105,8 +94,64 @@ pub(super) fn as_expected(model: &Model<'_>, state: &ExecutionState, flow: &Flow
     Ok(())
 }
 
+fn counters(model: &Model<'_>, state: &ExecutionState) -> Result<()> {
+    let operational = &state.context.operational;
+    let counted = [
+        operational.tool_calls,
+        operational.llm_calls,
+        operational.tokens,
+        operational.errors,
+        state.broadcasts,
+        state.runs_started,
+        state.next_run - 1,
+    ];
+    let expected = [
+        model.tool_calls,
+        model.llm_calls,
+        model.tokens,
+        model.errors,
+        model.broadcasts,
+        model.runs,
+        model.dispatched,
+    ];
+    ensure!(
+        counted == expected,
+        "tool calls, requests, tokens, errors, broadcasts, runs, dispatched: {counted:?}, not {expected:?}"
+    );
+    let tree = operational.tree;
+    ensure!(
+        [tree.tool_calls, tree.llm_calls, tree.tokens, tree.children]
+            == [model.tool_calls, model.llm_calls, model.tokens, 0],
+        "the tree's totals are {tree:?}"
+    );
+    ensure!(
+        operational.node_tokens.iter().eq(&model.node_tokens),
+        "tokens by node: {:?}, not {:?}",
+        operational.node_tokens,
+        model.node_tokens
+    );
+    Ok(())
+}
+
+fn same_talk(dialogue: &Dialogue, talk: &Talk) -> bool {
+    let awaits = match dialogue.awaits {
+        Awaits::Grant => Waits::Grant,
+        Awaits::Reply => Waits::Reply,
+        _ => Waits::Tools,
+    };
+    let counted = [dialogue.calls, dialogue.tool_calls, dialogue.turns, dialogue.failures];
+    let question = &dialogue.question;
+    (awaits, question.stage, &question.tool) == (talk.waits, talk.stage, &talk.tool)
+        && counted == [talk.calls, talk.tool_calls, talk.turns, talk.failures]
+        && (dialogue.rejected.len(), dialogue.tokens) == (talk.rejected as usize, talk.tokens)
+        && dialogue.entries.len() == talk.entries
+        && dialogue.open.iter().eq(talk.open.keys())
+}
+
 /// The context of a run is the one as of the event that dispatched it.
 pub(super) fn saw(context: &Context, run: &InFlight) -> Result<()> {
+    let (seen, expected) = (context.operational.llm_calls, run.seen.llm_calls);
+    ensure!(seen == expected, "it sees {seen} requests, not {expected}");
     same_context(context, &run.seen.fields, &run.seen.signals)
 }
 
@@ -138,6 +183,11 @@ pub(super) struct Told {
     pub(super) warnings: u64,
     pub(super) discarded: u64,
     pub(super) errors: u64,
+    pub(super) llm_calls: u64,
+    pub(super) replies: u64,
+    pub(super) tokens: u64,
+    pub(super) agent_calls: u64,
+    pub(super) not_found: u64,
 }
 
 impl Told {
@@ -164,14 +214,27 @@ impl Told {
                 EventKind::ContextWarning { .. } => self.warnings += 1,
                 EventKind::CompletionDiscarded { .. } => self.discarded += 1,
                 EventKind::NodeError { .. } => self.errors += 1,
+                EventKind::LlmCall { .. } => self.llm_calls += 1,
+                EventKind::LlmReply { usage, .. } => {
+                    self.replies += 1;
+                    self.tokens += usage.map_or(0, |usage| usage.total());
+                }
+                EventKind::AgentToolCall { .. } => self.agent_calls += 1,
+                EventKind::AgentToolNotFound { .. } => self.not_found += 1,
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// The events tell what the state has.
-    pub(super) fn agrees(&self, state: &ExecutionState, warnings: u64, discarded: u64) -> Result<()> {
+    /// The events tell what the state has, and what the model expects.
+    pub(super) fn agrees(
+        &self,
+        state: &ExecutionState,
+        model: &Model<'_>,
+        warnings: u64,
+        discarded: u64,
+    ) -> Result<()> {
         let operational = &state.context.operational;
         ensure!(
             self.events == state.next_event,
@@ -187,6 +250,11 @@ impl Told {
             self.executed,
             self.dispatched.len() as u64,
             self.errors,
+            self.llm_calls,
+            self.tokens,
+            self.replies,
+            self.agent_calls,
+            self.not_found,
             self.warnings,
             self.discarded,
         ];
@@ -194,12 +262,18 @@ impl Told {
             state.runs_started,
             state.next_run - 1,
             operational.errors,
+            operational.llm_calls,
+            operational.tokens,
+            model.replies,
+            model.agent_calls,
+            model.not_found,
             warnings,
             discarded,
         ];
         ensure!(
             told == kept,
-            "events: executed, dispatched, errors, warnings, discarded {told:?}, not {kept:?}"
+            "events: executed, dispatched, errors, requests, tokens, replies, agents' calls, unknown tools, warnings, \
+             discarded: {told:?}, not {kept:?}"
         );
         Ok(())
     }

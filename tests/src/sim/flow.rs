@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 use soe_backends::{Limits, Value};
 use soe_core::config::{Config, ConfigError, Registry};
-use soe_core::tools::{InvalidSchema, ToolSpec, ToolSpecs};
+use soe_core::machine::Specs;
+use soe_core::tools::{InvalidSchema, ToolSpec};
+
+use super::llm::{self, Llm};
 
 /// The name of a node, a signal, a field or a tool.
 pub type Name = Arc<str>;
@@ -61,6 +64,8 @@ pub enum Kind {
     },
     /// It is of a type that the application registers.
     Custom(Custom),
+    /// It asks an LLM.
+    Llm(Llm),
 }
 
 /// What a custom node does.
@@ -177,11 +182,11 @@ impl Flow {
         Ok(Config::from_value(self.config())?.registry().clone())
     }
 
-    /// The tools as the engine knows them.
+    /// The tools and LLMs as the engine knows them.
     ///
     /// # Errors
     /// The schema was refused.
-    pub fn specs(&self) -> Result<ToolSpecs, InvalidSchema> {
+    pub fn specs(&self) -> Result<Specs, InvalidSchema> {
         let base = ToolSpec::new("base", "", json!({}))?;
         let spec = |tool: &Tool| {
             let mut spec = base.clone();
@@ -190,7 +195,9 @@ impl Flow {
             spec.failure_signal = tool.failure_signal.clone();
             spec
         };
-        Ok(self.tools.iter().map(spec).collect())
+        let tools = self.tools.iter().map(spec).collect();
+        let llms = llm::specs();
+        Ok(Specs { tools, llms })
     }
 
     /// The tool called `name`, if it is registered.
@@ -232,6 +239,7 @@ impl Node {
                     config["failure_signal"] = signal.as_ref().into();
                 }
             }
+            Kind::Llm(llm) => llm.configure(&mut config),
         }
         config
     }

@@ -4,6 +4,7 @@ use fastrand::Rng;
 use soe_backends::{Limits, Value};
 
 use super::flow::{Cond, Custom, Expr, Fails, Flow, Kept, Kind, Name, Node, Tool};
+use super::llm::{Agent, Answers, Identity, Llm};
 use super::parts::Builder;
 
 /// A workflow made of parts that are each triggered exactly once, so that each of its joins must fire exactly once.
@@ -25,6 +26,8 @@ pub fn wild(rng: &mut Rng) -> Flow {
         limits: Limits {
             runs: rng.u64(5..60),
             broadcasts: rng.u64(5..60),
+            llm_calls: (rng.u8(..4) == 0).then(|| rng.u64(1..30)),
+            tokens: (rng.u8(..6) == 0).then(|| rng.u64(1..600)),
             ..Limits::default()
         },
         ..Flow::default()
@@ -61,8 +64,14 @@ pub fn crowded(rng: &mut Rng) -> Flow {
         }
     }
     for level in 0..rng.usize(0..=3) {
+        let triggers = [format!("l{level}").into()];
+        if rng.bool() {
+            let llm = builder.calm(Kept::Any, Some(field(level)));
+            builder.node(&triggers, &[], Kind::Llm(llm));
+            continue;
+        }
         let tool = builder.tool(Fails::Never, None, Kept::Any);
-        builder.worker(&[format!("l{level}").into()], &[], tool, Some(field(level)));
+        builder.worker(&triggers, &[], tool, Some(field(level)));
     }
     let mut flow = builder.flow;
     rng.shuffle(&mut flow.nodes);
@@ -70,8 +79,9 @@ pub fn crowded(rng: &mut Rng) -> Flow {
 }
 
 fn wild_node(rng: &mut Rng, i: usize) -> Node {
-    let kind = match rng.u8(..10) {
+    let kind = match rng.u8(..14) {
         0..4 => Kind::Router,
+        10.. => Kind::Llm(wild_llm(rng)),
         4..8 => Kind::Tool {
             // Sometimes one that isn't registered.
             tool: format!("tool{}", rng.usize(..4)).into(),
@@ -108,6 +118,24 @@ fn wild_node(rng: &mut Rng, i: usize) -> Node {
             .map(|_| (signal(rng), wild_cond(rng, is_tool)))
             .collect(),
         kind,
+    }
+}
+
+fn wild_llm(rng: &mut Rng) -> Llm {
+    let identities = [Identity::None, Identity::Named, Identity::Blank, Identity::Broken];
+    Llm {
+        prompt: (rng.u8(..6) > 0).then(|| field(rng.usize(..3))),
+        output: (rng.u8(..4) > 0).then(|| field(rng.usize(..3))),
+        identity: identities[rng.usize(..identities.len())],
+        retries: rng.u32(..3),
+        failure_signal: (rng.u8(..4) > 0).then(|| signal(rng)),
+        answers: Answers::Wild,
+        gives: Kept::AnyOrNull,
+        agent: rng.bool().then(|| Agent {
+            tools: (0..rng.usize(..4)).map(|i| format!("tool{i}").into()).collect(),
+            max_turns: rng.u32(1..5),
+            native: rng.bool(),
+        }),
     }
 }
 

@@ -4,14 +4,22 @@
 //! `SOE_SIM_CASES` says how many interleavings there are about, 10,000 if it isn't set; `SOE_SIM_SEED` runs one alone, as a
 //! failure names it.
 
+pub mod answer;
 mod check;
+mod conditions;
 pub mod flow;
 pub mod generate;
+pub mod llm;
+mod llm_parts;
+pub mod met;
 pub mod model;
 pub mod outcome;
 mod parts;
+mod perform;
 pub mod plan;
 pub mod run;
+pub mod talk;
+pub mod task;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -10,14 +10,16 @@ use soe_backends::{Schedule, Status, Value};
 use soe_core::machine::Outcome;
 use soe_core::nodes::{NodeOutput, Signals};
 
-use super::flow::{Cond, Expr, Flow, Kind, Name, Node};
+use super::flow::{Expr, Flow, Kind, Name, Node};
 use super::outcome::outcome;
+use super::talk::{Said, Talk};
+use super::task::Task;
 
 /// The expected state of an execution.
 #[derive(Debug)]
 pub struct Model<'f> {
-    flow: &'f Flow,
-    seed: u64,
+    pub(super) flow: &'f Flow,
+    pub(super) seed: u64,
     schedule: Schedule,
     /// Where it stands.
     pub status: Status,
@@ -29,8 +31,25 @@ pub struct Model<'f> {
     pub signals: Vec<Name>,
     /// The runs by node.
     pub nodes: IndexMap<Name, u64>,
-    /// Runs of tool nodes.
+    /// Runs of tool nodes, and calls by agents.
     pub tool_calls: u64,
+    /// Calls of tools by agents.
+    pub agent_calls: u64,
+    /// Tools that agents wanted and don't have.
+    pub not_found: u64,
+    /// Requests to LLMs.
+    pub llm_calls: u64,
+    /// Answers to them.
+    pub replies: u64,
+    /// What they took.
+    pub tokens: u64,
+    /// The same by node.
+    pub node_tokens: IndexMap<Name, u64>,
+    /// The conversation history.
+    pub said: Vec<Said>,
+    /// What was performed.
+    pub effects: u64,
+    pub(super) effects_now: u64,
     /// Failed attempts.
     pub errors: u64,
     /// Batches.
@@ -57,6 +76,8 @@ pub struct InFlight {
     pub attempt: u32,
     /// What it reads: the context after the event that dispatched it.
     pub seen: Arc<Seen>,
+    /// What it has asked, if it asks an LLM.
+    pub talk: Option<Talk>,
 }
 
 /// A copy of the context.
@@ -66,6 +87,8 @@ pub struct Seen {
     pub fields: IndexMap<Name, Vec<Value>>,
     /// The recorded signals.
     pub signals: Vec<Name>,
+    /// The requests to LLMs.
+    pub llm_calls: u64,
 }
 
 impl<'f> Model<'f> {
@@ -81,6 +104,15 @@ impl<'f> Model<'f> {
             signals: Vec::new(),
             nodes: IndexMap::new(),
             tool_calls: 0,
+            agent_calls: 0,
+            not_found: 0,
+            llm_calls: 0,
+            replies: 0,
+            tokens: 0,
+            node_tokens: IndexMap::new(),
+            said: Vec::new(),
+            effects: 0,
+            effects_now: 0,
             errors: 0,
             broadcasts: 0,
             runs: 0,
@@ -103,16 +135,39 @@ impl<'f> Model<'f> {
         takes
     }
 
-    /// A completion. False if it is discarded.
-    pub fn complete(&mut self, run: u64, attempt: u32) -> bool {
-        let wanted = self.in_flight.get(&run).is_some_and(|run| run.attempt == attempt);
+    /// An answer to what is in flight. False if it is discarded.
+    pub fn complete(&mut self, task: Task) -> bool {
+        let wanted = self.tasks_of(task.run()).contains(&task);
         if !wanted || self.status != Status::Running {
             self.discarded += 1;
             return false;
         }
-        self.finish(run, attempt);
+        self.finish(task);
         self.end();
         true
+    }
+
+    /// What is in flight.
+    pub fn tasks(&self) -> impl Iterator<Item = Task> {
+        self.in_flight.keys().flat_map(|run| self.tasks_of(*run))
+    }
+
+    fn tasks_of(&self, number: u64) -> Vec<Task> {
+        match self.in_flight.get(&number) {
+            None => Vec::new(),
+            Some(run) => match &run.talk {
+                None => vec![Task::Attempt(number, run.attempt)],
+                Some(talk) => talk.tasks(number),
+            },
+        }
+    }
+
+    /// It is taken up again: what was in flight is performed again, and warns again.
+    pub fn recover(&mut self) {
+        if self.status == Status::Running {
+            let runs: Vec<u64> = self.in_flight.keys().copied().collect();
+            runs.into_iter().for_each(|run| self.warn_at_first_request(run));
+        }
     }
 
     /// A cancellation.
@@ -144,7 +199,7 @@ impl<'f> Model<'f> {
         serde_json::Value::Object(arguments.collect())
     }
 
-    fn emit(&mut self, signals: &[Name]) {
+    pub(super) fn emit(&mut self, signals: &[Name]) {
         if signals.is_empty() || self.status != Status::Running {
             return;
         }
@@ -179,6 +234,10 @@ impl<'f> Model<'f> {
             node: place,
             attempt: 1,
             seen: Arc::default(),
+            talk: match &node.kind {
+                Kind::Llm(llm) => Some(Talk::new(llm)),
+                _ => None,
+            },
         };
         self.in_flight.insert(number, run);
         if self.schedule == Schedule::DepthFirst {
@@ -190,14 +249,23 @@ impl<'f> Model<'f> {
     /// One node at a time: a run is over before anything else happens.
     fn run_to_its_end(&mut self, number: u64) {
         while self.status == Status::Running {
-            let Some(attempt) = self.in_flight.get(&number).map(|run| run.attempt) else {
+            let Some(task) = self.tasks_of(number).into_iter().next() else {
                 return;
             };
-            self.finish(number, attempt);
+            self.finish(task);
         }
     }
 
-    fn finish(&mut self, number: u64, attempt: u32) {
+    fn finish(&mut self, task: Task) {
+        match task {
+            Task::Attempt(run, attempt) => self.finish_attempt(run, attempt),
+            Task::Grant(run, call) => self.granted(run, call),
+            Task::Reply(run, call) => self.replied(run, call),
+            Task::Tool(run, index) => self.tool_answered(run, index),
+        }
+    }
+
+    fn finish_attempt(&mut self, number: u64, attempt: u32) {
         let flow = self.flow;
         let node = &flow.nodes[self.in_flight[&number].node];
         match (&node.kind, outcome(flow, self.seed, node, number, attempt)) {
@@ -213,6 +281,7 @@ impl<'f> Model<'f> {
                 if failure.retryable && tool.is_some_and(|tool| attempt <= tool.max_retries) {
                     if let Some(run) = self.in_flight.get_mut(&number) {
                         run.attempt += 1;
+                        self.effects_now += 1;
                     }
                     return;
                 }
@@ -249,46 +318,9 @@ impl<'f> Model<'f> {
         self.emit(&signals);
     }
 
-    fn write(&mut self, field: Option<&Name>, value: &Value) {
+    pub(super) fn write(&mut self, field: Option<&Name>, value: &Value) {
         if let Some(field) = field.filter(|_| !value.is_null()) {
             self.fields.entry(field.clone()).or_default().push(value.clone());
-        }
-    }
-
-    fn passing(&mut self, node: &Node, result: Option<&Value>) -> Vec<Name> {
-        self.warnings += node
-            .emissions
-            .iter()
-            .filter(|(_, cond)| matches!(cond, Cond::Broken))
-            .count() as u64;
-        let passed = node.emissions.iter().filter(|(_, cond)| self.passes(cond, result));
-        passed.map(|(signal, _)| signal.clone()).collect()
-    }
-
-    fn passes(&self, cond: &Cond, result: Option<&Value>) -> bool {
-        let length = |field: &Name| self.fields.get(field).map_or(0, Vec::len);
-        match cond {
-            Cond::Always | Cond::PlainText => true,
-            Cond::Never | Cond::Broken => false,
-            Cond::SameCount(a, b) => self.accumulated(a) == self.accumulated(b),
-            Cond::Count(field, count) => length(field) == *count,
-            Cond::Fewer(field, count) => length(field) < *count,
-            Cond::Seen(signals) => signals.iter().all(|signal| self.signals.contains(signal)),
-            // As in Python: true is 1, and 1.0 too.
-            Cond::Result(number) => match result {
-                Some(Value::Bool(result)) => i64::from(*result) == *number,
-                Some(result) => result.as_f64() == Some(*number as f64),
-                None => false,
-            },
-        }
-    }
-
-    /// How many items `accumulated` gives: a single value that is a list counts as its items.
-    fn accumulated(&self, field: &Name) -> usize {
-        match self.fields.get(field).map(Vec::as_slice) {
-            Some([Value::List(items)]) => items.len(),
-            Some(history) => history.len(),
-            None => 0,
         }
     }
 
@@ -299,6 +331,11 @@ impl<'f> Model<'f> {
 
     fn end(&mut self) {
         self.snapshot();
+        let now = std::mem::take(&mut self.effects_now);
+        // Where the schedule is depth-first, this is about many events; those before the last have performed theirs.
+        if self.status == Status::Running || self.schedule == Schedule::DepthFirst {
+            self.effects += now;
+        }
         if self.status == Status::Running && self.in_flight.is_empty() {
             self.status = Status::Rested;
         }
@@ -310,14 +347,24 @@ impl<'f> Model<'f> {
         if fresh.is_empty() {
             return;
         }
+        // A failed execution starts nothing any more.
+        let running = self.status == Status::Running;
+        for number in fresh.iter().filter(|_| running) {
+            match self.in_flight[number].talk {
+                Some(_) => self.ask(*number),
+                None => self.effects_now += 1,
+            }
+        }
         let seen = Arc::new(Seen {
             fields: self.fields.clone(),
             signals: self.signals.clone(),
+            llm_calls: self.llm_calls,
         });
         for number in fresh {
             if let Some(run) = self.in_flight.get_mut(&number) {
                 run.seen = seen.clone();
             }
+            self.warn_at_first_request(number);
         }
     }
 }

@@ -24,7 +24,7 @@ pub fn outcome(flow: &Flow, seed: u64, node: &Node, run: u64, attempt: u32) -> O
             }),
             Some(tool) => Ok(value(tool.returns, &mut rng)),
         }),
-        Kind::Router => Outcome::Tool(Ok(Value::Null)),
+        Kind::Router | Kind::Llm(_) => Outcome::Tool(Ok(Value::Null)),
     }
 }
 

@@ -7,7 +7,7 @@ use super::flow::{Cond, Custom, Expr, Fails, Flow, Kept, Kind, Name, Node, Tool}
 
 /// Puts parts together. Every signal in `open` is recorded exactly once, and so is what a part makes of it.
 pub(super) struct Builder {
-    rng: Rng,
+    pub(super) rng: Rng,
     pub(super) flow: Flow,
     open: Vec<Name>,
     parts: usize,
@@ -35,13 +35,14 @@ impl Builder {
         }
         let start = self.open[self.rng.usize(..self.open.len())].clone();
         let end = self.name("end");
-        match self.rng.u8(..9) {
+        match self.rng.u8(..10) {
             0 => self.routers(start, &end),
             1 | 2 => self.counting_join(start, &end),
             3 => self.many_runs_of_one_node(start, &end),
             4 => self.fan_out(start, &end),
             5 | 6 => self.and_join(start, &end),
             7 => self.guarded_loop(start, &end),
+            8 => self.choice(start, &end),
             _ => self.custom(start, &end),
         }
         self.flow.exactly_once.push(end.clone());
@@ -76,13 +77,8 @@ impl Builder {
         let count = self.rng.usize(1..=4);
         let accumulated = self.rng.bool();
         for _ in 0..count {
-            let tool = self.any_tool(&done, if accumulated { Kept::Scalar } else { Kept::Any });
-            self.worker(
-                std::slice::from_ref(&start),
-                std::slice::from_ref(&done),
-                tool,
-                Some(results.clone()),
-            );
+            let gives = if accumulated { Kept::Scalar } else { Kept::Any };
+            self.any_worker(std::slice::from_ref(&start), &done, gives, results.clone());
         }
         let cond = if accumulated {
             let item = |i: usize| Value::from(i);
@@ -108,8 +104,7 @@ impl Builder {
         for trigger in &triggers {
             self.router(&start, trigger, Cond::Always);
         }
-        let tool = self.any_tool(&done, Kept::Any);
-        self.worker(&triggers, std::slice::from_ref(&done), tool, Some(results.clone()));
+        self.any_worker(&triggers, &done, Kept::Any, results.clone());
         let last = self.maybe_between(done);
         self.router(&last, end, Cond::Count(results, count));
     }
@@ -126,8 +121,7 @@ impl Builder {
         };
         self.node(&[start], &[], Kind::Custom(custom));
         for trigger in triggers {
-            let tool = self.any_tool(&done, Kept::Scalar);
-            self.worker(&[trigger], std::slice::from_ref(&done), tool, Some(results.clone()));
+            self.any_worker(&[trigger], &done, Kept::Scalar, results.clone());
         }
         self.router(&done, end, Cond::SameCount(results, items));
     }
@@ -137,9 +131,13 @@ impl Builder {
         let mut awaited = Vec::new();
         for i in 0..self.rng.usize(2..=3) {
             let done = self.name(&format!("done{i}"));
-            let tool = self.any_tool(&done, Kept::AnyOrNull);
             let output = self.rng.bool().then(|| "shared".into());
-            self.worker(std::slice::from_ref(&start), std::slice::from_ref(&done), tool, output);
+            if self.rng.bool() {
+                self.unreliable(std::slice::from_ref(&start), &done, output);
+            } else {
+                let tool = self.any_tool(&done, Kept::AnyOrNull);
+                self.worker(std::slice::from_ref(&start), std::slice::from_ref(&done), tool, output);
+            }
             awaited.push(self.maybe_between(done));
         }
         let cond = Cond::Seen(awaited.clone());
@@ -153,10 +151,13 @@ impl Builder {
         let (go_on, over) = (Cond::Fewer(count.clone(), turns), Cond::Count(count.clone(), turns));
         let both = [(again.clone(), go_on), (end.clone(), over)];
         let triggers = [start, again];
-        let kind = Kind::Tool {
-            tool,
-            parameters: vec![("turn".into(), Expr::Count(count.clone()))],
-            output: Some(count),
+        let kind = match self.rng.bool() {
+            true => Kind::Llm(self.calm(Kept::Any, Some(count))),
+            false => Kind::Tool {
+                tool,
+                parameters: vec![("turn".into(), Expr::Count(count.clone()))],
+                output: Some(count),
+            },
         };
         if self.rng.bool() {
             self.node(&triggers, &both, kind);
@@ -219,11 +220,12 @@ impl Builder {
         self.node(triggers, &emissions, kind);
     }
 
-    fn node(&mut self, triggers: &[Name], emissions: &[(Name, Cond)], kind: Kind) {
+    pub(super) fn node(&mut self, triggers: &[Name], emissions: &[(Name, Cond)], kind: Kind) {
         let what = match kind {
             Kind::Router => "router",
             Kind::Tool { .. } => "worker",
             Kind::Custom(_) => "custom",
+            Kind::Llm(_) => "asking",
         };
         self.flow.nodes.push(Node {
             name: format!("{what}{}", self.flow.nodes.len()).into(),
@@ -234,7 +236,7 @@ impl Builder {
     }
 
     /// A tool that works, works in the end, or fails for good with the signal that its node would have emitted.
-    fn any_tool(&mut self, done: &Name, returns: Kept) -> Name {
+    pub(super) fn any_tool(&mut self, done: &Name, returns: Kept) -> Name {
         match self.rng.u8(..6) {
             0 => self.tool(Fails::First(2), None, returns),
             1 => self.tool(Fails::Always, Some(done.clone()), returns),
@@ -255,7 +257,7 @@ impl Builder {
         name
     }
 
-    fn name(&self, what: &str) -> Name {
+    pub(super) fn name(&self, what: &str) -> Name {
         format!("p{}_{what}", self.parts).into()
     }
 }

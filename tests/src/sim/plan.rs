@@ -5,8 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use soe_backends::{ExecutionId, ExecutionState, Schedule, Timestamp};
 use soe_core::config::Registry;
-use soe_core::machine::{Input, Machine, Start, Step};
-use soe_core::tools::ToolSpecs;
+use soe_core::machine::{Input, Machine, Specs, Start, Step};
 
 use super::flow::{Flow, WORKFLOW};
 
@@ -16,7 +15,7 @@ pub struct Prepared {
     /// What it was made of.
     pub flow: Flow,
     registry: Arc<Registry>,
-    tools: ToolSpecs,
+    specs: Specs,
 }
 
 /// What may happen in an interleaving.
@@ -51,8 +50,8 @@ impl Prepared {
     /// # Errors
     /// The engine refuses it.
     pub fn new(flow: Flow) -> Result<Self> {
-        let (registry, tools) = (flow.registry()?, flow.specs()?);
-        Ok(Self { flow, registry, tools })
+        let (registry, specs) = (flow.registry()?, flow.specs()?);
+        Ok(Self { flow, registry, specs })
     }
 
     pub(super) fn start(&self, schedule: Schedule) -> Result<(Machine, Step)> {
@@ -73,17 +72,14 @@ impl Prepared {
             limits: Arc::new(self.flow.limits.clone()),
             signals: self.flow.start.clone(),
         };
-        Ok(Machine::start(Timestamp::from_micros(0), start, self.tools.clone())?)
+        Ok(Machine::start(Timestamp::from_micros(0), start, self.specs.clone())?)
     }
 
-    /// Stores a machine's state, and takes it up again.
-    pub(super) fn reload(&self, machine: &Machine) -> Result<Machine> {
-        let stored = serde_json::to_string(machine.state())?;
-        let state: ExecutionState = serde_json::from_str(&stored)?;
-        ensure!(
-            state == *machine.state(),
-            "the state is another after it was stored:\n{stored}"
-        );
-        Ok(Machine::load(state, vec![self.registry.clone()], self.tools.clone())?)
+    /// Stores a state, and takes it up again.
+    pub(super) fn load(&self, state: &ExecutionState) -> Result<Machine> {
+        let stored = serde_json::to_string(state)?;
+        let read: ExecutionState = serde_json::from_str(&stored)?;
+        ensure!(read == *state, "the state is another after it was stored:\n{stored}");
+        Ok(Machine::load(read, vec![self.registry.clone()], self.specs.clone())?)
     }
 }

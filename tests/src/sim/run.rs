@@ -1,37 +1,44 @@
 //! One interleaving: the machine and the model take the same inputs, and are compared after each.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, ensure};
 use fastrand::Rng;
-use soe_backends::{Commit, ExecutionState, Schedule, Status, Timestamp, Value};
-use soe_core::machine::{Effect, Input, Machine, MachineError, Outcome, Step};
+use soe_backends::{Commit, ExecutionState, Schedule, Status, Timestamp};
+use soe_core::machine::{Input, Machine, MachineError, Step};
 
+use super::answer::usage;
 use super::check::{self, Told};
-use super::flow::Name;
-use super::model::{InFlight, Model};
-use super::outcome::{outcome, rng};
+use super::flow::{Kind, Name};
+use super::model::Model;
+use super::outcome::rng;
 use super::plan::{Move, Plan, Prepared};
+use super::talk::Said;
+use super::task::Task;
 
 /// An interleaving in progress.
 #[derive(Debug)]
 pub struct Sim<'f> {
-    prepared: &'f Prepared,
-    plan: Plan,
+    pub(super) prepared: &'f Prepared,
+    pub(super) plan: Plan,
     rng: Rng,
     machine: Machine,
     /// The state, made of the commits alone.
     folded: ExecutionState,
-    model: Model<'f>,
-    /// The attempt that is being performed, by run.
-    performing: BTreeMap<u64, u32>,
-    /// Attempts that are over or aborted.
-    past: Vec<(u64, u32)>,
+    pub(super) model: Model<'f>,
+    /// What is being performed.
+    pub(super) performing: BTreeSet<Task>,
+    /// What is answered or aborted.
+    pub(super) past: Vec<Task>,
+    /// What was performed so far; what was lost in a crash counts once.
+    pub(super) effects: u64,
+    /// The conversation history.
+    pub(super) said: Vec<Said>,
     delivered: usize,
-    paused: bool,
-    ever_paused: bool,
+    pub(super) paused: bool,
+    pub(super) ever_paused: bool,
     moves_after_end: u8,
-    told: Told,
+    pub(super) told: Told,
     discarded: u64,
     now: u64,
     /// What was done so far.
@@ -55,8 +62,10 @@ impl<'f> Sim<'f> {
             prepared,
             plan,
             machine,
-            performing: BTreeMap::new(),
+            performing: BTreeSet::new(),
             past: Vec::new(),
+            effects: 0,
+            said: Vec::new(),
             delivered: 0,
             paused: false,
             ever_paused: false,
@@ -94,8 +103,9 @@ impl<'f> Sim<'f> {
                 return Ok(false);
             }
             self.moves_after_end -= 1;
-            match self.rng.u8(..3) {
+            match self.rng.u8(..4) {
                 0 => self.refused()?,
+                3 => self.custom_talks()?,
                 1 if self.plan.crashes > 0 => self.crash()?,
                 _ => self.noise()?,
             }
@@ -114,13 +124,14 @@ impl<'f> Sim<'f> {
             self.input(Input::Cancel)?;
         } else if self.plan.noise && self.rng.u8(..6) == 0 {
             self.noise()?;
+        } else if self.plan.schedule == Schedule::Concurrent && self.rng.u8(..10) == 0 {
+            self.custom_talks()?;
         } else if more && (self.performing.is_empty() || self.rng.u8(..5) == 0) {
             self.deliver()?;
         } else {
             let next = self.rng.usize(..self.performing.len());
-            let chosen = self.performing.iter().nth(next).map(|(run, attempt)| (*run, *attempt));
-            let (run, attempt) = chosen.ok_or_else(|| anyhow!("nothing is being performed"))?;
-            self.complete(run, attempt)?;
+            let chosen = self.performing.iter().nth(next).copied();
+            self.complete(chosen.ok_or_else(|| anyhow!("nothing is being performed"))?)?;
         }
         Ok(true)
     }
@@ -149,69 +160,103 @@ impl<'f> Sim<'f> {
         Ok(())
     }
 
-    /// What changes nothing but leaves an event: completions that nobody waits for.
+    /// What changes nothing but leaves an event: answers that nobody waits for.
     fn noise(&mut self) -> Result<()> {
         let past = (!self.past.is_empty()).then(|| self.past[self.rng.usize(..self.past.len())]);
-        let current = self
-            .performing
-            .iter()
-            .next_back()
-            .map(|(run, attempt)| (*run, *attempt));
-        match (self.rng.u8(..4), past, current) {
-            (0, _, Some((run, attempt))) => self.complete(run, attempt + 1),
-            (1, _, _) => self.complete(self.state().next_run, 1),
-            (2, _, _) => self.input(Input::Continue),
-            (_, Some((run, attempt)), _) => self.complete(run, attempt),
+        let current = self.performing.last().copied();
+        let run = self.state().next_run;
+        let unknown = [
+            Task::Attempt(run, 1),
+            Task::Grant(run, 1),
+            Task::Reply(run, 1),
+            Task::Tool(run, 0),
+        ];
+        let unknown = unknown[self.rng.usize(..unknown.len())];
+        match (self.rng.u8(..5), past, current) {
+            (0, _, Some(task)) => self.complete(task.next()),
+            (1, Some(task), _) => self.complete(task.next()),
+            (2, _, _) => self.complete(unknown),
+            (3, _, _) => self.input(Input::Continue),
+            (_, Some(task), _) => self.complete(task),
             _ => Ok(()),
         }
     }
 
-    fn complete(&mut self, run: u64, attempt: u32) -> Result<()> {
-        let running = self.state().status == Status::Running;
-        let wanted = running && self.performing.get(&run) == Some(&attempt);
-        if wanted {
-            self.performing.remove(&run);
-            self.past.push((run, attempt));
-        }
-        self.discarded += u64::from(!wanted);
-        let outcome = self.outcome(run, attempt);
-        if self.plan.schedule == Schedule::Concurrent {
-            ensure!(
-                self.model.complete(run, attempt) == wanted,
-                "the model disagrees about {run}, {attempt}"
-            );
-        }
-        let before = (!wanted).then(|| self.state().context.clone());
-        self.input(Input::Completed { run, attempt, outcome })?;
+    /// A custom node asks an LLM by itself, or is answered; perhaps one that is over.
+    fn custom_talks(&mut self) -> Result<()> {
+        let custom = |task: &&Task| {
+            let node = usize::try_from(task.run() - 1)
+                .ok()
+                .and_then(|run| self.told.dispatched.get(run));
+            let mut nodes = self.prepared.flow.nodes.iter();
+            nodes.any(|each| Some(&each.name) == node && matches!(each.kind, Kind::Custom(_)))
+        };
+        let tasks: Vec<Task> = self
+            .performing
+            .iter()
+            .chain(&self.past)
+            .filter(custom)
+            .copied()
+            .collect();
+        let (Some(task), call) = (self.rng.choice(tasks), self.rng.u32(1..4)) else {
+            return Ok(());
+        };
+        let run = task.run();
+        let usage = self.rng.bool().then(|| usage(&mut self.rng));
+        let counts = self.model.custom_talked(run, usage);
+        let commits = self.commits.len();
+        self.input(match usage {
+            None => Input::Asked { run, call },
+            Some(usage) => Input::Replied { run, call, usage },
+        })?;
         ensure!(
-            before.is_none_or(|before| before == self.state().context),
-            "a discarded completion left a trace"
+            self.commits.len() == commits + usize::from(counts),
+            "{counts}: run {run} asked by itself"
         );
         Ok(())
     }
 
-    fn outcome(&self, run: u64, attempt: u32) -> Outcome {
-        let flow = &self.prepared.flow;
-        let started = usize::try_from(run - 1)
-            .ok()
-            .and_then(|run| self.told.dispatched.get(run));
-        match flow.nodes.iter().find(|node| Some(&node.name) == started) {
-            Some(node) => outcome(flow, self.plan.seed, node, run, attempt),
-            None => Outcome::Tool(Ok(Value::Null)),
+    fn complete(&mut self, task: Task) -> Result<()> {
+        let running = self.state().status == Status::Running;
+        let wanted = running && self.performing.contains(&task);
+        if wanted {
+            self.performing.remove(&task);
+            self.past.push(task);
         }
+        self.discarded += u64::from(!wanted);
+        let input = self.answer(task);
+        if self.plan.schedule == Schedule::Concurrent {
+            ensure!(
+                self.model.complete(task) == wanted,
+                "the model disagrees about {task:?}"
+            );
+        }
+        let before = (!wanted).then(|| self.state().clone());
+        self.input(input)?;
+        let Some(mut expected) = before else {
+            return Ok(());
+        };
+        let state = self.state();
+        expected.version += 1;
+        expected.next_event += 1;
+        expected.updated_at = state.updated_at;
+        ensure!(expected == *state, "{task:?} was discarded, and left a trace");
+        Ok(())
     }
 
+    /// The state is taken up again as the commits make it.
     fn crash(&mut self) -> Result<()> {
         let at = self.at();
         self.moves.push(Move::Crash(at));
-        self.machine = self.prepared.reload(&self.machine)?;
+        self.folds()?;
+        self.machine = self.prepared.load(&self.folded)?;
         let lost = std::mem::take(&mut self.performing);
         self.paused = false;
         let step = self.machine.step(at, Input::Recover)?;
+        self.model.recover();
+        self.effects -= lost.len() as u64;
         self.take(step, false)?;
-        let again = lost
-            .iter()
-            .all(|(run, attempt)| self.performing.get(run) == Some(attempt));
+        let again = self.performing.is_superset(&lost);
         ensure!(again, "{lost:?} were lost, {:?} are performed", self.performing);
         Ok(())
     }
@@ -239,9 +284,11 @@ impl<'f> Sim<'f> {
                 commit = read;
             }
             if !first {
+                self.folded.fits(std::slice::from_ref(&commit))?;
                 self.folded.apply(&commit)?;
             }
             self.told.take(&commit.events)?;
+            self.said(&commit)?;
             self.commits.push(commit);
         }
         if self.plan.stored {
@@ -251,10 +298,10 @@ impl<'f> Sim<'f> {
             self.perform(effect)?;
         }
         check::consistent(self.machine.state())?;
-        let performed = self.performing.keys().eq(self.state().runs.keys());
+        let performed: BTreeSet<u64> = self.performing.iter().map(|task| task.run()).collect();
         let running = self.state().status == Status::Running;
         ensure!(
-            performed || !running,
+            performed.iter().eq(self.state().runs.keys()) || !running,
             "{:?} are performed, in flight are {:?}",
             self.performing,
             self.state().runs
@@ -267,14 +314,25 @@ impl<'f> Sim<'f> {
         match self.plan.schedule {
             Schedule::DepthFirst => ensure!(self.state().runs.len() <= 1, "several runs: {:?}", self.state().runs),
             _ if self.paused => {}
-            _ => check::as_expected(
-                &self.model,
-                self.machine.state(),
-                &self.prepared.flow,
-                !self.ever_paused,
-            )?,
+            _ => self.as_expected()?,
         }
         Ok(())
+    }
+
+    fn as_expected(&self) -> Result<()> {
+        let flow = &self.prepared.flow;
+        check::as_expected(&self.model, self.state(), flow, !self.ever_paused)?;
+        if self.state().status == Status::Running {
+            let expected: BTreeSet<Task> = self.model.tasks().collect();
+            ensure!(
+                self.performing == expected,
+                "{:?} are performed, not {expected:?}",
+                self.performing
+            );
+        }
+        let (effects, expected) = (self.effects, self.model.effects);
+        ensure!(effects == expected, "{effects} effects were performed, not {expected}");
+        self.same_conversation()
     }
 
     fn folds(&self) -> Result<()> {
@@ -283,54 +341,15 @@ impl<'f> Sim<'f> {
         Ok(())
     }
 
-    fn perform(&mut self, effect: Effect) -> Result<()> {
-        let (run, attempt) = match effect {
-            Effect::Continue => {
-                self.paused = true;
-                self.ever_paused = true;
-                return Ok(());
-            }
-            Effect::Abort { run } => {
-                self.past
-                    .extend(self.performing.remove(&run).map(|attempt| (run, attempt)));
-                return Ok(());
-            }
-            Effect::CallTool(call) => {
-                if let Some(expected) = self.compared(call.run) {
-                    let expected = self.model.arguments(expected);
-                    ensure!(call.arguments == expected, "{call:?} should have arguments {expected}");
-                }
-                (call.run, call.attempt)
-            }
-            Effect::RunNode(run) => {
-                if let Some(expected) = self.compared(run.run) {
-                    check::saw(&run.context, expected)?;
-                }
-                (run.run, 1)
-            }
-            Effect::Complete { run, attempt, .. } => (run, attempt),
-            other => bail!("what is {other:?}?"),
-        };
-        let before = self.performing.insert(run, attempt);
-        ensure!(before.is_none(), "run {run} is performed twice at a time");
-        ensure!(
-            !self.past.contains(&(run, attempt)),
-            "attempt {attempt} of run {run} is performed again"
-        );
-        Ok(())
-    }
-
-    /// What the model knows of a run, where its snapshot is comparable.
-    fn compared(&self, run: u64) -> Option<&InFlight> {
-        let comparable = self.plan.schedule == Schedule::Concurrent && !self.ever_paused;
-        self.model.in_flight.get(&run).filter(|_| comparable)
-    }
-
     fn finished(&self) -> Result<()> {
         self.folds()?;
         let state = self.state();
-        check::as_expected(&self.model, state, &self.prepared.flow, !self.ever_paused)?;
-        self.told.agrees(state, self.model.warnings, self.discarded)?;
+        self.as_expected()?;
+        // What is asked again warns again; the model may be further than the machine when that happens.
+        let ahead = self.plan.schedule == Schedule::DepthFirst || self.ever_paused;
+        let ahead = ahead && self.plan.crashes > 0;
+        let warnings = if ahead { self.told.warnings } else { self.model.warnings };
+        self.told.agrees(state, &self.model, warnings, self.discarded)?;
         if state.status == Status::Rested {
             for signal in &self.prepared.flow.exactly_once {
                 let times = count(state, signal);
@@ -351,7 +370,7 @@ impl<'f> Sim<'f> {
             let (at, input) = match each {
                 Move::Input(at, input) => (*at, input.clone()),
                 Move::Crash(at) => {
-                    machine = self.prepared.reload(&machine)?;
+                    machine = self.prepared.load(machine.state())?;
                     (*at, Input::Recover)
                 }
             };

@@ -3,8 +3,13 @@
 // The helpers of tests are tests too.
 #![allow(clippy::unwrap_used)]
 
+mod agent;
+mod agent_native;
+mod asking;
 mod hostile;
 mod limits;
+mod llm;
+mod llm_limits;
 mod nodes;
 mod signals;
 
@@ -13,9 +18,9 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 use soe_backends::{Commit, EventKind, ExecutionId, Limits, Schedule, Status, Timestamp, Value};
 use soe_core::config::Config;
-use soe_core::machine::{Effect, Input, Machine, MachineError, Outcome, Start, ToolFailure};
+use soe_core::machine::{Effect, Input, Machine, MachineError, Outcome, Specs, Start, ToolFailure};
 use soe_core::nodes::NodeOutput;
-use soe_core::tools::{ToolSpec, ToolSpecs};
+use soe_core::tools::ToolSpec;
 
 /// A machine that does what a scenario says.
 struct Bench {
@@ -85,8 +90,11 @@ impl Setup {
     }
 
     fn try_run(self) -> Result<Bench, MachineError> {
-        let tools: ToolSpecs = self.tools.into_iter().collect();
-        let (machine, step) = Machine::start(Timestamp::from_micros(0), self.start, tools)?;
+        let specs = Specs {
+            tools: self.tools.into_iter().collect(),
+            llms: asking::specs(),
+        };
+        let (machine, step) = Machine::start(Timestamp::from_micros(0), self.start, specs)?;
         Ok(Bench {
             machine,
             commits: Vec::from_iter(step.commit),
@@ -196,7 +204,20 @@ impl Bench {
     /// What the last step asked for, in short.
     fn asked(&self) -> Vec<String> {
         let short = |effect: &Effect| match effect {
-            Effect::CallTool(call) => format!("call {}.{}", call.run, call.attempt),
+            Effect::CallTool(call) => match call.index {
+                None => format!("call {}.{}", call.run, call.attempt),
+                Some(index) => format!("tool {}.{index} {}{}", call.run, call.tool, call.arguments),
+            },
+            Effect::CallLlm(call) => {
+                let dialogue = call.run.progress.dialogue().unwrap();
+                format!(
+                    "ask {}.{} {}",
+                    call.run.number,
+                    dialogue.calls,
+                    dialogue.question.stage.as_str()
+                )
+            }
+            Effect::Reserve { run, call } => format!("reserve {run}.{call}"),
             Effect::RunNode(run) => format!("run {}", run.run),
             Effect::Complete { run, attempt, .. } => format!("complete {run}.{attempt}"),
             Effect::Continue => "continue".to_owned(),
