@@ -23,7 +23,7 @@ fn plan(seed: u64) -> Plan {
 fn the_trace_is_that_of_a_recursion() {
     simulate(1_500, 20, structured, plan);
     simulate(1_500, 20, wild, plan);
-    simulate(40, 2, crowded, plan);
+    simulate(20, 2, crowded, plan);
 }
 
 #[test]

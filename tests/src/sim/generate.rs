@@ -64,8 +64,14 @@ pub fn crowded(rng: &mut Rng) -> Flow {
         }
     }
     for level in 0..rng.usize(0..=3) {
+        let triggers = [format!("l{level}").into()];
+        if rng.bool() {
+            let llm = builder.calm(Kept::Any, Some(field(level)));
+            builder.node(&triggers, &[], Kind::Llm(llm));
+            continue;
+        }
         let tool = builder.tool(Fails::Never, None, Kept::Any);
-        builder.worker(&[format!("l{level}").into()], &[], tool, Some(field(level)));
+        builder.worker(&triggers, &[], tool, Some(field(level)));
     }
     let mut flow = builder.flow;
     rng.shuffle(&mut flow.nodes);

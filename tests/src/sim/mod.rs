@@ -11,6 +11,7 @@ pub mod flow;
 pub mod generate;
 pub mod llm;
 mod llm_parts;
+pub mod met;
 pub mod model;
 pub mod outcome;
 mod parts;

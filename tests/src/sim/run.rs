@@ -103,8 +103,9 @@ impl<'f> Sim<'f> {
                 return Ok(false);
             }
             self.moves_after_end -= 1;
-            match self.rng.u8(..3) {
+            match self.rng.u8(..4) {
                 0 => self.refused()?,
+                3 => self.custom_talks()?,
                 1 if self.plan.crashes > 0 => self.crash()?,
                 _ => self.noise()?,
             }
@@ -283,6 +284,7 @@ impl<'f> Sim<'f> {
                 commit = read;
             }
             if !first {
+                self.folded.fits(std::slice::from_ref(&commit))?;
                 self.folded.apply(&commit)?;
             }
             self.told.take(&commit.events)?;
@@ -343,8 +345,9 @@ impl<'f> Sim<'f> {
         self.folds()?;
         let state = self.state();
         self.as_expected()?;
-        // What is asked again warns again; where the schedule is depth-first, the model is over when that happens.
-        let ahead = self.plan.schedule == Schedule::DepthFirst && self.plan.crashes > 0;
+        // What is asked again warns again; the model may be further than the machine when that happens.
+        let ahead = self.plan.schedule == Schedule::DepthFirst || self.ever_paused;
+        let ahead = ahead && self.plan.crashes > 0;
         let warnings = if ahead { self.told.warnings } else { self.model.warnings };
         self.told.agrees(state, &self.model, warnings, self.discarded)?;
         if state.status == Status::Rested {

@@ -147,7 +147,7 @@ fn a_tool_that_it_does_not_have_is_an_error_that_it_sees() {
         );
         assert_eq!(
             bench.entries(1),
-            [format!("error there is no tool '{name}'; there are: t, missing")]
+            [format!("error there is no tool '{name}'; there are: t")]
         );
         assert_eq!(bench.used(), [2, 0, 1, 0]);
     }
@@ -286,7 +286,7 @@ fn what_tools_answer_is_kept_where_there_is_an_identity() {
         bench.turns().iter().map(turn).collect::<Vec<_>>()
     };
     let expected = [
-        "x:1/0 system_error - there is no tool 'nobody'; there are: t, missing",
+        "x:1/0 system_error - there is no tool 'nobody'; there are: t",
         r#"x:1/2 tool t {"a":1}"#,
         "x:1/4 tool_error t boom",
     ];

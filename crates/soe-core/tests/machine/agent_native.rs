@@ -63,10 +63,7 @@ fn native_calls_that_cannot_be_made_are_answered_at_once() {
     );
     let entries = bench.entries(1);
     assert_eq!(entries[0], "said let me see");
-    assert_eq!(
-        entries[2],
-        "failed 0 other there is no tool 'other'; there are: t, missing"
-    );
+    assert_eq!(entries[2], "failed 0 other there is no tool 'other'; there are: t");
     assert_eq!(entries[3], r#"called 1/1 - t "{broken""#);
     assert!(
         entries[4].starts_with("failed 1 t the arguments are no JSON: "),
@@ -180,4 +177,18 @@ fn depth_first_waits_for_all_of_a_turn() {
     bench.returned(2, json!(1));
     bench.returned(3, json!(1));
     assert_eq!(bench.signals(), "START A1 C1 B1");
+}
+
+#[test]
+fn a_native_agent_without_tools_is_told_so() {
+    let node = "  A: {node_type: agent, event_triggers: [START], prompt: p, llm: native, tools: [missing]}";
+    for tools in [node.to_owned(), node.replace(", tools: [missing]", "")] {
+        let mut bench = flow(&tools).run();
+        bench.replied(1, 1, calls(&[("", "t", "{}")]));
+        let told = "failed 0 t there is no tool 't': this task has no tools";
+        assert_eq!(
+            (&*bench.entries(1)[1], bench.asked()),
+            (told, vec!["ask 1.2 turn".to_owned()])
+        );
+    }
 }

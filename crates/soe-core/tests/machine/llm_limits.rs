@@ -204,3 +204,68 @@ fn what_a_custom_node_asks_is_counted() {
         "nobody counts it any more"
     );
 }
+
+#[test]
+fn what_a_custom_node_asks_after_a_failure_is_not_counted() {
+    let two = "  A: {node_type: worker, event_triggers: [START]}\n  B: {node_type: worker, event_triggers: [START]}";
+    let mut bench = flow(two).run();
+    bench.node(2, Err("boom"));
+    assert_eq!((bench.status(), bench.machine.state().runs.len()), (Status::Failed, 2));
+    let (before, commits) = (bench.machine.state().clone(), bench.commits.len());
+    bench.input(Input::Asked { run: 1, call: 1 });
+    bench.input(Input::Replied {
+        run: 1,
+        call: 1,
+        usage: Some(Usage::default()),
+    });
+    assert_eq!((bench.machine.state(), bench.commits.len()), (&before, commits));
+}
+
+#[test]
+fn a_grant_and_the_kept_exchange_are_about_the_context_of_the_beginning() {
+    let two = "  A: {node_type: llm, event_triggers: [START], prompt: 'n is {{ context.n }}', identity: sage}
+  B: {node_type: tool, event_triggers: [START], tool_name: t, output_field: n}";
+    let mut bench = flow(two).field("n", json!([1])).limits(limited()).run();
+    bench.returned(2, json!(2));
+    bench.granted(1, 1, None);
+    assert_eq!(&*bench.request().prompt, "n is 1");
+    bench.replied(1, 1, output(json!("fine")));
+    assert_eq!(&*bench.turns()[0].content, "n is 1");
+}
+
+#[test]
+fn a_reply_that_comes_twice_is_discarded_while_the_next_request_waits() {
+    let mut bench = llm("").limits(limited()).run();
+    bench.granted(1, 1, None);
+    bench.replied(1, 1, invalid("no JSON"));
+    let twice = Outcome::Llm(Err("late".into()));
+    bench.discards(Input::Completed {
+        run: 1,
+        attempt: 1,
+        outcome: twice,
+    });
+}
+
+#[test]
+fn tokens_of_all_requests_add_up() {
+    let mut bench = llm("").run();
+    for (call, tokens) in [(1, 5), (2, 7)] {
+        let usage = Some(Usage {
+            prompt_tokens: tokens,
+            completion_tokens: 1,
+        });
+        let content = invalid("no JSON");
+        let warnings = Vec::new();
+        bench.answered(
+            1,
+            call,
+            Ok(LlmAnswer {
+                content,
+                usage,
+                warnings,
+            }),
+        );
+    }
+    let of_node = bench.machine.state().context.operational.node_tokens.get("A").copied();
+    assert_eq!((bench.used()[3], of_node, bench.dialogue(1).tokens), (14, Some(14), 14));
+}

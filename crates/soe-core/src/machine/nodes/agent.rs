@@ -76,6 +76,16 @@ impl Transaction<'_> {
         agent.tools.iter().any(|tool| tool.as_ref() == name) && self.machine.tools.contains(name)
     }
 
+    /// What an agent is told that calls a tool which it doesn't have: those that it has.
+    fn no_such_tool(&self, agent: &AgentNode, name: &str) -> String {
+        let tools = agent.tools.iter().map(AsRef::as_ref);
+        let tools: Vec<&str> = tools.filter(|tool| self.machine.tools.contains(tool)).collect();
+        match tools.as_slice() {
+            [] => format!("there is no tool '{name}': this task has no tools"),
+            tools => format!("there is no tool '{name}'; there are: {}", tools.join(", ")),
+        }
+    }
+
     fn unknown_tool(&mut self, run: &Run, node: &Arc<Node>, agent: &AgentNode, name: &str) -> Applied {
         let name = Excerpt::of(name, MAX_PREVIEW).to_string();
         self.event(EventKind::AgentToolNotFound {
@@ -83,10 +93,7 @@ impl Transaction<'_> {
             run: run.number,
             tool_name: name.as_str().into(),
         });
-        let error: Arc<str> = match agent.tools.as_slice() {
-            [] => format!("there is no tool '{name}': this task has no tools").into(),
-            tools => format!("there is no tool '{name}'; there are: {}", tools.join(", ")).into(),
-        };
+        let error: Arc<str> = self.no_such_tool(agent, &name).into();
         self.attempt_failed(run, node, error.clone(), None)?;
         self.add(run, node, Entry::SystemError { error })?;
         self.converse(run.number, DialogueStep::Failure)
@@ -172,10 +179,7 @@ impl Transaction<'_> {
                         run: run.number,
                         tool_name: name.clone(),
                     });
-                    Some(format!(
-                        "there is no tool '{name}'; there are: {}",
-                        agent.tools.join(", ")
-                    ))
+                    Some(self.no_such_tool(agent, &name))
                 }
                 Err(error) => Some(format!("the arguments are no JSON: {error}")),
                 Ok(json) => self.problem_with(&name, &arguments, &json),
