@@ -210,7 +210,6 @@ fn sample() -> Vec<Commit> {
                         registry: registry().id,
                         next: 1,
                         then: None,
-                        then: None,
                     }],
                 },
                 run(3, 4, Progress::Tool { attempt: 1 }),
