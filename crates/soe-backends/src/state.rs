@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Dialogue, ExecutionId, Limits, RegistryId, Timestamp};
+use crate::{Context, Dialogue, ExecutionId, Limits, RegistryId, Timestamp, Turn};
 
 /// The version of the stored form of an [`ExecutionState`]. States of every earlier version stay readable.
 pub const FORMAT: u32 = 1;
@@ -67,6 +67,9 @@ pub struct ExecutionState {
     /// Batches that were accepted from outside and wait for the stack.
     #[serde(default)]
     pub pending: VecDeque<Batch>,
+    /// Turns that are on their way to a separate store of conversation histories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Turn>,
     /// The number of the next telemetry event.
     pub next_event: u64,
 }

@@ -261,7 +261,7 @@ impl Told {
         let kept = [
             state.runs_started,
             state.next_run - 1,
-            operational.errors,
+            operational.errors + model.gave_up,
             operational.llm_calls,
             operational.tokens,
             model.replies,

@@ -52,6 +52,8 @@ pub struct Model<'f> {
     pub(super) effects_now: u64,
     /// Failed attempts.
     pub errors: u64,
+    /// Nodes that gave up without another failed attempt: they leave an event, too.
+    pub gave_up: u64,
     /// Batches.
     pub broadcasts: u64,
     /// All runs, routers included.
@@ -114,6 +116,7 @@ impl<'f> Model<'f> {
             effects: 0,
             effects_now: 0,
             errors: 0,
+            gave_up: 0,
             broadcasts: 0,
             runs: 0,
             dispatched: 0,
@@ -166,7 +169,10 @@ impl<'f> Model<'f> {
     pub fn recover(&mut self) {
         if self.status == Status::Running {
             let runs: Vec<u64> = self.in_flight.keys().copied().collect();
-            runs.into_iter().for_each(|run| self.warn_at_first_request(run));
+            for run in runs {
+                self.ask_again(run);
+                self.warn_at_first_request(run);
+            }
         }
     }
 

@@ -250,7 +250,15 @@ impl<'f> Sim<'f> {
         self.moves.push(Move::Crash(at));
         self.folds()?;
         self.machine = self.prepared.load(&self.folded)?;
-        let lost = std::mem::take(&mut self.performing);
+        let limits = &self.prepared.flow.limits;
+        let limited = limits.llm_calls.is_some() || limits.tokens.is_some();
+        // A request that was lost has to be allowed again.
+        let again = |task| match task {
+            Task::Reply(run, call) if limited => Task::Grant(run, call),
+            task => task,
+        };
+        let lost: BTreeSet<Task> = std::mem::take(&mut self.performing).into_iter().map(again).collect();
+        self.past.retain(|task| !lost.contains(task));
         self.paused = false;
         let step = self.machine.step(at, Input::Recover)?;
         self.model.recover();

@@ -186,9 +186,9 @@ async fn an_agent_that_never_finishes_meets_its_limit_of_turns() {
     let failed = run_with(&llm, agent(&format!("{TOOLS}, max_turns: 3"))).await;
     assert_eq!(
         failed.failure(),
-        "node 'N': it didn't finish in 3 turns, and 'max_turns' allows no more"
+        "node 'N': it calls tools in its last turn, and 'max_turns' allows no more than 3"
     );
-    assert_eq!(failed.counters(), [6, 3, 1, 0]);
+    assert_eq!(failed.counters(), [5, 2, 0, 0]);
 }
 
 #[tokio::test]
@@ -286,7 +286,7 @@ async fn native_calls_that_cannot_be_made_are_answered() {
     llm.on(any()).reply(LlmReply::tool_calls(calls)).output("done");
     let done = run_with(&llm, agent(&format!("{TOOLS}, retries: 4"))).await;
     done.result.as_ref().unwrap();
-    assert_eq!((done.value("answer"), done.counters()), (json!("done"), [2, 5, 4, 0]));
+    assert_eq!((done.value("answer"), done.counters()), (json!("done"), [2, 2, 4, 0]));
     let messages = &llm.requests()[1].messages;
     let results: Vec<_> = messages[2..]
         .iter()
@@ -318,9 +318,14 @@ async fn too_many_native_calls_are_not_made() {
     let llm = MockLlm::new().with_native_tools();
     let calls = (0..1000).map(|n| call("", "echo", &format!(r#"{{"text": "{n}"}}"#)));
     llm.on(any()).reply(LlmReply::tool_calls(calls)).output("done");
-    let handled = run_with(&llm, agent(&format!("{TOOLS}, llm_failure_signal: SORRY"))).await;
-    assert_eq!(handled.signals(), "START SORRY");
-    assert_eq!(handled.named("agent_tool_result").len(), 64);
+    let done = run_with(&llm, agent(TOOLS)).await;
+    assert_eq!(
+        (done.signals().as_str(), done.counters()),
+        ("START DONE", [2, 64, 1, 0])
+    );
+    let messages = &llm.requests()[1].messages;
+    assert_eq!(messages.len(), 1 + 1 + 64 + 1);
+    assert!(matches!(messages.last().unwrap(), Message::User { content } if content.contains("only the first 64")));
 }
 
 #[tokio::test]

@@ -132,7 +132,9 @@ impl NodeReader<'_> {
     }
 
     fn agent(&mut self) -> Option<AgentNode> {
-        let tools = self.names("tools", "tool names");
+        let mut tools = self.names("tools", "tool names");
+        let mut listed = std::collections::BTreeSet::new();
+        tools.retain(|tool| listed.insert(tool.clone()));
         if let Some(Content::List(items)) = self.get("tools").map(|tree| &tree.content) {
             for (i, item) in items.iter().enumerate() {
                 if let Some(tool) = item.as_name() {
