@@ -41,9 +41,11 @@ mod request;
 mod response;
 mod retry;
 mod schema;
+mod spelling;
 mod sse;
 
 pub use builder::OpenAiBuilder;
 pub use caller::OpenAi;
 pub use error::{BuildError, OpenAiError, Problem};
 pub use key::ApiKey;
+pub use spelling::Redactor;
