@@ -43,6 +43,7 @@ mod retry;
 mod schema;
 mod spelling;
 mod sse;
+mod wire;
 
 pub use builder::OpenAiBuilder;
 pub use caller::OpenAi;
