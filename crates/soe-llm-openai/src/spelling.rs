@@ -13,7 +13,7 @@ const HIDDEN: &str = "[hidden]";
 ///
 /// let redactor = Redactor::new("sk/very+secret");
 /// assert_eq!(redactor.hide("?key=sk%2Fvery%2bsecret"), "?key=[hidden]");
-/// assert_eq!(redactor.hide(r#"{"key": "sk\\/very\\u002Bsecret"}"#), r#"{"key": "[hidden]"}"#);
+/// assert_eq!(redactor.hide(r#"{"key": "sk\/very\u002Bsecret"}"#), r#"{"key": "[hidden]"}"#);
 /// ```
 #[derive(Clone)]
 pub struct Redactor(Box<str>);
