@@ -145,7 +145,8 @@ fn first_json<T: DeserializeOwned>(text: &str) -> Result<T, NoJson> {
     }
 }
 
-fn explained(error: &serde_json::Error) -> String {
+/// The error in words for an LLM.
+pub(super) fn explained(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match message.split_once(" at line ") {
         // Its own words would speak of our stack.
@@ -226,7 +227,7 @@ fn balanced_end(block: &str) -> Option<usize> {
 }
 
 /// JSON, also with line breaks and tabs as they are inside of strings: LLMs write them.
-fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
     serde_json::from_str(text).or_else(|error| match with_escaped_controls(text) {
         Some(escaped) => serde_json::from_str(&escaped),
         None => Err(error),

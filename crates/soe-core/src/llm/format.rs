@@ -9,9 +9,9 @@ use soe_backends::{Map, Value};
 use crate::config::{FieldSchema, FieldType};
 use crate::tools::ToolSpec;
 
-use super::check;
 use super::extract::{self, Found, NoJson};
 use super::problems::{InvalidReply, Problem, Problems, looks_like_schema, names, shown};
+use super::{arguments, check};
 
 /// The longest reply that is read.
 pub const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
@@ -154,7 +154,7 @@ impl ReplyFormat {
         match &self.0.kind {
             Kind::Output(output) => output.parse(extract::find(reply)),
             Kind::Router => router(extract::find(reply).checkable()?),
-            Kind::Arguments(spec) => arguments(extract::find(reply).checkable()?, spec),
+            Kind::Arguments(spec) => arguments::checked(extract::find(reply).checkable()?, spec).map(Parsed::Arguments),
         }
     }
 }
@@ -304,19 +304,6 @@ fn router(reply: Value) -> Result<Parsed, InvalidReply> {
         (Some(other), _) => problems.push(|| wrong("action", "\"call_tool\" or \"finish\"", other)),
     }
     Err(problems.of(is_schema))
-}
-
-fn arguments(mut json: Json, spec: &ToolSpec) -> Result<Parsed, InvalidReply> {
-    if check::nests_deeper(&json, Value::MAX_DEPTH) {
-        let mut problems = Problems::default();
-        problems.push(|| check::too_deep(""));
-        return Err(problems.of(false));
-    }
-    check::adapt(&mut json, spec.parameters());
-    match spec.check_json(&json) {
-        Ok(()) => Ok(Parsed::Arguments(json)),
-        Err(error) => Err(Problems::from(error).of(looks_like_schema(&Value::from(&json)))),
-    }
 }
 
 fn object(reply: Value) -> Result<Map, InvalidReply> {

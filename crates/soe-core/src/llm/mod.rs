@@ -6,6 +6,7 @@
 //!
 //! Nothing here needs a runtime: the state machine decides what is asked and what a reply means, and a driver calls.
 
+mod arguments;
 mod ask;
 mod caller;
 mod check;
@@ -22,6 +23,7 @@ mod request;
 mod tokens;
 mod tool_text;
 
+pub(crate) use arguments::lenient_arguments;
 pub use ask::{Asked, Materials};
 pub use caller::{Capabilities, LlmCaller, llm_fn};
 pub use error::{LlmError, LlmErrorKind};
