@@ -20,6 +20,7 @@ pub(crate) mod prompt;
 mod registry;
 mod reply;
 mod request;
+mod string;
 mod tokens;
 mod tool_text;
 
