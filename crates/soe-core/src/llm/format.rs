@@ -44,7 +44,7 @@ struct Inner {
 
 #[derive(Debug)]
 enum Kind {
-    Output(Output),
+    Output(Box<Output>),
     Router,
     Arguments(Arc<ToolSpec>),
 }
@@ -108,7 +108,7 @@ impl ReplyFormat {
             value,
             choices: choices.iter().cloned().collect(),
         };
-        Self::new(output.schema(), Kind::Output(output))
+        Self::new(output.schema(), Kind::Output(Box::new(output)))
     }
 
     /// An agent's decision what to do next.
