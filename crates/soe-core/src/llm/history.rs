@@ -21,7 +21,7 @@ pub struct HistoryWindow {
 
 /// The history as text, oldest entry first: `system`, the prompt of the identity that asks, then the newest of `turns` that
 /// fit into the window. System entries with a key are the engine's own, of any identity, and are left out. An answer whose
-/// question doesn't fit is left out, too.
+/// question doesn't fit is left out, too, unless it is all there is to tell.
 pub(crate) fn history_text(system: Option<&str>, turns: &[Turn], window: HistoryWindow) -> String {
     let is_told = |turn: &&Turn| &*turn.role != "system" || turn.key.is_none();
     let told: Vec<&Turn> = turns.iter().filter(is_told).collect();
@@ -36,7 +36,7 @@ pub(crate) fn history_text(system: Option<&str>, turns: &[Turn], window: History
         })
         .collect();
     let (cut, fits) = told.split_at(told.len() - lines.len());
-    if let (Some(cut), Some(first)) = (cut.last(), fits.first())
+    if let (Some(cut), [first, _, ..]) = (cut.last(), fits)
         && (&*cut.role, &*first.role) == ("user", "assistant")
     {
         lines.pop();
@@ -233,11 +233,12 @@ mod tests {
         };
         let newest = "[user]: 3\n[assistant]: 4";
         for (window, expected) in [
-            (turns(1), ""),
+            (turns(1), "[assistant]: 4"),
             (turns(2), newest),
             (turns(3), newest),
             (turns(4), "[user]: 1\n[assistant]: 2\n[user]: 3\n[assistant]: 4"),
-            (characters(14), ""),
+            (characters(13), ""),
+            (characters(14), "[assistant]: 4"),
             (characters(23 + 14), newest),
         ] {
             assert_eq!(history_text(None, &history, window), expected, "{window:?}");
