@@ -17,7 +17,7 @@ use super::{arguments, check, string};
 pub const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
 
 /// The key of the signals that an LLM chooses.
-const SELECTED: &str = "selected_signals";
+pub(crate) const SELECTED: &str = "selected_signals";
 
 /// The key of an output that goes to no field.
 pub(super) const OUTPUT: &str = "output";
