@@ -11,7 +11,7 @@ use soe_core::machine::AnswerContent;
 use super::answer::{answer, denial, tool_result};
 use super::flow::{Kind, Name, Node};
 use super::llm::{Agent, BROKEN, Identity, Llm, chooses};
-use super::model::{Model, Seen};
+use super::model::{InFlight, Model, Seen};
 use super::task::Task;
 
 /// How far a run is that asks an LLM.
@@ -101,6 +101,13 @@ impl Talk {
             Waits::Reply => vec![Task::Reply(run, self.calls)],
             Waits::Tools => self.open.keys().map(|index| Task::Tool(run, *index)).collect(),
         }
+    }
+}
+
+impl InFlight {
+    /// Whether a request of it is in flight.
+    pub(super) fn awaits_reply(&self) -> bool {
+        self.talk.as_ref().is_some_and(|talk| talk.waits == Waits::Reply)
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod prompt;
 mod registry;
 mod reply;
 mod request;
+mod string;
 mod tokens;
 mod tool_text;
 
@@ -28,6 +29,7 @@ pub use ask::{Asked, Materials};
 pub use caller::{Capabilities, LlmCaller, llm_fn};
 pub use error::{LlmError, LlmErrorKind};
 pub(crate) use excerpt::Excerpt;
+pub(crate) use format::SELECTED;
 pub use format::{MAX_REPLY_BYTES, Parsed, ReplyFormat};
 pub use history::HistoryWindow;
 pub use problems::{InvalidReply, Problem, Problems};

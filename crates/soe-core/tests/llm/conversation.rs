@@ -116,7 +116,8 @@ workflows:
       event_emissions: [{signal_name: AGAIN, condition: '{{ context.__operational__.llm_calls < 4 }}'}]
 ";
     for (window, expected) in [
-        ("3", "[system]: Be brief.\n[assistant]: y\n[user]: n 3\n[assistant]: y"),
+        ("2", "[system]: Be brief.\n[user]: n 3\n[assistant]: y"),
+        ("3", "[system]: Be brief.\n[user]: n 3\n[assistant]: y"),
         ("{characters: 30}", "[system]: Be brief.\n[user]: n 3\n[assistant]: y"),
         ("{turns: 1, characters: 100}", "[system]: Be brief.\n[assistant]: y"),
     ] {
