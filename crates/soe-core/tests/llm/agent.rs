@@ -400,3 +400,62 @@ flow:
     let done = run_with(&llm, start(yaml).schedule(Schedule::DepthFirst)).await;
     assert_eq!(done.signals(), "START A_DONE C_DONE B_DONE");
 }
+
+#[tokio::test]
+async fn names_of_calls_are_unique_whatever_the_llm_writes() {
+    let llm = MockLlm::new().with_native_tools();
+    let say = r#"{"text": "x"}"#;
+    let first = [call("c", "echo", say), call("c", "echo", say), call("", "echo", say)];
+    let second = [call("call_1", "echo", say), call("c", "echo", say)];
+    llm.on(any())
+        .reply(LlmReply::tool_calls(first))
+        .reply(LlmReply::tool_calls(second))
+        .output("done");
+    run_with(&llm, agent(TOOLS)).await.result.unwrap();
+    let messages = llm.requests()[2].messages.clone();
+    let ids: Vec<_> = messages
+        .iter()
+        .filter_map(|message| match message {
+            Message::Tool { id, .. } => Some(id.clone()),
+            _ => None,
+        })
+        .collect();
+    let unique: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!((ids.len(), unique.len()), (5, 5), "{ids:?}");
+}
+
+#[tokio::test]
+async fn attempts_of_an_agents_tool_count_one_by_one_and_a_panic_is_one() {
+    let flaky = |_: Json, context: ToolContext| async move {
+        match context.attempt() {
+            1 => panic!("oh"),
+            2 => Err(ToolError::new("not yet")),
+            _ => Ok(context
+                .idempotency_key()
+                .rsplit(':')
+                .next()
+                .unwrap_or_default()
+                .to_owned()),
+        }
+    };
+    let llm = MockLlm::new();
+    llm.on(stage(Stage::Router)).call_tool("flaky").finish();
+    llm.on(stage(Stage::Parameter)).arguments(json!({}));
+    llm.on(stage(Stage::Response)).output("ok");
+    let engine = builder(&llm)
+        .tool(raw_tool("flaky", "", flaky).retries(2))
+        .build()
+        .unwrap();
+    let done = run(engine, agent(", tools: [flaky], retries: 0")).await;
+    assert_eq!(done.counters(), [4, 1, 2, 0]);
+    let retries: Vec<_> = done
+        .named("node_error")
+        .iter()
+        .map(|error| error["retry_attempt"].clone())
+        .collect();
+    assert_eq!(retries, [json!(2), json!(3)]);
+    assert!(
+        llm.requests().last().unwrap().text.contains("1.0"),
+        "one key for all attempts"
+    );
+}
