@@ -81,7 +81,7 @@ impl Transaction<'_> {
             });
         }
         if first {
-            for warning in prompt::missing_fields(context, llm.prompt.context_fields()) {
+            for warning in prompt::missing_fields(context, llm.prompt.needed_fields()) {
                 self.warn(&node.name, warning);
             }
         }
