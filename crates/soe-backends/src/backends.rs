@@ -73,7 +73,8 @@ impl Backends {
     /// Separate stores, beginning with the two that an engine needs. What `context` declares as its own
     /// [`sections`](ContextBackend::sections) is left to it.
     pub fn builder(context: Arc<dyn ContextBackend>, workflows: Arc<dyn WorkflowBackend>) -> BackendsBuilder {
-        let sections = context.sections();
+        let mut sections = context.sections();
+        sections.registry &= same(&context, &workflows);
         BackendsBuilder(Parts {
             context,
             workflows,
@@ -83,6 +84,11 @@ impl Backends {
             telemetry: None,
             sections,
         })
+    }
+
+    /// What the store of states takes of a commit by itself.
+    pub fn sections(&self) -> Sections {
+        self.0.sections
     }
 
     /// The store of states.
@@ -115,9 +121,8 @@ impl Backends {
         self.0.telemetry.as_ref()
     }
 
-    /// Stores consecutive commits of one execution. In one transaction if one store takes all; else registries, definitions
-    /// and turns first, then the changes, then telemetry. (Turns whose commit doesn't happen any more are those of runs that
-    /// are repeated: they keep their keys, and are not stored twice.)
+    /// Stores consecutive commits of one execution. In one transaction if one store takes all; else registries and
+    /// definitions first, then the changes, then telemetry.
     ///
     /// # Errors
     /// As [`ContextBackend::commit`]; and [`TelemetryLost`](BackendErrorKind::TelemetryLost), with the cause, if the commits
@@ -131,7 +136,6 @@ impl Backends {
         }
         for commit in &mut commits {
             self.store_ahead(commit).await?;
-            self.append_ahead(commit).await?;
         }
         let (Some(execution), false) = (commits.first().map(|c| c.execution.clone()), self.0.sections.events) else {
             return self.0.context.commit(commits).await;
@@ -187,17 +191,6 @@ impl Backends {
             }
         }
         Ok(())
-    }
-
-    /// Appends turns ahead of the commit that they belong to.
-    async fn append_ahead(&self, commit: &mut Commit) -> Result<(), BackendError> {
-        let (Some(store), false) = (self.conversations(), self.0.sections.turns) else {
-            return Ok(());
-        };
-        match commit.turns.take() {
-            Some(new) => store.append_turns(&new.main, &new.turns).await,
-            None => Ok(()),
-        }
     }
 
     /// Deletes one execution with all that belongs to it; what its tree shares only if it is the tree's root. Says whether
@@ -265,6 +258,20 @@ impl BackendsBuilder {
 
     /// The stores as one handle.
     pub fn build(self) -> Backends {
-        Backends(Arc::new(self.0))
+        let mut parts = self.0;
+        let (context, sections) = (&parts.context, &mut parts.sections);
+        // What belongs to another store than that of the states is not that one's to take.
+        let taken = |other: Option<bool>| other.unwrap_or(true);
+        let schemas = parts.schemas.as_ref().map(|store| same(context, store));
+        let identities = parts.identities.as_ref().map(|store| same(context, store));
+        sections.definitions &= taken(schemas) && taken(identities);
+        sections.turns &= taken(parts.conversations.as_ref().map(|store| same(context, store)));
+        sections.events &= taken(parts.telemetry.as_ref().map(|store| same(context, store)));
+        Backends(Arc::new(parts))
     }
+}
+
+/// Whether two handles are on the same store.
+fn same<A: ?Sized, B: ?Sized>(a: &Arc<A>, b: &Arc<B>) -> bool {
+    std::ptr::eq(Arc::as_ptr(a).cast::<()>(), Arc::as_ptr(b).cast::<()>())
 }

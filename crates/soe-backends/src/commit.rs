@@ -33,7 +33,8 @@ pub struct Commit {
     /// Identities and context schema to be stored for the tree (by main execution id).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definitions: Option<Box<Definitions>>,
-    /// Turns to be appended to the conversation history of the tree.
+    /// Turns to be appended to the conversation history of the tree, for a store that takes them in the same transaction.
+    /// Others get them afterwards: see [`Change::Turns`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns: Option<Box<TreeTurns>>,
     /// Telemetry, in order; the numbers go on from the state's `next_event`.
@@ -108,6 +109,10 @@ pub enum Change {
         /// What changed. Of a run that keeps no dialogue (a custom node's), requests and replies are counted only.
         step: DialogueStep,
     },
+    /// Turns for the conversation history, kept until they are in its store: where that is a separate one.
+    Turns(Vec<Turn>),
+    /// The oldest of these turns, so many, are in the store.
+    TurnsStored(usize),
     /// A run is over.
     Finished {
         /// The number of the run.
@@ -249,6 +254,7 @@ impl ExecutionState {
             stack: Vec::new(),
             pending: Default::default(),
             family: None,
+            turns: Vec::new(),
             next_event: 0,
         }
     }
@@ -311,6 +317,8 @@ impl ExecutionState {
                 None => return Err(ApplyError::Mismatch("a run that is not in flight made progress")),
             },
             Change::Dialogue { run, step } => self.converse(*run, step)?,
+            Change::Turns(turns) => self.turns.extend_from_slice(turns),
+            Change::TurnsStored(count) => drop(self.turns.drain(..(*count).min(self.turns.len()))),
             Change::Finished { run } => self.finish(*run)?,
             Change::Error => self.context_mut().operational.errors += 1,
             Change::Appended { field, value, size } => {
@@ -430,7 +438,7 @@ impl ExecutionState {
                 let of_node = operational.node_tokens.entry(&node);
                 *of_node = of_node.saturating_add(tokens);
             }
-            DialogueStep::Entry(Entry::Called { .. }) => self.count_tool_call(),
+            DialogueStep::Entry(Entry::Called { refused: false, .. }) => self.count_tool_call(),
             _ => {}
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! How far a run of an llm or agent node is: what it has asked, what was answered, what comes next.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -16,6 +16,10 @@ pub struct Dialogue {
     pub calls: u32,
     /// What the run waits for.
     pub awaits: Awaits,
+    /// The runs that were in flight when this one was dispatched, with the number of their first turn that it doesn't see
+    /// in the conversation history: what it is told depends on the event that triggered it, not on who is faster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unseen: BTreeMap<u64, usize>,
     /// What is asked for.
     pub question: Question,
     /// The replies to this question that were not valid, oldest first.
@@ -36,9 +40,12 @@ pub struct Dialogue {
     /// What an agent has done.
     #[serde(default, skip_serializing_if = "Entries::is_empty")]
     pub entries: Entries,
-    /// The calls of tools in flight, by index.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub open: BTreeSet<u32>,
+    /// The size of the entries in bytes.
+    #[serde(default)]
+    pub bytes: u64,
+    /// The calls of tools in flight, by index, with the attempt.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub open: BTreeMap<u32, u32>,
 }
 
 /// What a run that asks an LLM waits for.
@@ -134,6 +141,9 @@ pub enum Entry {
         tool: Arc<str>,
         /// The arguments.
         arguments: Value,
+        /// Whether the call can't be made: what is wrong follows as its failure.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        refused: bool,
     },
     /// A tool answered.
     Answered {
@@ -158,6 +168,18 @@ pub enum Entry {
         /// What is wrong.
         error: Arc<str>,
     },
+}
+
+impl Entry {
+    fn size(&self) -> u64 {
+        let text = |text: &str| text.len() as u64;
+        match self {
+            Entry::Said { text: said } => text(said),
+            Entry::Called { tool, arguments, .. } => text(tool) + arguments.size(),
+            Entry::Answered { content, .. } => text(content),
+            Entry::Failed { error, .. } | Entry::SystemError { error } => text(error),
+        }
+    }
 }
 
 /// What an agent has done, oldest first. A clone is O(1).
@@ -233,12 +255,22 @@ pub enum DialogueStep {
     Entry(Entry),
     /// A failure that counts against an agent's retries.
     Failure,
+    /// A call of a tool is tried again.
+    Retried {
+        /// The call's number.
+        index: u32,
+    },
+    /// The request in flight was lost with the process that made it. It will be made again, under the same number.
+    Lost,
 }
 
 impl Dialogue {
-    /// A dialogue that begins with a question at `stage`.
-    pub fn new(stage: Stage) -> Self {
-        let mut dialogue = Self::default();
+    /// A dialogue that begins with a question at `stage`, while these runs are in flight: see [`Dialogue::unseen`].
+    pub fn new(stage: Stage, unseen: BTreeMap<u64, usize>) -> Self {
+        let mut dialogue = Self {
+            unseen,
+            ..Self::default()
+        };
         dialogue.ask(stage.into());
         dialogue
     }
@@ -256,11 +288,14 @@ impl Dialogue {
             DialogueStep::Rejected(rejected) => self.rejected.push(rejected.clone()),
             DialogueStep::Question(question) => self.ask(question.clone()),
             DialogueStep::Entry(entry) => {
+                self.bytes = self.bytes.saturating_add(entry.size());
                 match entry {
-                    Entry::Called { index, .. } => {
-                        self.open.insert(*index);
+                    Entry::Called { index, refused, .. } => {
                         self.tool_calls = index.saturating_add(1);
                         self.awaits = Awaits::Tools;
+                        if !refused {
+                            self.open.insert(*index, 1);
+                        }
                     }
                     Entry::Answered { index, .. } | Entry::Failed { index, .. } => {
                         self.open.remove(index);
@@ -270,6 +305,15 @@ impl Dialogue {
                 self.entries.0.push(entry.clone());
             }
             DialogueStep::Failure => self.failures = self.failures.saturating_add(1),
+            DialogueStep::Retried { index } => {
+                if let Some(attempt) = self.open.get_mut(index) {
+                    *attempt = attempt.saturating_add(1);
+                }
+            }
+            DialogueStep::Lost => {
+                self.calls = self.calls.saturating_sub(1);
+                self.awaits = Awaits::Grant;
+            }
         }
     }
 

@@ -88,6 +88,8 @@ impl Check<'_> {
             | Change::Progressed { .. }
             | Change::Dialogue { .. }
             | Change::Error
+            | Change::Turns(_)
+            | Change::TurnsStored(_)
             | Change::Appended { .. }
             | Change::Accepted(_)
             | Change::TakenUp

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Dialogue, ExecutionId, Family, Limits, RegistryId, Timestamp};
+use crate::{Context, Dialogue, ExecutionId, Family, Limits, RegistryId, Timestamp, Turn};
 
 /// The version of the stored form of an [`ExecutionState`]. States of every earlier version stay readable.
 pub const FORMAT: u32 = 1;
@@ -70,6 +70,9 @@ pub struct ExecutionState {
     /// Its children, and what it has to tell its parent; `None` while there is nothing of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<Box<Family>>,
+    /// Turns that are on their way to a separate store of conversation histories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Turn>,
     /// The number of the next telemetry event.
     pub next_event: u64,
 }

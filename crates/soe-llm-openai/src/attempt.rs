@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use reqwest::Response;
 use reqwest::header::{CONTENT_TYPE, LOCATION};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::caller::{Outlet, Settings};
 use crate::error::Problem;
@@ -33,6 +33,10 @@ struct Body {
 const ERROR_BYTES: u64 = 64 << 10;
 const ERROR_TIME: Duration = Duration::from_secs(5);
 
+/// How long a stream is read on after its completion is complete: the usage is still to come, and then the stream's end, which
+/// some servers forget.
+const GRACE: Duration = Duration::from_secs(2);
+
 impl Settings {
     /// Sends the request once.
     pub(crate) async fn attempt(&self, prepared: &Prepared, outlet: &mut Outlet) -> Result<Completion, Failure> {
@@ -47,10 +51,11 @@ impl Settings {
             read: 0,
             limit: self.max_response_bytes,
         };
-        if is_stream(&content_type, prepared.streamed) {
-            return body.stream(outlet).await;
+        let begun = body.begin().await.map_err(Failure::of)?;
+        if is_stream(&begun, &content_type, prepared.streamed) {
+            return body.stream(&begun, outlet).await;
         }
-        let bytes = body.whole().await.map_err(Failure::of)?;
+        let bytes = body.whole(begun).await.map_err(Failure::of)?;
         Completion::whole(&bytes).map_err(|unfit| {
             let text = String::from_utf8_lossy(&bytes);
             match unfit {
@@ -63,8 +68,12 @@ impl Settings {
     }
 }
 
-/// Whether the body is a stream of events. Some servers don't say so, and some stream, or don't, whatever they were asked.
-fn is_stream(content_type: &str, asked: bool) -> bool {
+/// Whether a body that begins like this is a stream of events. Some servers don't say so, and some stream, or don't, whatever
+/// they were asked: no event begins with a brace, and every whole completion does.
+fn is_stream(begun: &[u8], content_type: &str, asked: bool) -> bool {
+    if begun.trim_ascii_start().first() == Some(&b'{') {
+        return false;
+    }
     content_type.contains("event-stream") || (asked && !content_type.contains("json") && !content_type.contains("html"))
 }
 
@@ -92,30 +101,49 @@ impl Body {
         Ok(chunk)
     }
 
-    async fn whole(&mut self) -> Result<Vec<u8>, Problem> {
-        let mut bytes = Vec::new();
+    /// Reads until there is something to see.
+    async fn begin(&mut self) -> Result<Vec<u8>, Problem> {
+        let mut begun = Vec::new();
+        while begun.trim_ascii_start().is_empty() {
+            let Some(chunk) = self.next().await? else { break };
+            begun.extend_from_slice(chunk.as_ref());
+        }
+        Ok(begun)
+    }
+
+    /// Reads all that follows on what has been read.
+    async fn whole(&mut self, mut bytes: Vec<u8>) -> Result<Vec<u8>, Problem> {
         while let Some(chunk) = self.next().await? {
             bytes.extend_from_slice(chunk.as_ref());
         }
         Ok(bytes)
     }
 
-    /// Reads a stream to its end, passing text on as it arrives.
-    async fn stream(mut self, outlet: &mut Outlet) -> Result<Completion, Failure> {
+    /// Reads a stream that begins like this to its end, passing text on as it arrives.
+    async fn stream(mut self, begun: &[u8], outlet: &mut Outlet) -> Result<Completion, Failure> {
         let mut events = Events::default();
         let mut reading = Reading {
             completion: Completion::default(),
             done: false,
+            until: None,
             outlet,
         };
+        events.push(begun, |data| reading.take(data)).map_err(Failure::unfit)?;
         while !reading.done {
-            match self.next().await {
+            let next = match reading.until {
+                None => self.next().await,
+                Some(until) => match timeout_at(until, self.next()).await {
+                    Ok(next) => next,
+                    Err(_) => break,
+                },
+            };
+            match next {
                 Ok(Some(chunk)) => events
                     .push(chunk.as_ref(), |data| reading.take(data))
                     .map_err(Failure::unfit)?,
                 Ok(None) => return reading.end(events.finish()),
                 // The reply is complete, whatever was still to come.
-                Err(Problem::Broken(_)) if reading.completion.is_finished() => break,
+                Err(_) if reading.completion.is_finished() => break,
                 Err(problem) => return Err(Failure::of(problem)),
             }
         }
@@ -129,6 +157,8 @@ impl Body {
 struct Reading<'a> {
     completion: Completion,
     done: bool,
+    /// When nothing more is waited for, once the completion is complete.
+    until: Option<Instant>,
     outlet: &'a mut Outlet,
 }
 
@@ -139,6 +169,8 @@ impl Reading<'_> {
         if !self.done && !data.is_empty() {
             let text = self.completion.add_piece(data)?;
             self.outlet.send(&text);
+            // Comments that keep the connection alive don't come here.
+            self.until = self.completion.is_finished().then(|| Instant::now() + GRACE);
         }
         Ok(())
     }

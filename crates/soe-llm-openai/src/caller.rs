@@ -16,6 +16,7 @@ use crate::rate::Limiter;
 use crate::request::{Format, Prepared};
 use crate::response::Completion;
 use crate::retry::{Retries, Retry, RetryPolicy};
+use crate::schema::Form;
 use crate::{OpenAiBuilder, message};
 
 /// An OpenAI-compatible endpoint as an LLM. Cheap to clone; clones share connections and rate limits.
@@ -98,12 +99,12 @@ impl Settings {
         let prepared = Prepared::new(request, &self.format).map_err(OpenAiError::unsent)?;
         let mut outlet = Outlet {
             tokens: request.tokens.clone(),
-            held: prepared.wrapped,
+            held: prepared.form == Form::Wrapped,
             used: false,
         };
         let mut attempts = 0;
         let completion = self.completion(request, &prepared, &mut outlet, &mut attempts).await;
-        let reply = completion.and_then(|completion| completion.into_reply(&prepared.names, prepared.wrapped));
+        let reply = completion.and_then(|completion| completion.into_reply(&prepared.names, prepared.form));
         let reply = reply
             .map_err(|problem| OpenAiError::new(self.presentable(problem), self.endpoint.shown.clone(), attempts))?;
         if prepared.streamed {

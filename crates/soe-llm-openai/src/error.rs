@@ -138,6 +138,9 @@ pub enum Problem {
     /// The token limit was reached before there was any text.
     #[error("the limit on tokens was reached before there was any text: raise `max_tokens`")]
     Length,
+    /// The token limit was reached before the JSON that was asked for was complete.
+    #[error("the reply was cut off at the limit on tokens: raise `max_tokens`")]
+    CutOff,
     /// A content filter left nothing of the reply.
     #[error("the endpoint's content filter withheld the reply")]
     ContentFilter,
@@ -197,9 +200,11 @@ impl OpenAiError {
             | Problem::Reported {
                 status: Some(status), ..
             } => kind_of(*status),
-            Problem::Reported { .. } | Problem::TooLarge { .. } | Problem::Invalid { .. } | Problem::Length => {
-                LlmErrorKind::InvalidResponse
-            }
+            Problem::Reported { .. }
+            | Problem::TooLarge { .. }
+            | Problem::Invalid { .. }
+            | Problem::Length
+            | Problem::CutOff => LlmErrorKind::InvalidResponse,
             Problem::Refusal { .. } | Problem::ContentFilter => LlmErrorKind::Refused,
             Problem::Field { .. } | Problem::NoModel { .. } | Problem::UnknownMessage => LlmErrorKind::Other,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use reqwest::header::HeaderValue;
 
-use crate::BuildError;
+use crate::{BuildError, Redactor};
 
 /// The key of an endpoint. It is sent, and never shown: `Debug` hides it, and there is no `Display`.
 ///
@@ -77,7 +77,13 @@ fn describe(c: char) -> &'static str {
 
 /// All that must not be seen in texts that come back from an endpoint: servers like to repeat what they were sent.
 #[derive(Clone, Default)]
-pub(crate) struct Secrets(Vec<Arc<str>>);
+pub(crate) struct Secrets(Vec<Secret>);
+
+#[derive(Clone)]
+struct Secret {
+    length: usize,
+    redactor: Redactor,
+}
 
 impl Secrets {
     /// Shorter ones are dummies for servers that want any key; without them, messages would be full of holes.
@@ -85,9 +91,12 @@ impl Secrets {
 
     pub(crate) fn add(&mut self, secret: &str) {
         if secret.len() >= Self::SHORTEST {
-            self.0.push(secret.into());
+            self.0.push(Secret {
+                length: secret.len(),
+                redactor: Redactor::new(secret),
+            });
             // A secret that contains another one goes first: otherwise its rest would stay visible.
-            self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+            self.0.sort_by_key(|secret| std::cmp::Reverse(secret.length));
         }
     }
 
@@ -95,9 +104,7 @@ impl Secrets {
     pub(crate) fn hide(&self, text: &str) -> String {
         let mut hidden = text.to_owned();
         for secret in &self.0 {
-            if hidden.contains(secret.as_ref()) {
-                hidden = hidden.replace(secret.as_ref(), "[hidden]");
-            }
+            hidden = secret.redactor.hide(&hidden);
         }
         hidden
     }
@@ -146,6 +153,11 @@ mod tests {
         assert_eq!(
             secrets.hide("bad: sk-1-and-more, sk-1, x"),
             "bad: [hidden], [hidden], x"
+        );
+        secrets.add("sk+\"2\"");
+        assert_eq!(
+            secrets.hide(r#"?key=sk%2B%222%22 or "sk+\"2\"""#),
+            r#"?key=[hidden] or "[hidden]""#
         );
     }
 }

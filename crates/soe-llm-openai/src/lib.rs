@@ -41,9 +41,12 @@ mod request;
 mod response;
 mod retry;
 mod schema;
+mod spelling;
 mod sse;
+mod wire;
 
 pub use builder::OpenAiBuilder;
 pub use caller::OpenAi;
 pub use error::{BuildError, OpenAiError, Problem};
 pub use key::ApiKey;
+pub use spelling::Redactor;

@@ -150,6 +150,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_is_recorded() {
+        for field in FIELDS.iter().map(|(name, _)| *name).chain([OPTIONS]) {
+            assert!(soe_core::testing::SELECTED_CONFIG.contains(&field), "{field}");
+        }
+    }
+
+    #[test]
     fn wrong_types_are_named() {
         for (config, message) in [
             (

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use soe_core::llm::{LlmRequest, Message, ToolRequest};
 
 use crate::names::Names;
+use crate::schema::Form;
 use crate::{Problem, options, schema};
 
 /// What decides about the form of requests.
@@ -22,8 +23,8 @@ pub(crate) struct Format {
 pub(crate) struct Prepared {
     pub(crate) body: String,
     pub(crate) names: Names,
-    /// The reply's text is inside an object, see [`schema`].
-    pub(crate) wrapped: bool,
+    /// What the reply's text has to be.
+    pub(crate) form: Form,
     pub(crate) streamed: bool,
     /// About how many tokens it takes, the reply included.
     pub(crate) tokens: u64,
@@ -48,7 +49,11 @@ impl Prepared {
         if format.native_tools && !request.tools.is_empty() {
             fields.insert("tools".to_owned(), offered(request, &names));
         }
-        let wrapped = format.structured_output && add_schema(&mut fields, request);
+        let form = match &request.schema {
+            None => Form::Free,
+            Some(schema) if format.structured_output && add_schema(&mut fields, schema) => Form::Wrapped,
+            Some(_) => Form::Json,
+        };
         let streamed = format.streaming && request.tokens.is_wanted();
         if streamed {
             fields.insert("stream".to_owned(), json!(true));
@@ -64,15 +69,14 @@ impl Prepared {
             tokens: (body.chars().count() as u64 / 4).saturating_add(most.unwrap_or(0)),
             body,
             names,
-            wrapped,
+            form,
             streamed,
         })
     }
 }
 
-/// Asks for replies of the request's schema, if it has one; says whether they are wrapped.
-fn add_schema(fields: &mut Map<String, Value>, request: &LlmRequest) -> bool {
-    let Some(schema) = &request.schema else { return false };
+/// Asks for replies of the schema; says whether they are wrapped.
+fn add_schema(fields: &mut Map<String, Value>, schema: &Value) -> bool {
     // Who sets the format in `llm_options` has a reason.
     if fields.contains_key("response_format") {
         return false;

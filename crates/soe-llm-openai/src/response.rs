@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::Value;
 use soe_core::llm::{LlmReply, ToolRequest, Usage};
 
 use crate::message;
 use crate::names::Names;
+use crate::schema::Form;
+use crate::wire::{Choice, Content, Wire, WireCall, WireMessage, WireUsage};
 use crate::{Problem, schema};
 
 /// What a completion says, whatever way it came.
@@ -36,61 +37,6 @@ pub(crate) enum Unfit {
     Invalid(String),
 }
 
-/// A whole completion, or a piece of one: they differ in `message` and `delta`.
-#[derive(Deserialize)]
-struct Wire {
-    choices: Option<Vec<Choice>>,
-    usage: Option<WireUsage>,
-    error: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    index: Option<u64>,
-    #[serde(alias = "delta")]
-    message: Option<WireMessage>,
-    finish_reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct WireMessage {
-    content: Option<Content>,
-    refusal: Option<String>,
-    tool_calls: Option<Vec<WireCall>>,
-}
-
-/// Text, or parts of which some are text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Deserialize)]
-struct Part {
-    text: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct WireCall {
-    index: Option<u64>,
-    id: Option<String>,
-    function: Option<WireFunction>,
-}
-
-#[derive(Deserialize)]
-struct WireFunction {
-    name: Option<String>,
-    arguments: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct WireUsage {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-}
-
 impl Completion {
     /// A completion that came whole.
     pub(crate) fn whole(body: &[u8]) -> Result<Self, Unfit> {
@@ -99,27 +45,25 @@ impl Completion {
         if wire.error.is_none() && wire.choices.as_ref().is_none_or(Vec::is_empty) {
             return Err(Unfit::Invalid("it has no `choices`".to_owned()));
         }
-        completion.add(wire)?;
+        completion.add(wire, |choice| choice.message.or(choice.delta))?;
         Ok(completion)
     }
 
     /// Adds a piece, and gives the text in it.
     pub(crate) fn add_piece(&mut self, data: &str) -> Result<String, Unfit> {
-        self.add(serde_json::from_str(data).map_err(unreadable)?)
+        let wire = serde_json::from_str(data).map_err(unreadable)?;
+        self.add(wire, |choice| choice.delta.or(choice.message))
     }
 
-    fn add(&mut self, wire: Wire) -> Result<String, Unfit> {
+    fn add(&mut self, wire: Wire, said: impl FnOnce(Choice) -> Option<WireMessage>) -> Result<String, Unfit> {
         if let Some(error) = wire.error {
             return Err(Unfit::Reported(reported(&error)));
         }
-        if let Some(usage) = wire.usage {
-            self.usage = Some(Usage {
-                prompt_tokens: usage.prompt_tokens.unwrap_or(0),
-                completion_tokens: usage.completion_tokens.unwrap_or(0),
-            });
+        if let Some(usage) = wire.usage.and_then(WireUsage::into_usage) {
+            self.usage = Some(usage);
         }
         // Only one choice is asked for.
-        let Some(choice) = wire
+        let Some(mut choice) = wire
             .choices
             .unwrap_or_default()
             .into_iter()
@@ -127,10 +71,10 @@ impl Completion {
         else {
             return Ok(String::new());
         };
-        if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
+        if let Some(reason) = choice.finish_reason.take().filter(|reason| !reason.is_empty()) {
             self.finish_reason = Some(reason);
         }
-        let Some(message) = choice.message else {
+        let Some(message) = said(choice) else {
             return Ok(String::new());
         };
         self.refusal.push_str(message.refusal.as_deref().unwrap_or_default());
@@ -195,9 +139,10 @@ impl Completion {
     }
 
     /// The reply that it is.
-    pub(crate) fn into_reply(self, names: &Names, wrapped: bool) -> Result<LlmReply, Problem> {
+    pub(crate) fn into_reply(self, names: &Names, form: Form) -> Result<LlmReply, Problem> {
         let nothing = self.text.is_empty() && self.calls.is_empty();
         match self.finish_reason.as_deref() {
+            Some("length") if !nothing && self.is_cut_off(form) => return Err(Problem::CutOff),
             _ if !nothing => {}
             _ if !self.refusal.is_empty() => {
                 return Err(Problem::Refusal {
@@ -212,22 +157,21 @@ impl Completion {
             name: names.meant(call.name),
             ..call
         }));
-        reply.text = if wrapped {
-            schema::unwrapped(self.text)
-        } else {
-            self.text
+        reply.text = match form {
+            Form::Wrapped => schema::unwrapped(self.text).map_err(|error| Problem::Invalid {
+                reason: format!("its text is no whole JSON: {error}"),
+            })?,
+            Form::Free | Form::Json => self.text,
         };
         reply.usage = self.usage;
         Ok(reply)
     }
-}
 
-impl Content {
-    fn into_text(self) -> String {
-        match self {
-            Content::Text(text) => text,
-            Content::Parts(parts) => parts.into_iter().filter_map(|part| part.text).collect(),
-        }
+    /// Whether what was asked for is not all there. Without a schema, half a text is a text, too.
+    fn is_cut_off(&self, form: Form) -> bool {
+        let cut_call = |call: &ToolRequest| !call.arguments.trim().is_empty() && !schema::is_json(&call.arguments);
+        let cut_text = form != Form::Free && !self.text.is_empty() && !schema::is_json(&self.text);
+        cut_text && self.calls.is_empty() || self.calls.values().any(cut_call)
     }
 }
 
@@ -260,7 +204,7 @@ mod tests {
 
     fn whole(body: Value) -> Result<LlmReply, Problem> {
         let completion = Completion::whole(body.to_string().as_bytes()).expect("a completion");
-        completion.into_reply(&Names::default(), false)
+        completion.into_reply(&Names::default(), Form::Free)
     }
 
     fn message(message: Value, finish_reason: &str) -> Value {
@@ -295,6 +239,80 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_the_reply_does_not_spoil_it() {
+        let counts =
+            |prompt: Value, completion: Value| json!({"prompt_tokens": prompt, "completion_tokens": completion});
+        let usage = |prompt_tokens, completion_tokens| {
+            Some(Usage {
+                prompt_tokens,
+                completion_tokens,
+            })
+        };
+        for (odd, expected) in [
+            (counts(json!(11.0), json!(2)), usage(11, 2)),
+            (counts(json!(-1), json!(2)), usage(0, 2)),
+            (counts(json!("3"), json!([])), None),
+            (counts(json!(1.5), json!(1e300)), None),
+            (counts(json!(u64::MAX), json!(null)), usage(u64::MAX, 0)),
+            (json!([]), None),
+            (json!("none"), None),
+            (json!({}), None),
+        ] {
+            let mut body = message(json!({"content": "paid", "refusal": false}), "stop");
+            body["usage"] = odd.clone();
+            let reply = whole(body).unwrap();
+            assert_eq!((reply.text.as_str(), reply.usage), ("paid", expected), "{odd}");
+        }
+        for choice in [
+            json!({"index": "0", "message": {"content": "paid"}, "finish_reason": 1}),
+            json!({"message": {"content": "paid"}, "delta": {}, "finish_reason": ["stop"]}),
+            json!({"message": null, "delta": {"content": "paid"}}),
+        ] {
+            assert_eq!(whole(json!({"choices": [choice]})).unwrap(), LlmReply::text("paid"));
+        }
+        let mut pieces = Completion::default();
+        let piece =
+            json!({"choices": [{"delta": {"content": "new"}, "message": {"content": "all"}, "finish_reason": 0}]});
+        assert_eq!(pieces.add_piece(&piece.to_string()).unwrap(), "new");
+    }
+
+    #[test]
+    fn half_of_what_was_asked_for_is_no_reply() {
+        let reply = |text: &str, reason: &str, form| {
+            let body = message(json!({"content": text}), reason).to_string();
+            let completion = Completion::whole(body.as_bytes()).expect("a completion");
+            completion.into_reply(&Names::default(), form).map(|reply| reply.text)
+        };
+        let half = r#"{"value": "half a sen"#;
+        for form in [Form::Json, Form::Wrapped] {
+            for text in [half, "half a sen"] {
+                assert!(matches!(reply(text, "length", form), Err(Problem::CutOff)), "{text}");
+            }
+        }
+        assert_eq!(reply(half, "length", Form::Free).unwrap(), half);
+        // The engine asks again for what the LLM got wrong by itself, unless it could take it for the reply.
+        assert_eq!(reply(half, "stop", Form::Json).unwrap(), half);
+        assert!(matches!(
+            reply(half, "stop", Form::Wrapped),
+            Err(Problem::Invalid { .. })
+        ));
+        // All of it was there in time.
+        assert_eq!(reply(r#"{"value": "a"}"#, "length", Form::Wrapped).unwrap(), r#""a""#);
+        assert_eq!(reply("[1]\n", "length", Form::Json).unwrap(), "[1]\n");
+    }
+
+    #[test]
+    fn half_a_call_is_no_call() {
+        let call = |arguments: &str| {
+            let calls = json!([{"id": "a", "function": {"name": "f", "arguments": arguments}}]);
+            whole(message(json!({"content": "I will", "tool_calls": calls}), "length"))
+        };
+        assert!(matches!(call("{\"x\": "), Err(Problem::CutOff)));
+        assert_eq!(call("{\"x\": 1}").unwrap().tool_calls.len(), 1);
+        assert_eq!(call("").unwrap().tool_calls.len(), 1);
+    }
+
+    #[test]
     fn calls_are_put_together_from_pieces() {
         let by_index = [
             json!([{"index": 1, "id": "b", "type": "function", "function": {"name": "second", "arguments": ""}}]),
@@ -317,7 +335,7 @@ mod tests {
                 let piece = json!({"choices": [{"index": 0, "delta": {"tool_calls": calls}}]});
                 assert_eq!(completion.add_piece(&piece.to_string()).unwrap(), "");
             }
-            let reply = completion.into_reply(&Names::default(), false).unwrap();
+            let reply = completion.into_reply(&Names::default(), Form::Free).unwrap();
             let calls: Vec<_> = reply
                 .tool_calls
                 .iter()

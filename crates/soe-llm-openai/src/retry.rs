@@ -79,9 +79,10 @@ fn stretched(wait: Duration, factor: f64) -> Duration {
     Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(Duration::MAX)
 }
 
-/// Whether a status is one of those that pass: too many requests, and servers in trouble.
+/// Whether a status is one of those that pass: no time, a conflict, too many requests, and servers in trouble, unless they
+/// don't know the method (501) or the version of HTTP (505).
 pub(crate) fn is_passing(status: u16) -> bool {
-    matches!(status, 429 | 500 | 502 | 503 | 504 | 529)
+    matches!(status, 408 | 409 | 429 | 500 | 502..=504 | 506..=599)
 }
 
 /// The wait that the endpoint asks for.

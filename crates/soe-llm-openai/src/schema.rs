@@ -1,9 +1,21 @@
 //! Reply schemas, in the form that endpoints take.
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 /// The property that holds a reply that is no object.
 const WRAPPER: &str = "value";
+
+/// What the text of a reply is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Any text.
+    Free,
+    /// JSON: the request has a schema.
+    Json,
+    /// JSON inside an object that was put around the schema.
+    Wrapped,
+}
 
 /// The schema to send, and whether replies are wrapped: endpoints want an object at the root.
 pub(crate) fn for_endpoint(schema: &Value) -> (Value, bool) {
@@ -29,14 +41,24 @@ pub(crate) fn for_endpoint(schema: &Value) -> (Value, bool) {
 }
 
 /// The reply inside its wrapper. A text that has none stays as it is: the engine says what is wrong with it.
-pub(crate) fn unwrapped(text: String) -> String {
-    let Ok(Value::Object(mut wrapper)) = serde_json::from_str(&text) else {
-        return text;
+///
+/// # Errors
+/// The wrapper is broken, mostly cut off. The engine could take it for a text that was meant.
+pub(crate) fn unwrapped(text: String) -> Result<String, serde_json::Error> {
+    let mut wrapper = match serde_json::from_str(&text) {
+        Ok(Value::Object(wrapper)) => wrapper,
+        Err(error) if text.trim_start().starts_with('{') => return Err(error),
+        _ => return Ok(text),
     };
-    match wrapper.shift_remove(WRAPPER) {
+    Ok(match wrapper.shift_remove(WRAPPER) {
         Some(value) if wrapper.is_empty() => value.to_string(),
         _ => text,
-    }
+    })
+}
+
+/// Whether the text is one JSON value from its beginning to its end.
+pub(crate) fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
 /// Lets references within the schema point to where things are in the wrapper.
@@ -106,10 +128,14 @@ mod tests {
 
     #[test]
     fn replies_are_unwrapped_if_they_are_wrapped() {
-        assert_eq!(unwrapped(r#" {"value": [1, "a"]} "#.into()), r#"[1,"a"]"#);
-        assert_eq!(unwrapped(r#"{"value": "a"}"#.into()), r#""a""#);
+        let unwrapped = |text: &str| unwrapped(text.to_owned()).ok();
+        assert_eq!(unwrapped(r#" {"value": [1, "a"]} "#).unwrap(), r#"[1,"a"]"#);
+        assert_eq!(unwrapped(r#"{"value": "a"}"#).unwrap(), r#""a""#);
         for other in ["[1]", "plain", r#"{"value": 1, "more": 2}"#, r#"{"other": 1}"#, ""] {
-            assert_eq!(unwrapped(other.into()), other);
+            assert_eq!(unwrapped(other).unwrap(), other);
+        }
+        for broken in [r#"{"value": "half a sen"#, " {", r#"{"value": 1}}"#] {
+            assert_eq!(unwrapped(broken), None);
         }
     }
 }

@@ -95,7 +95,7 @@ pub fn tool_result(seed: u64, run: u64, index: u32) -> Result<Value, ToolFailure
     match rng.u8(..4) {
         0 => Err(ToolFailure {
             message: format!("call {index} of run {run} failed").into(),
-            retryable: rng.bool(),
+            retryable: false,
         }),
         _ => Ok(value(Kept::AnyOrNull, &mut rng)),
     }

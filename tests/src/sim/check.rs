@@ -145,7 +145,7 @@ fn same_talk(dialogue: &Dialogue, talk: &Talk) -> bool {
         && counted == [talk.calls, talk.tool_calls, talk.turns, talk.failures]
         && (dialogue.rejected.len(), dialogue.tokens) == (talk.rejected as usize, talk.tokens)
         && dialogue.entries.len() == talk.entries
-        && dialogue.open.iter().eq(talk.open.keys())
+        && dialogue.open.keys().eq(talk.open.keys())
 }
 
 /// The context of a run is the one as of the event that dispatched it.
@@ -261,7 +261,7 @@ impl Told {
         let kept = [
             state.runs_started,
             state.next_run - 1,
-            operational.errors,
+            operational.errors + model.gave_up,
             operational.llm_calls,
             operational.tokens,
             model.replies,

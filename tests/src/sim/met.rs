@@ -23,7 +23,7 @@ const ERRORS: &[(&str, [&str; 2])] = &[
         ["never valid with a signal", "never valid and failed"],
     ),
     (
-        "it didn't finish",
+        "it calls tools in its last turn",
         ["too many turns with a signal", "too many turns and failed"],
     ),
     (

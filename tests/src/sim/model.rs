@@ -2,7 +2,7 @@
 //!
 //! It shares nothing with the machine but the text of the contract: no stack, no commits, no snapshots that are shared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -52,6 +52,8 @@ pub struct Model<'f> {
     pub(super) effects_now: u64,
     /// Failed attempts.
     pub errors: u64,
+    /// Nodes that gave up without another failed attempt: they leave an event, too.
+    pub gave_up: u64,
     /// Batches.
     pub broadcasts: u64,
     /// All runs, routers included.
@@ -114,6 +116,7 @@ impl<'f> Model<'f> {
             effects: 0,
             effects_now: 0,
             errors: 0,
+            gave_up: 0,
             broadcasts: 0,
             runs: 0,
             dispatched: 0,
@@ -163,10 +166,25 @@ impl<'f> Model<'f> {
     }
 
     /// It is taken up again: what was in flight is performed again, and warns again.
-    pub fn recover(&mut self) {
+    pub fn recover(&mut self, lost: &BTreeSet<u64>) {
+        // Where the model is ahead of the machine, only the requests count.
+        let running = self.status == Status::Running;
+        let ahead = |run: &&u64| !(running && self.in_flight.get(run).is_some_and(InFlight::awaits_reply));
+        let ahead = lost.iter().filter(ahead).count() as u64;
+        self.llm_calls += ahead;
+        let limits = &self.flow.limits;
+        if limits.llm_calls.is_some() || limits.tokens.is_some() {
+            // To be allowed to make them again is an effect of its own.
+            self.effects += ahead;
+        }
         if self.status == Status::Running {
             let runs: Vec<u64> = self.in_flight.keys().copied().collect();
-            runs.into_iter().for_each(|run| self.warn_at_first_request(run));
+            for run in runs {
+                if lost.contains(&run) {
+                    self.ask_again(run);
+                }
+                self.warn_at_first_request(run);
+            }
         }
     }
 

@@ -97,7 +97,10 @@ impl<'f> Sim<'f> {
 
     fn next_move(&mut self) -> Result<bool> {
         let more = self.delivered < self.prepared.flow.external.len();
-        let crash = self.plan.crashes > 0 && self.rng.u8(..self.plan.crashes) == 0;
+        // A depth-first model is ahead: it can't know which requests are lost, to be made and counted again.
+        let asks = self.performing.iter().any(|task| matches!(task, Task::Reply(..)));
+        let foreseen = self.plan.schedule == Schedule::Concurrent || !asks;
+        let crash = foreseen && self.plan.crashes > 0 && self.rng.u8(..self.plan.crashes) == 0;
         if !self.state().status.accepts_signals() {
             if self.moves_after_end == 0 {
                 return Ok(false);
@@ -106,7 +109,7 @@ impl<'f> Sim<'f> {
             match self.rng.u8(..4) {
                 0 => self.refused()?,
                 3 => self.custom_talks()?,
-                1 if self.plan.crashes > 0 => self.crash()?,
+                1 if foreseen && self.plan.crashes > 0 => self.crash()?,
                 _ => self.noise()?,
             }
         } else if self.paused {
@@ -250,10 +253,21 @@ impl<'f> Sim<'f> {
         self.moves.push(Move::Crash(at));
         self.folds()?;
         self.machine = self.prepared.load(&self.folded)?;
+        let limits = &self.prepared.flow.limits;
+        let limited = limits.llm_calls.is_some() || limits.tokens.is_some();
+        // A request that was lost has to be allowed again.
+        let again = |task| match task {
+            Task::Reply(run, call) if limited => Task::Grant(run, call),
+            task => task,
+        };
         let lost = std::mem::take(&mut self.performing);
+        let asked = lost.iter().filter(|task| matches!(task, Task::Reply(..)));
+        let asked: BTreeSet<u64> = asked.map(|task| task.run()).collect();
+        let lost: BTreeSet<Task> = lost.into_iter().map(again).collect();
+        self.past.retain(|task| !lost.contains(task));
         self.paused = false;
         let step = self.machine.step(at, Input::Recover)?;
-        self.model.recover();
+        self.model.recover(&asked);
         self.effects -= lost.len() as u64;
         self.take(step, false)?;
         let again = self.performing.is_superset(&lost);

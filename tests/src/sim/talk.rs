@@ -11,7 +11,7 @@ use soe_core::machine::AnswerContent;
 use super::answer::{answer, denial, tool_result};
 use super::flow::{Kind, Name, Node};
 use super::llm::{Agent, BROKEN, Identity, Llm, chooses};
-use super::model::{Model, Seen};
+use super::model::{InFlight, Model, Seen};
 use super::task::Task;
 
 /// How far a run is that asks an LLM.
@@ -87,6 +87,13 @@ impl Talk {
         (self.stage, self.tool, self.rejected) = (stage, tool, 0);
     }
 
+    /// The request in flight is lost. Whether it was.
+    pub(super) fn lost(&mut self) -> bool {
+        let lost = self.waits == Waits::Reply;
+        self.calls -= u32::from(lost);
+        lost
+    }
+
     /// What is in flight for it.
     pub(super) fn tasks(&self, run: u64) -> Vec<Task> {
         match self.waits {
@@ -94,6 +101,13 @@ impl Talk {
             Waits::Reply => vec![Task::Reply(run, self.calls)],
             Waits::Tools => self.open.keys().map(|index| Task::Tool(run, *index)).collect(),
         }
+    }
+}
+
+impl InFlight {
+    /// Whether a request of it is in flight.
+    pub(super) fn awaits_reply(&self) -> bool {
+        self.talk.as_ref().is_some_and(|talk| talk.waits == Waits::Reply)
     }
 }
 
@@ -119,6 +133,15 @@ impl<'f> Model<'f> {
             self.talk(run).waits = Waits::Grant;
         } else {
             self.asked(run);
+        }
+    }
+
+    /// A request that was lost in a crash is made again, and counts again.
+    pub(super) fn ask_again(&mut self, run: u64) {
+        let talk = self.in_flight.get_mut(&run).and_then(|run| run.talk.as_mut());
+        if talk.is_some_and(Talk::lost) {
+            self.ask(run);
+            self.effects_now -= 1;
         }
     }
 
@@ -164,7 +187,10 @@ impl<'f> Model<'f> {
                 self.effects_now += 1;
                 self.warn_at_first_request(run);
             }
-            Some(denial) => self.give_up(run, Some(denial.limit)),
+            Some(denial) => {
+                self.gave_up += 1;
+                self.give_up(run, Some(denial.limit));
+            }
         }
     }
 
@@ -178,6 +204,7 @@ impl<'f> Model<'f> {
             self.take_usage(&node.name, usage);
         }
         let Ok(answer) = answer else {
+            self.errors += 1;
             return self.give_up(run, None);
         };
         self.warnings += answer.warnings.len() as u64;
@@ -186,6 +213,10 @@ impl<'f> Model<'f> {
                 self.errors += 1;
                 self.talk(run).rejected += 1;
                 self.ask(run);
+            }
+            AnswerContent::Invalid { .. } => {
+                self.errors += 1;
+                self.give_up(run, None);
             }
             AnswerContent::Output { value, signals } => self.output(run, node, llm, &value, &signals),
             content => match &llm.agent {
@@ -202,7 +233,12 @@ impl<'f> Model<'f> {
     }
 
     fn decided(&mut self, run: u64, agent: &'f Agent, content: AnswerContent) {
+        let last = self.talk(run).turns >= agent.max_turns;
         match content {
+            AnswerContent::CallTool { .. } | AnswerContent::ToolCalls { .. } if last => {
+                self.gave_up += 1;
+                self.give_up(run, None);
+            }
             AnswerContent::Finish => {
                 self.talk(run).ask(Stage::Response, None);
                 self.ask(run);
@@ -260,6 +296,7 @@ impl<'f> Model<'f> {
         let index = self.call(run, tool.clone(), arguments.unwrap_or_default());
         if !works {
             self.effects_now -= 1;
+            self.tool_calls -= 1;
             self.talk(run).open.remove(&index);
             self.failed(run, "tool_error", Some(tool), None);
         }
@@ -314,6 +351,7 @@ impl<'f> Model<'f> {
         let (_, llm) = self.asking(run);
         let talk = self.talk(run);
         if talk.failures > llm.retries || talk.turns == agent.max_turns {
+            self.gave_up += 1;
             return self.give_up(run, None);
         }
         talk.decide(agent);
@@ -340,7 +378,6 @@ impl<'f> Model<'f> {
     }
 
     fn give_up(&mut self, run: u64, limit: Option<&'static str>) {
-        self.errors += 1;
         match &self.asking(run).1.failure_signal {
             Some(signal) => {
                 self.in_flight.remove(&run);

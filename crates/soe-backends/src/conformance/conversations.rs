@@ -167,6 +167,9 @@ pub async fn committed(factory: &dyn Factory) -> Outcome {
     let Some(store) = backends.conversations().cloned() else {
         return Err(Finding::Skipped("there is no store of conversation histories"));
     };
+    if !backends.sections().turns {
+        return Err(Finding::Skipped("commits don't take turns here"));
+    }
     let mut root = Writer::create(&backends, "root").await?;
     let (main, child) = (root.id.clone(), id("child"));
     let with = |commit: Commit, turns: Vec<Turn>| {

@@ -127,7 +127,7 @@ pub async fn dialogues(factory: &dyn Factory) -> Outcome {
             completion_tokens,
         }),
     };
-    let agent = Dialogue::new(Stage::Router);
+    let agent = Dialogue::new(Stage::Router, [(1, 0)].into());
     let changes = vec![
         begin(1, Progress::Llm(Box::default())),
         begin(2, Progress::Agent(Box::new(agent))),
@@ -146,6 +146,7 @@ pub async fn dialogues(factory: &dyn Factory) -> Outcome {
         id: (index == 1).then(|| "call-1".into()),
         tool: "search".into(),
         arguments,
+        refused: index == 2,
     };
     let question = Question {
         stage: Stage::Parameter,
@@ -174,16 +175,26 @@ pub async fn dialogues(factory: &dyn Factory) -> Outcome {
             2,
             DialogueStep::Entry(called(1, Value::from(serde_json::json!({"q": [1, 2.5]})))),
         ),
+        (2, DialogueStep::Entry(called(2, Value::from("no JSON")))),
+        (2, DialogueStep::Retried { index: 0 }),
         (2, DialogueStep::Entry(answered)),
         (2, DialogueStep::Entry(failed)),
         (2, DialogueStep::Failure),
         (2, DialogueStep::Entry(Entry::SystemError { error: "what?".into() })),
         (2, DialogueStep::Question(Stage::Turn.into())),
+        (2, DialogueStep::Asked),
+        (2, DialogueStep::Lost),
     ];
     for (run, change) in steps {
         writer.commit(vec![step(run, change)]).await?;
     }
     writer.verify("after questions, replies and calls of tools").await?;
+    let turn = super::conversations::turn;
+    let turns = vec![turn("first", Some("a:1/0")), turn("second", Some("a:1/1"))];
+    writer.commit(vec![Change::Turns(turns)]).await?;
+    writer.verify("with turns on their way").await?;
+    writer.commit(vec![Change::TurnsStored(1)]).await?;
+    writer.verify("with one turn on its way").await?;
     writer.commit(vec![Change::Finished { run: 1 }]).await?;
     writer.verify("after one of them is over").await
 }

@@ -46,10 +46,6 @@ impl Inner {
         for staged in definitions.into_iter().flatten() {
             staged.publish(self.durability)?;
         }
-        // Ahead of the commit: if that doesn't happen any more, its runs are repeated, and their turns keep their keys.
-        for turns in commits.iter().filter_map(|commit| commit.turns.as_ref()) {
-            self.append_committed(&id, turns)?;
-        }
         self.publish_context(&id, context)?;
         self.follow_up(&id, Stored { state, outbox }, shown);
         Ok(())

@@ -200,7 +200,11 @@ impl ContextBackend for FileStore {
     }
 
     fn sections(&self) -> Sections {
-        Sections::ALL
+        // Turns are in a file of the tree, which no commit of an execution can replace together with its own.
+        Sections {
+            turns: false,
+            ..Sections::ALL
+        }
     }
 }
 

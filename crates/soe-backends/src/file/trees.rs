@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::Inner;
 use super::disk::{self, Lock, Staged, damaged};
-use crate::{BackendError, BackendErrorKind, Definitions, ExecutionId, TreeTurns, Turn, Value};
+use crate::{BackendError, BackendErrorKind, Definitions, ExecutionId, Turn, Value};
 
 impl Inner {
     pub(super) fn identities(&self, id: &ExecutionId) -> Result<IndexMap<Arc<str>, Arc<str>>, BackendError> {
@@ -63,19 +63,6 @@ impl Inner {
 
     pub(super) fn append_turns(&self, id: &ExecutionId, new: &[Turn]) -> Result<(), BackendError> {
         let _lock = Lock::take(&self.layout.lock(id))?;
-        self.append_turns_locked(id, new)
-    }
-
-    /// Appends the turns of commits of `execution`, whose lock the caller holds.
-    pub(super) fn append_committed(&self, execution: &ExecutionId, new: &TreeTurns) -> Result<(), BackendError> {
-        match new.main == *execution {
-            true => self.append_turns_locked(execution, &new.turns),
-            // Nobody takes a lock of a child while holding that of its root.
-            false => self.append_turns(&new.main, &new.turns),
-        }
-    }
-
-    fn append_turns_locked(&self, id: &ExecutionId, new: &[Turn]) -> Result<(), BackendError> {
         let mut turns = self.turns(id)?;
         let before = turns.len();
         let mut keys: HashSet<_> = turns.iter().filter_map(|turn| turn.key.clone()).collect();

@@ -4,22 +4,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use soe_core::llm::{Capabilities, LlmCaller, LlmError, LlmReply, LlmRequest, TokenSink};
+use soe_llm_openai::Redactor;
 
 /// Shorter ones are words that local endpoints want in place of a key, and that a reply may well contain.
 const SHORTEST: usize = 20;
 
-const HIDDEN: &str = "[hidden]";
-
-/// A caller whose replies don't repeat the key. Its errors don't anyway.
+/// A caller whose replies don't repeat the key, however it is written. Its errors don't anyway.
 #[derive(Clone)]
 pub(super) struct Hiding<C> {
     caller: C,
-    key: Option<Arc<str>>,
+    key: Option<Redactor>,
 }
 
 impl<C: LlmCaller> Hiding<C> {
     pub(super) fn new(caller: C, key: Option<String>) -> Self {
-        let key = key.filter(|key| key.len() >= SHORTEST).map(Arc::from);
+        let key = key.filter(|key| key.len() >= SHORTEST).map(Redactor::new);
         Self { caller, key }
     }
 }
@@ -36,7 +35,7 @@ impl<C: LlmCaller> LlmCaller for Hiding<C> {
             request.tokens = TokenSink::new(move |piece| {
                 let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
                 held.push_str(piece);
-                let ready = take_ready(&mut held, &key);
+                let ready = key.hide_so_far(&mut held);
                 if !ready.is_empty() {
                     sink.send(&ready);
                 }
@@ -45,7 +44,7 @@ impl<C: LlmCaller> LlmCaller for Hiding<C> {
         let result = self.caller.call(request).await;
         let rest = std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
         if !rest.is_empty() {
-            sink.send(&rest);
+            sink.send(&key.hide(&rest));
         }
         let mut reply = result?;
         let texts = reply
@@ -53,9 +52,7 @@ impl<C: LlmCaller> LlmCaller for Hiding<C> {
             .iter_mut()
             .flat_map(|call| [&mut call.name, &mut call.arguments]);
         for text in texts.chain([&mut reply.text]) {
-            if text.contains(key.as_ref()) {
-                *text = text.replace(key.as_ref(), HIDDEN);
-            }
+            *text = key.hide(text);
         }
         Ok(reply)
     }
@@ -65,38 +62,29 @@ impl<C: LlmCaller> LlmCaller for Hiding<C> {
     }
 }
 
-/// Takes what can be shown: all but an end with which the key may begin.
-fn take_ready(held: &mut String, key: &str) -> String {
-    if held.contains(key) {
-        *held = held.replace(key, HIDDEN);
-    }
-    // The key is ASCII, so what it begins with ends where a character ends.
-    let begun = (1..key.len().min(held.len() + 1))
-        .rev()
-        .find(|length| held.ends_with(&key[..*length]));
-    let rest = held.split_off(held.len() - begun.unwrap_or(0));
-    std::mem::replace(held, rest)
-}
-
 #[cfg(test)]
 mod tests {
+    use soe_core::testing::{MockLlm, any};
+
     use super::*;
 
-    const KEY: &str = "sk-a-very-secret-key";
+    const KEY: &str = "sk/a+very-secret-key";
 
-    #[test]
-    fn a_key_in_pieces_is_hidden() {
+    #[tokio::test]
+    async fn the_key_is_hidden_however_it_is_written() {
+        let reply = r#"größer sk/a+very-secret-key, sk%2Fa%2Bvery-secret-key, sk\/a\u002bvery-secret-key. sk/a"#;
         for size in 1..30 {
-            let text: Vec<char> = format!("größer {KEY} and sk-a-very-sk-{KEY}{KEY} sk-a")
-                .chars()
-                .collect();
-            let (mut held, mut shown) = (String::new(), String::new());
-            for piece in text.chunks(size) {
-                held.extend(piece);
-                shown.push_str(&take_ready(&mut held, KEY));
-            }
-            shown.push_str(&held);
-            assert_eq!(shown, "größer [hidden] and sk-a-very-sk-[hidden][hidden] sk-a");
+            let llm = MockLlm::new();
+            llm.on(any()).text(reply).in_pieces_of(size);
+            let shown = Arc::new(Mutex::new(String::new()));
+            let mut request = LlmRequest::new("");
+            request.tokens = TokenSink::new({
+                let shown = shown.clone();
+                move |text| shown.lock().unwrap().push_str(text)
+            });
+            let reply = Hiding::new(llm, Some(KEY.to_owned())).call(request).await.unwrap();
+            assert_eq!(reply.text, "größer [hidden], [hidden], [hidden]. sk/a");
+            assert_eq!(*shown.lock().unwrap(), reply.text);
         }
     }
 }

@@ -42,7 +42,7 @@ impl LlmUsage {
                 Vec::new()
             });
             let Some(last) = events.last() else { return usage };
-            from = last.seq + 1;
+            from = last.seq.saturating_add(1);
             events.iter().for_each(|event| usage.add(&event.kind));
         }
     }
@@ -58,10 +58,10 @@ impl LlmUsage {
                 ..
             } => {
                 let node = self.nodes.entry(node_name.clone()).or_default();
-                node.prompt_tokens += usage.prompt_tokens;
-                node.completion_tokens += usage.completion_tokens;
-                self.prompt_tokens += usage.prompt_tokens;
-                self.completion_tokens += usage.completion_tokens;
+                add(&mut node.prompt_tokens, usage.prompt_tokens);
+                add(&mut node.completion_tokens, usage.completion_tokens);
+                add(&mut self.prompt_tokens, usage.prompt_tokens);
+                add(&mut self.completion_tokens, usage.completion_tokens);
             }
             _ => {}
         }
@@ -69,7 +69,7 @@ impl LlmUsage {
 
     /// The tokens in words, and those of each node if there are several; nothing where no endpoint reports any.
     pub(crate) fn lines(&self) -> Vec<String> {
-        if self.prompt_tokens + self.completion_tokens == 0 {
+        if self.prompt_tokens == 0 && self.completion_tokens == 0 {
             return Vec::new();
         }
         let mut lines = vec![format!(
@@ -90,4 +90,35 @@ impl LlmUsage {
 /// `120 tokens for prompts, 4 for replies`
 fn tokens(prompt: u64, completion: u64) -> String {
     format!("{} for prompts, {completion} for replies", count(prompt, "token"))
+}
+
+/// An endpoint can report any number.
+fn add(sum: &mut u64, tokens: u64) {
+    *sum = sum.saturating_add(tokens);
+}
+
+#[cfg(test)]
+mod tests {
+    use soe_backends::Usage;
+
+    use super::*;
+
+    #[test]
+    fn hostile_numbers_do_no_harm() {
+        let tokens = Usage {
+            prompt_tokens: u64::MAX,
+            completion_tokens: u64::MAX,
+        };
+        let event = EventKind::LlmReply {
+            node_name: "Ask".into(),
+            run: 1,
+            call: 1,
+            usage: Some(tokens),
+        };
+        let mut usage = LlmUsage::default();
+        usage.add(&event);
+        usage.add(&event);
+        let lines = usage.lines();
+        assert!(lines[0].contains(&u64::MAX.to_string()), "{lines:?}");
+    }
 }

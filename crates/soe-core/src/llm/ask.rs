@@ -10,7 +10,7 @@ use super::history::{entry_text, history_text};
 use super::prompt::{AgentSituation, Rejected, context_text, request_text, router_instructions};
 use super::tool_text::tool_signatures;
 use super::{Excerpt, LlmReply, LlmRequest, LlmSpec, Message, Parsed, ReplyFormat, ToolOffer, ToolRequest};
-use crate::config::{AgentNode, Condition, FieldSchema, LlmNode, Node, NodeKind};
+use crate::config::{Condition, FieldSchema, LlmNode, Node, NodeKind};
 use crate::machine::{AnswerContent, LlmCall};
 use crate::tools::{ToolSpec, ToolSpecs};
 
@@ -41,7 +41,6 @@ pub struct Asked {
 struct Subject<'a> {
     call: &'a LlmCall,
     llm: &'a LlmNode,
-    agent: Option<&'a AgentNode>,
     /// The agent's tools, as far as there are such.
     tools: Vec<Arc<ToolSpec>>,
     materials: &'a Materials,
@@ -67,7 +66,6 @@ impl Asked {
         let subject = Subject {
             call,
             llm,
-            agent,
             tools: listed.iter().filter_map(|name| tools.get(name).cloned()).collect(),
             materials,
             tell_schema: !spec.capabilities.structured_output,
@@ -194,22 +192,35 @@ impl Subject<'_> {
 
     /// The lines of `conversation_history`: what the tree has stored, then what an agent has done in this run.
     fn history(&self, run: &RunId, with_entries: bool) -> String {
-        let own = format!("{run}/");
-        let is_own = |turn: &&Turn| turn.key.as_deref().is_some_and(|key| key.starts_with(&own));
-        let stored = &self.materials.turns;
-        let text = match self.agent.is_some() && stored.iter().any(|turn| is_own(&turn)) {
-            false => history_text(self.materials.system.as_deref(), stored, self.llm.history_window),
-            true => {
-                let others: Vec<Turn> = stored.iter().filter(|turn| !is_own(turn)).cloned().collect();
-                history_text(self.materials.system.as_deref(), &others, self.llm.history_window)
-            }
-        };
+        let seen: Vec<Turn> = self
+            .materials
+            .turns
+            .iter()
+            .filter(|turn| self.sees(turn, run))
+            .cloned()
+            .collect();
+        let text = history_text(self.materials.system.as_deref(), &seen, self.llm.history_window);
         let entries = self.entries().filter(|_| with_entries).filter_map(told);
         std::iter::once(text)
             .filter(|text| !text.is_empty())
             .chain(entries)
             .collect::<Vec<_>>()
             .join("\n")
+    }
+
+    /// Whether a stored turn is of the time before the run was dispatched, as far as its own execution wrote it: what others
+    /// have written meanwhile would make the request depend on who is faster.
+    fn sees(&self, turn: &Turn, run: &RunId) -> bool {
+        let written = turn.key.as_deref().and_then(|key| {
+            let (by, number) = key.rsplit_once('/')?;
+            Some((by.parse::<RunId>().ok()?, number.parse::<usize>().ok()?))
+        });
+        let Some((by, number)) = written.filter(|(by, _)| by.execution == run.execution) else {
+            return true;
+        };
+        let unseen = self.call.run.progress.dialogue().map(|dialogue| &dialogue.unseen);
+        let first = unseen.and_then(|unseen| unseen.get(&by.number));
+        by.number < run.number && first.is_none_or(|first| number < *first)
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
@@ -236,6 +247,8 @@ struct Transcript {
     said: Arc<str>,
     calls: Vec<(u32, ToolRequest)>,
     results: Vec<(u32, Arc<str>)>,
+    /// What the engine has to say about the turn.
+    notes: Vec<Arc<str>>,
 }
 
 impl Transcript {
@@ -251,6 +264,7 @@ impl Transcript {
                 id,
                 tool,
                 arguments,
+                ..
             } => {
                 if *turn != self.turn && !self.calls.is_empty() {
                     self.end_turn();
@@ -267,6 +281,7 @@ impl Transcript {
             Entry::Failed { index, error, .. } => {
                 self.results.push((*index, format!("This call failed: {error}").into()));
             }
+            Entry::SystemError { error } => self.notes.push(error.clone()),
             _ => {}
         }
     }
@@ -287,6 +302,8 @@ impl Transcript {
                 name: call.name.into(),
                 content: results.remove(&index).unwrap_or_default(),
             }));
+        let notes = std::mem::take(&mut self.notes).into_iter();
+        self.messages.extend(notes.map(|content| Message::User { content }));
     }
 }
 

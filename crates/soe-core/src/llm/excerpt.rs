@@ -1,6 +1,7 @@
 //! Texts of any length, for people and for prompts.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The beginning of a text, with a note of its length where something is left out.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +14,14 @@ impl<'a> Excerpt<'a> {
     /// At most `most` bytes of `text`.
     pub(crate) fn of(text: &'a str, most: usize) -> Self {
         Self { text, most }
+    }
+
+    /// The same as shared text; `whole` is that text, shared already.
+    pub(crate) fn clipped(self, whole: &Arc<str>) -> Arc<str> {
+        match self.text.len() <= self.most {
+            true => whole.clone(),
+            false => self.to_string().into(),
+        }
     }
 }
 

@@ -21,6 +21,19 @@ pub(super) struct Found<'t, T> {
     pub(super) text: Cow<'t, str>,
     /// The JSON in it, or why there is none.
     pub(super) json: Result<T, NoJson>,
+    /// Where it was.
+    pub(super) place: Place,
+}
+
+/// Where in a reply JSON was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is all of the text.
+    Whole,
+    /// In a fenced block.
+    Fenced,
+    /// Between other text; or nowhere.
+    Within,
 }
 
 /// Why a reply has no answer in it that could be checked.
@@ -36,8 +49,8 @@ pub(super) enum NoJson {
     Broken(String),
 }
 
-/// The answer in `reply`: the reply itself if all of it is JSON, else, without thoughts, the first fenced JSON block, else
-/// the first balanced `{...}` or `[...]`. What is not JSON is passed over in favour of the next one.
+/// The answer in `reply`: the reply itself if all of it is JSON, else, without thoughts, the first fenced object or list, else
+/// the first balanced `{...}` or `[...]`, else the first other fenced JSON. What is not JSON is passed over in favour of the next one.
 pub(super) fn find<T: DeserializeOwned>(reply: &str) -> Found<'_, T> {
     let mut rest = reply.trim();
     // Thoughts at the start end where they say so; an answer that is all JSON may then mention the tags.
@@ -53,17 +66,20 @@ pub(super) fn find<T: DeserializeOwned>(reply: &str) -> Found<'_, T> {
         return Found {
             text: rest.into(),
             json: Ok(json),
+            place: Place::Whole,
         };
     }
     let (text, is_thought) = without_thoughts(rest);
     if text.is_empty() {
         return nothing(NoJson::Empty);
     }
-    match (first_json(&text), is_thought) {
-        (json, false) => Found { text, json },
+    let (json, place) = first_json(&text);
+    match (json, is_thought) {
+        (json, false) => Found { text, json, place },
         (Ok(json), true) => Found {
             text: "".into(),
             json: Ok(json),
+            place,
         },
         (Err(_), true) => nothing(NoJson::OnlyThoughts),
     }
@@ -73,6 +89,7 @@ fn nothing<T>(why: NoJson) -> Found<'static, T> {
     Found {
         text: "".into(),
         json: Err(why),
+        place: Place::Within,
     }
 }
 
@@ -122,30 +139,34 @@ fn trimmed(text: Cow<'_, str>, part: Range<usize>) -> Cow<'_, str> {
     }
 }
 
-fn first_json<T: DeserializeOwned>(text: &str) -> Result<T, NoJson> {
+fn first_json<T: DeserializeOwned>(text: &str) -> (Result<T, NoJson>, Place) {
+    if let Ok(json) = parse(text) {
+        return (Ok(json), Place::Whole);
+    }
     let mut broken = None;
     let mut left = MAX_CANDIDATES;
     for candidate in fenced(text).take(MAX_CANDIDATES) {
         left -= 1;
         match parse(candidate) {
-            Ok(json) => return Ok(json),
+            Ok(json) => return (Ok(json), Place::Fenced),
             Err(error) => _ = broken.get_or_insert(error),
         }
     }
     for candidate in balanced(text).take(left) {
         match parse(candidate) {
-            Ok(json) => return Ok(json),
+            Ok(json) => return (Ok(json), Place::Within),
             Err(error) => _ = broken.get_or_insert(error),
         }
     }
-    match (parse(text), broken) {
-        (Ok(json), _) => Ok(json),
-        (Err(_), Some(error)) => Err(NoJson::Broken(explained(&error))),
-        (Err(_), None) => Err(NoJson::NotFound),
+    if let Some(json) = fenced_scalars(text).find_map(|block| parse(block).ok()) {
+        return (Ok(json), Place::Fenced);
     }
+    let why = broken.map_or(NoJson::NotFound, |error| NoJson::Broken(explained(&error)));
+    (Err(why), Place::Within)
 }
 
-fn explained(error: &serde_json::Error) -> String {
+/// The error in words for an LLM.
+pub(super) fn explained(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match message.split_once(" at line ") {
         // Its own words would speak of our stack.
@@ -161,8 +182,7 @@ fn fenced(text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         loop {
             rest = &rest[rest.find(FENCE)? + FENCE.len()..];
-            let language = rest.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("json"));
-            let block = rest[if language { 4 } else { 0 }..].trim_start();
+            let block = after_language(rest);
             if !block.starts_with(['{', '[']) {
                 continue;
             }
@@ -171,6 +191,72 @@ fn fenced(text: &str) -> impl Iterator<Item = &str> {
             return Some(&block[..end]);
         }
     })
+}
+
+/// The other JSON between two fences, with nothing or `json` as its language; as far as its beginning tells.
+fn fenced_scalars(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    let blocks = std::iter::from_fn(move || {
+        let block = after_language(&rest[rest.find(FENCE)? + FENCE.len()..]);
+        // A string may hold fences itself.
+        let text_end = string_end(block).unwrap_or(0);
+        let end = text_end + block[text_end..].find(FENCE).unwrap_or(block.len() - text_end);
+        rest = block.get(end + FENCE.len()..).unwrap_or("");
+        Some(block[..end].trim())
+    });
+    blocks
+        .take(MAX_CANDIDATES)
+        .filter(|block| !block.starts_with(['{', '[']))
+}
+
+/// The first fenced JSON string.
+pub(super) fn fenced_string(text: &str) -> Option<String> {
+    fenced_scalars(text).find_map(|block| parse(block).ok())
+}
+
+/// What is wrong with a text that begins as a JSON string, object or list, or holds one in a fence that is all of it or has
+/// no end; `None` if there is nothing wrong, or it is none of those. Complete lists are not looked into: they may be prose.
+pub(super) fn meant_as_json(text: &str) -> Option<String> {
+    let fences = text.matches(FENCE).count();
+    let unclosed = text.rfind(FENCE).filter(|_| fences % 2 == 1);
+    let fenced = text.strip_prefix(FENCE).and_then(|text| text.strip_suffix(FENCE));
+    let blocks = [
+        Some(text),
+        unclosed.map(|at| after_language(&text[at + FENCE.len()..])),
+        fenced
+            .filter(|_| fences == 2)
+            .map(|block| after_language(block).trim_end()),
+    ];
+    let mut meant = blocks.into_iter().flatten().filter(|block| is_meant_as_json(block));
+    meant.find_map(|block| Some(explained(&parse::<serde_json::Value>(block).err()?)))
+}
+
+fn is_meant_as_json(block: &str) -> bool {
+    match block.bytes().next() {
+        Some(b'"') => string_end(block).is_none_or(|end| end == block.len()),
+        Some(b'{' | b'[') if begins_like_json(block) => match balanced_end(block) {
+            None => true,
+            Some(end) => end == block.len() && block[1..].trim_start().starts_with('"') && block.starts_with('{'),
+        },
+        _ => false,
+    }
+}
+
+fn after_language(block: &str) -> &str {
+    let language = block.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("json"));
+    block[if language { 4 } else { 0 }..].trim_start()
+}
+
+/// Where the string literal ends with which `text` begins, behind its closing quote.
+fn string_end(text: &str) -> Option<usize> {
+    let inner = text.strip_prefix('"')?;
+    let mut escaped = false;
+    let end = inner.bytes().position(|byte| {
+        let closes = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        closes
+    });
+    Some(end? + 2)
 }
 
 /// Objects and lists anywhere, none within another one. A bracket without its counterpart is a part of a sentence if no JSON
@@ -226,7 +312,7 @@ fn balanced_end(block: &str) -> Option<usize> {
 }
 
 /// JSON, also with line breaks and tabs as they are inside of strings: LLMs write them.
-fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
     serde_json::from_str(text).or_else(|error| match with_escaped_controls(text) {
         Some(escaped) => serde_json::from_str(&escaped),
         None => Err(error),

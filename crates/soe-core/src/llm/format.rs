@@ -9,18 +9,18 @@ use soe_backends::{Map, Value};
 use crate::config::{FieldSchema, FieldType};
 use crate::tools::ToolSpec;
 
-use super::check;
 use super::extract::{self, Found, NoJson};
 use super::problems::{InvalidReply, Problem, Problems, looks_like_schema, names, shown};
+use super::{arguments, check, string};
 
 /// The longest reply that is read.
 pub const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
 
 /// The key of the signals that an LLM chooses.
-const SELECTED: &str = "selected_signals";
+pub(crate) const SELECTED: &str = "selected_signals";
 
 /// The key of an output that goes to no field.
-const OUTPUT: &str = "output";
+pub(super) const OUTPUT: &str = "output";
 
 /// What a reply has to be: told to the LLM as a JSON Schema, and what its reply is checked against. Cheap to clone.
 ///
@@ -44,15 +44,17 @@ struct Inner {
 
 #[derive(Debug)]
 enum Kind {
-    Output(Output),
+    Output(Box<Output>),
     Router,
     Arguments(Arc<ToolSpec>),
 }
 
 #[derive(Debug)]
 struct Output {
-    /// The key under which the value is; `None` if it is the whole reply.
-    key: Option<Arc<str>>,
+    /// The field that it goes to, or what stands for it.
+    name: Arc<str>,
+    /// Whether the value is under that name; else it is the whole reply.
+    wrapped: bool,
     value: FieldSchema,
     /// The signals to choose from, with what is said about them.
     choices: IndexMap<Arc<str>, Option<Arc<str>>>,
@@ -101,11 +103,12 @@ impl ReplyFormat {
             (None, None) => plain(FieldType::String),
         };
         let output = Output {
-            key: wrapped.then(|| output_field.map_or_else(|| OUTPUT.into(), Arc::clone)),
+            name: output_field.map_or_else(|| OUTPUT.into(), Arc::clone),
+            wrapped,
             value,
             choices: choices.iter().cloned().collect(),
         };
-        Self::new(output.schema(), Kind::Output(output))
+        Self::new(output.schema(), Kind::Output(Box::new(output)))
     }
 
     /// An agent's decision what to do next.
@@ -143,7 +146,7 @@ impl ReplyFormat {
     ///
     /// Thoughts (`<think>...</think>`) are dropped. The answer is the reply itself if it is JSON, else the first fenced JSON
     /// block, else the first balanced object or list; where the output is a string, it is the whole text if there is no JSON
-    /// string. Changes are made where nothing is lost (the text `"5"` is an integer if one is wanted), others are not.
+    /// string, unless that was meant as JSON and is cut off. Changes are made where nothing is lost (the text `"5"` is an integer if one is wanted), others are not.
     ///
     /// # Errors
     /// It is not what was asked for; the error says why, field by field.
@@ -154,7 +157,7 @@ impl ReplyFormat {
         match &self.0.kind {
             Kind::Output(output) => output.parse(extract::find(reply)),
             Kind::Router => router(extract::find(reply).checkable()?),
-            Kind::Arguments(spec) => arguments(extract::find(reply).checkable()?, spec),
+            Kind::Arguments(spec) => arguments::checked(extract::find(reply).checkable()?, spec).map(Parsed::Arguments),
         }
     }
 }
@@ -162,10 +165,10 @@ impl ReplyFormat {
 impl Output {
     fn schema(&self) -> Json {
         let value = check::to_json_schema(&self.value);
-        let Some(key) = &self.key else {
+        if !self.wrapped {
             return value;
-        };
-        let mut properties: JsonMap<String, Json> = [(key.as_ref().to_owned(), value)].into_iter().collect();
+        }
+        let mut properties: JsonMap<String, Json> = [(self.name.to_string(), value)].into_iter().collect();
         if !self.choices.is_empty() {
             let names: Vec<&str> = self.choices.keys().map(AsRef::as_ref).collect();
             let signals = json!({
@@ -176,7 +179,7 @@ impl Output {
             });
             properties.insert(SELECTED.to_owned(), signals);
         }
-        check::object_schema(properties, &[key])
+        check::object_schema(properties, &[&self.name])
     }
 
     fn description_of_choices(&self) -> String {
@@ -193,10 +196,10 @@ impl Output {
     }
 
     fn parse(&self, found: Found<'_, Value>) -> Result<Parsed, InvalidReply> {
-        let (value, signals) = match &self.key {
-            Some(key) => self.unwrap(key, found.checkable()?)?,
-            None if self.value.kind == FieldType::String => (text(found)?, Vec::new()),
-            None => {
+        let (value, signals) = match self.wrapped {
+            true => self.unwrap(found.checkable()?)?,
+            false if self.value.kind == FieldType::String => (string::string(found, &self.name)?, Vec::new()),
+            false => {
                 let json = found.checkable()?;
                 let is_schema = looks_like_schema(&json);
                 let mut problems = Problems::default();
@@ -210,7 +213,7 @@ impl Output {
         Ok(Parsed::Output { value, signals })
     }
 
-    fn unwrap(&self, key: &str, reply: Value) -> Result<(Value, Vec<Arc<str>>), InvalidReply> {
+    fn unwrap(&self, reply: Value) -> Result<(Value, Vec<Arc<str>>), InvalidReply> {
         let is_schema = looks_like_schema(&reply);
         let mut entries = object(reply)?;
         let mut problems = Problems::default();
@@ -218,10 +221,10 @@ impl Output {
             Some(selected) if !self.choices.is_empty() => self.selected(selected, &mut problems),
             _ => Vec::new(),
         };
-        let value = match entries.get_mut(key).map(std::mem::take) {
-            Some(value) => check::check(value, &self.value, key, &mut problems),
+        let value = match entries.get_mut(&self.name).map(std::mem::take) {
+            Some(value) => check::check(value, &self.value, &self.name, &mut problems),
             None => {
-                problems.push(|| missing(key));
+                problems.push(|| missing(&self.name));
                 Value::Null
             }
         };
@@ -273,16 +276,6 @@ impl<T> Found<'_, T> {
     }
 }
 
-/// A JSON string, or else the text as it is.
-fn text(found: Found<'_, Value>) -> Result<Value, InvalidReply> {
-    match found.json {
-        Ok(text @ Value::Text(_)) => Ok(text),
-        Err(NoJson::Empty | NoJson::OnlyThoughts) => found.checkable(),
-        _ if found.text.is_empty() => Err(InvalidReply::OnlyThoughts),
-        _ => Ok(found.text.into_owned().into()),
-    }
-}
-
 fn router(reply: Value) -> Result<Parsed, InvalidReply> {
     let is_schema = looks_like_schema(&reply);
     let entries = object(reply)?;
@@ -304,19 +297,6 @@ fn router(reply: Value) -> Result<Parsed, InvalidReply> {
         (Some(other), _) => problems.push(|| wrong("action", "\"call_tool\" or \"finish\"", other)),
     }
     Err(problems.of(is_schema))
-}
-
-fn arguments(mut json: Json, spec: &ToolSpec) -> Result<Parsed, InvalidReply> {
-    if check::nests_deeper(&json, Value::MAX_DEPTH) {
-        let mut problems = Problems::default();
-        problems.push(|| check::too_deep(""));
-        return Err(problems.of(false));
-    }
-    check::adapt(&mut json, spec.parameters());
-    match spec.check_json(&json) {
-        Ok(()) => Ok(Parsed::Arguments(json)),
-        Err(error) => Err(Problems::from(error).of(looks_like_schema(&Value::from(&json)))),
-    }
 }
 
 fn object(reply: Value) -> Result<Map, InvalidReply> {

@@ -6,6 +6,7 @@
 //!
 //! Nothing here needs a runtime: the state machine decides what is asked and what a reply means, and a driver calls.
 
+mod arguments;
 mod ask;
 mod caller;
 mod check;
@@ -19,13 +20,16 @@ pub(crate) mod prompt;
 mod registry;
 mod reply;
 mod request;
+mod string;
 mod tokens;
 mod tool_text;
 
+pub(crate) use arguments::lenient_arguments;
 pub use ask::{Asked, Materials};
 pub use caller::{Capabilities, LlmCaller, llm_fn};
 pub use error::{LlmError, LlmErrorKind};
 pub(crate) use excerpt::Excerpt;
+pub(crate) use format::SELECTED;
 pub use format::{MAX_REPLY_BYTES, Parsed, ReplyFormat};
 pub use history::HistoryWindow;
 pub use problems::{InvalidReply, Problem, Problems};

@@ -216,9 +216,12 @@ impl Transaction<'_> {
             NodeKind::Router => self.route(node),
             NodeKind::Tool(_) => self.dispatch(node, Progress::Tool { attempt: 1 }),
             NodeKind::Custom(_) => self.dispatch(node, Progress::Custom),
-            NodeKind::Llm(_) => self.dispatch(node, Progress::Llm(Box::new(Dialogue::new(Stage::Llm)))),
+            NodeKind::Llm(_) => {
+                let dialogue = Dialogue::new(Stage::Llm, self.unseen());
+                self.dispatch(node, Progress::Llm(Box::new(dialogue)))
+            }
             NodeKind::Agent(agent) => {
-                let dialogue = Dialogue::new(self.first_stage(agent));
+                let dialogue = Dialogue::new(self.turn_stage(agent), self.unseen());
                 self.dispatch(node, Progress::Agent(Box::new(dialogue)))
             }
             NodeKind::Child(_) => self.dispatch(node, Progress::Child(Spawning::default())),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Context, ExecutionId, Run, Timestamp, Told};
+use soe_backends::{Context, ExecutionId, Run, Timestamp, Told, Turn};
 
 use super::{Outcome, Start};
 use crate::config::Node;
@@ -17,6 +17,9 @@ pub enum Effect {
     RunNode(NodeRun),
     /// Ask an LLM, and answer with [`Input::Completed`](super::Input::Completed).
     CallLlm(LlmCall),
+    /// Put turns into the store of conversation histories before any other effect is performed, and say so by
+    /// [`Machine::turns_stored`](super::Machine::turns_stored). Those whose key is stored already are left out.
+    StoreTurns(Vec<Turn>),
     /// Find out whether the execution's tree may make a request, and answer with [`Input::Granted`](super::Input::Granted).
     Reserve {
         /// The run's number.
@@ -73,8 +76,7 @@ pub struct ToolCall {
     pub run: u64,
     /// The attempt, from 1.
     pub attempt: u32,
-    /// The call's number in the run, from 0, if an agent makes it. Its attempts are the performer's then, and it is
-    /// answered once.
+    /// The call's number in the run, from 0, if an agent makes it.
     pub index: Option<u32>,
     /// The node, as it was when the run was dispatched.
     pub node: Arc<Node>,

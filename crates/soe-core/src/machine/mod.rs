@@ -42,8 +42,9 @@ pub struct Machine {
     state: ExecutionState,
     /// The current registry first, then those that runs in flight or frames are pinned to.
     registries: Vec<Arc<Registry>>,
-    tools: ToolSpecs,
-    llms: LlmSpecs,
+    specs: Specs,
+    /// So many of the turns in the state are in their store.
+    turns_stored: usize,
     /// The cascade in progress: `state.stack` with its listeners looked up.
     stack: Vec<Cursor>,
     /// So many cursors are as they were in the last commit.
@@ -60,13 +61,15 @@ pub struct Specs {
     pub tools: ToolSpecs,
     /// The LLMs.
     pub llms: LlmSpecs,
+    /// Whether turns of conversations go to a store of their own, after the commit. Otherwise they ride in it.
+    pub turns_follow: bool,
 }
 
 impl From<ToolSpecs> for Specs {
     fn from(tools: ToolSpecs) -> Self {
         Self {
             tools,
-            llms: LlmSpecs::default(),
+            ..Self::default()
         }
     }
 }
@@ -198,12 +201,11 @@ impl Machine {
             workflows: start.registry.document.clone(),
         };
         let state = ExecutionState::genesis(start.id, &genesis, at);
-        let Specs { tools, llms } = specs.into();
         let mut machine = Self {
             state,
             registries: vec![start.registry],
-            tools,
-            llms,
+            specs: specs.into(),
+            turns_stored: 0,
             stack: Vec::new(),
             stack_kept: 0,
         };
@@ -235,12 +237,11 @@ impl Machine {
         registries: Vec<Arc<Registry>>,
         specs: impl Into<Specs>,
     ) -> Result<Self, MachineError> {
-        let Specs { tools, llms } = specs.into();
         let mut machine = Self {
             state,
             registries,
-            tools,
-            llms,
+            specs: specs.into(),
+            turns_stored: 0,
             stack: Vec::new(),
             stack_kept: 0,
         };
@@ -274,6 +275,11 @@ impl Machine {
     /// The state as of the last commit.
     pub fn state(&self) -> &ExecutionState {
         &self.state
+    }
+
+    /// The driver has put so many more turns of [`Effect::StoreTurns`] into their store. The next commit forgets them.
+    pub fn turns_stored(&mut self, count: usize) {
+        self.turns_stored += count;
     }
 
     /// Takes one input, completely.

@@ -307,15 +307,13 @@ impl<'m> Transaction<'m> {
         }
         self.tell_status()?;
         self.deliver_told();
+        let turns = self.keep_turns()?;
         if self.changes.is_empty() && self.events.is_empty() {
             return Ok(Step {
                 commit: None,
                 effects: self.effects,
             });
         }
-        let main = self.state().main_execution_id().clone();
-        let turns = Some(self.turns).filter(|turns| !turns.is_empty());
-        let turns = turns.map(|turns| Box::new(TreeTurns { main, turns }));
         self.machine.state.seal(self.at, self.events.len());
         let commit = Commit {
             execution: self.machine.state.id.clone(),
@@ -331,6 +329,27 @@ impl<'m> Transaction<'m> {
             commit: Some(commit),
             effects: self.effects,
         })
+    }
+
+    /// Turns for the commit, or for the state where they follow it.
+    fn keep_turns(&mut self) -> Result<Option<Box<TreeTurns>>, ApplyError> {
+        let stored = std::mem::take(&mut self.machine.turns_stored);
+        if stored > 0 && !self.changes.is_empty() {
+            self.change(Change::TurnsStored(stored))?;
+        } else {
+            self.machine.turns_stored = stored;
+        }
+        let turns = std::mem::take(&mut self.turns);
+        if turns.is_empty() {
+            return Ok(None);
+        }
+        if self.machine.specs.turns_follow {
+            self.change(Change::Turns(turns.clone()))?;
+            self.effects.insert(0, Effect::StoreTurns(turns));
+            return Ok(None);
+        }
+        let main = self.state().main_execution_id().clone();
+        Ok(Some(Box::new(TreeTurns { main, turns })))
     }
 
     /// Puts what is left of the cascade into the state, where it changed.

@@ -303,8 +303,26 @@ impl Coordinator {
         if let Err(error) = self.claim.shared.commit(&self.claim.execution, commits).await {
             return Err(taken.fail(error));
         }
-        self.perform(std::mem::take(&mut taken.effects));
+        let effects = std::mem::take(&mut taken.effects);
+        let turns = self.store_turns(&effects).await;
+        if turns.is_ok() {
+            self.perform(effects);
+        }
         taken.answer();
+        turns
+    }
+
+    /// Puts turns of the conversation into their store before anybody acts on what they follow.
+    async fn store_turns(&mut self, effects: &[Effect]) -> Result<(), EngineError> {
+        let shared = self.claim.shared.clone();
+        for effect in effects {
+            let (Effect::StoreTurns(turns), Some(store)) = (effect, shared.backends.conversations()) else {
+                continue;
+            };
+            let stored = shared.call(store.append_turns(&self.performer.main, turns)).await;
+            stored.map_err(|error| error.of(&self.claim.execution))?;
+            self.machine.turns_stored(turns.len());
+        }
         Ok(())
     }
 
@@ -343,7 +361,7 @@ impl Coordinator {
                     });
                 }
                 Effect::Continue => self.more = true,
-                Effect::Abort { .. } => {}
+                Effect::StoreTurns(_) | Effect::Abort { .. } => {}
             }
         }
     }

@@ -51,7 +51,7 @@ impl Engine {
         let given = orchestration.id.is_some();
         let id = match orchestration.id {
             Some(id) => id,
-            None => ExecutionId::new(uuid::Uuid::now_v7().to_string())?,
+            None => new_id()?,
         };
         // Claimed before it is stored: whoever finds it in the store finds this coordinator too.
         let Claiming::Claimed(claim) = Claim::take(shared, &id)? else {
@@ -152,6 +152,11 @@ fn listed<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> String {
         [] => "none are".to_owned(),
         known => format!("there are: {}", known.join(", ")),
     }
+}
+
+/// An id that sorts by time.
+pub(super) fn new_id() -> Result<ExecutionId, EngineError> {
+    Ok(ExecutionId::new(uuid::Uuid::now_v7().to_string())?)
 }
 
 /// What is stored for an execution's tree.

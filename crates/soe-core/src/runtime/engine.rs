@@ -97,6 +97,24 @@ impl Engine {
         self.create(orchestration).await
     }
 
+    /// As [`Engine::start`], with the text of its LLMs as it arrives, from the first piece on.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn start_streamed(
+        &self,
+        mut orchestration: Orchestration,
+    ) -> Result<(Execution, TokenStream), EngineError> {
+        let id = match &orchestration.id {
+            Some(id) => id.clone(),
+            None => super::create::new_id()?,
+        };
+        orchestration.id = Some(id.clone());
+        let tokens = self.tokens(&id);
+        let execution = self.start(orchestration).await?;
+        Ok((execution, tokens))
+    }
+
     /// Creates an execution without starting it: its first [`Engine::broadcast_signals`] does. Signals that the
     /// orchestration names are not sent.
     ///
@@ -190,7 +208,7 @@ impl Engine {
     }
 
     /// Text of LLMs as it arrives for an execution's requests, from now on. Only callers that stream send any, and only
-    /// requests that are made from now on are streamed.
+    /// requests that are made from now on are streamed: [`Engine::start_streamed`] misses none.
     pub fn tokens(&self, execution: &ExecutionId) -> TokenStream {
         self.shared.tokens.stream(Some(execution.clone()))
     }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::engine::end_of;
 use super::shared::{Finished, Progress};
-use super::{Engine, EngineError, EngineErrorKind, EventStream};
+use super::{Engine, EngineError, EngineErrorKind, EventStream, TokenStream};
 
 /// A handle on an execution. Cheap to clone; dropping it doesn't cancel the execution.
 #[derive(Clone, Debug)]
@@ -60,6 +60,11 @@ impl Execution {
     /// As [`Engine::events`].
     pub fn events(&self) -> EventStream {
         self.engine.events(&self.id)
+    }
+
+    /// As [`Engine::tokens`].
+    pub fn tokens(&self) -> TokenStream {
+        self.engine.tokens(&self.id)
     }
 
     /// As [`Engine::status`].

@@ -163,6 +163,7 @@ impl Shared {
         let specs = Specs {
             tools: settings.tools.specs(),
             llms: settings.llms.specs(),
+            turns_follow: settings.backends.conversations().is_some() && !settings.backends.sections().turns,
         };
         let semaphore = |limit: usize| Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
         let limited = |spec: &Arc<crate::tools::ToolSpec>| {

@@ -52,6 +52,7 @@ impl Engine {
             );
         }
         shared.subscribers.close();
+        shared.tokens.close();
         report
     }
 }

@@ -1,8 +1,11 @@
 //! Text of LLMs as it arrives: for those who look on. It is not stored.
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
-use soe_backends::{ExecutionId, RunId};
+use futures::{Stream, StreamExt};
+use soe_backends::{ExecutionId, RunId, Stage};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -21,6 +24,8 @@ pub struct TokenPiece {
     pub node: Arc<str>,
     /// The request's number in the run, from 1.
     pub call: u32,
+    /// What is asked for: an agent's decisions are no text for people.
+    pub stage: Stage,
     /// The text.
     pub text: Arc<str>,
 }
@@ -37,32 +42,51 @@ pub enum Tokens {
 
 /// Text of LLMs as it arrives, from the moment at which the stream was made. For showing it: nothing of it is stored, and
 /// what the LLM says in a reply that is asked again comes here too.
-#[derive(Debug)]
+///
+/// A stream of [`Tokens`] that ends when the engine is shut down.
+#[must_use = "streams do nothing unless they are polled"]
 pub struct TokenStream {
-    receiver: broadcast::Receiver<TokenPiece>,
-    execution: Option<ExecutionId>,
+    items: Pin<Box<dyn Stream<Item = Tokens> + Send>>,
 }
 
 impl TokenStream {
-    /// The next piece; `None` when the engine is gone.
+    fn new(receiver: broadcast::Receiver<TokenPiece>, execution: Option<ExecutionId>) -> Self {
+        let next = async |mut receiver: broadcast::Receiver<TokenPiece>| match receiver.recv().await {
+            Ok(piece) => Some((Tokens::Piece(piece), receiver)),
+            Err(RecvError::Lagged(missed)) => Some((Tokens::Missed(missed), receiver)),
+            Err(RecvError::Closed) => None,
+        };
+        let wanted = move |tokens: &Tokens| {
+            let is_wanted = match (tokens, &execution) {
+                (Tokens::Piece(piece), Some(execution)) => piece.run.execution == *execution,
+                _ => true,
+            };
+            std::future::ready(is_wanted)
+        };
+        Self {
+            items: futures::stream::unfold(receiver, next).filter(wanted).boxed(),
+        }
+    }
+
+    /// The next piece; `None` when the engine is shut down.
     ///
     /// Cancel safety: nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Tokens> {
-        loop {
-            match self.receiver.recv().await {
-                Ok(piece)
-                    if self
-                        .execution
-                        .as_ref()
-                        .is_none_or(|wanted| *wanted == piece.run.execution) =>
-                {
-                    return Some(Tokens::Piece(piece));
-                }
-                Ok(_) => {}
-                Err(RecvError::Lagged(missed)) => return Some(Tokens::Missed(missed)),
-                Err(RecvError::Closed) => return None,
-            }
-        }
+        self.items.next().await
+    }
+}
+
+impl Stream for TokenStream {
+    type Item = Tokens;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Tokens>> {
+        self.items.as_mut().poll_next(cx)
+    }
+}
+
+impl std::fmt::Debug for TokenStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenStream").finish_non_exhaustive()
     }
 }
 
@@ -71,37 +95,48 @@ pub(super) struct Source {
     pub(super) run: RunId,
     pub(super) node: Arc<str>,
     pub(super) call: u32,
+    pub(super) stage: Stage,
 }
 
-/// Everybody who looks on.
-pub(super) struct Onlookers(broadcast::Sender<TokenPiece>);
+/// Everybody who looks on; nobody any more once the engine is shut down.
+pub(super) struct Onlookers(Mutex<Option<broadcast::Sender<TokenPiece>>>);
 
 impl Default for Onlookers {
     fn default() -> Self {
-        Self(broadcast::Sender::new(BUFFER))
+        Self(Mutex::new(Some(broadcast::Sender::new(BUFFER))))
     }
 }
 
 impl Onlookers {
+    fn sender(&self) -> Option<broadcast::Sender<TokenPiece>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) fn stream(&self, execution: Option<ExecutionId>) -> TokenStream {
-        TokenStream {
-            receiver: self.0.subscribe(),
-            execution,
-        }
+        let receiver = match self.sender() {
+            Some(sender) => sender.subscribe(),
+            None => broadcast::Sender::new(1).subscribe(),
+        };
+        TokenStream::new(receiver, execution)
+    }
+
+    /// All streams end, when those who send are done.
+    pub(super) fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Where a request's text goes; nowhere if nobody looks on now.
     pub(super) fn sink(&self, source: Source) -> TokenSink {
-        if self.0.receiver_count() == 0 {
+        let Some(sender) = self.sender().filter(|sender| sender.receiver_count() > 0) else {
             return TokenSink::default();
-        }
-        let sender = self.0.clone();
+        };
         TokenSink::new(move |text| {
             // Those who looked on may be gone by now.
             let _ = sender.send(TokenPiece {
                 run: source.run.clone(),
                 node: source.node.clone(),
                 call: source.call,
+                stage: source.stage,
                 text: text.into(),
             });
         })

@@ -53,6 +53,7 @@ struct Compiled {
     /// The line of the source that is the program's first.
     first_line: usize,
     fields: Vec<Arc<str>>,
+    needed: Vec<Arc<str>>,
 }
 
 /// What a template reads: the context as of a commit, and a tool's `result`.
@@ -167,6 +168,12 @@ impl Template {
         &self.0.fields
     }
 
+    /// Those of the [`context_fields`](Self::context_fields) that the template doesn't expect to be missing: it neither asks
+    /// whether they are defined, nor has a `default` for them.
+    pub(crate) fn needed_fields(&self) -> &[Arc<str>] {
+        &self.0.needed
+    }
+
     fn error(&self, error: minijinja::Error) -> TemplateError {
         TemplateError::from_engine(error, self.0.first_line).of(self.source())
     }
@@ -179,10 +186,12 @@ impl Compiled {
             program: None,
             first_line: 1,
             fields: Vec::new(),
+            needed: Vec::new(),
         };
         if syntax::has_tags(source) {
             let translation = syntax::translate(source, max_depth)?;
             compiled.fields = translation.fields;
+            compiled.needed = translation.needed;
             if let Code::Expression { line, .. } = &translation.code {
                 compiled.first_line = *line;
             }

@@ -107,3 +107,25 @@ fn is_same(a: &Value, b: &Value) -> bool {
         _ => is_same_object(a, b),
     }
 }
+
+#[test]
+fn fields_that_may_be_missing_are_not_needed() {
+    for (source, expected) in [
+        ("{{ context.a }} {{ context['b'] }}", &["a", "b"][..]),
+        (
+            "{% if context.a is defined %}{{ context.a }}{% endif %}{{ context.b }}",
+            &["b"],
+        ),
+        ("{{ context.a if context.a is not defined else context.b }}", &["b"]),
+        (
+            "{{ context['a'] | default('x') | upper }} {{ context.b | d(context.c) }}",
+            &["c"],
+        ),
+        ("{% if context.a %}{{ context.a.b is defined }}{% endif %}", &["a"]),
+        ("text", &[]),
+    ] {
+        let template = super::Template::compile(source).unwrap();
+        let needed: Vec<&str> = template.needed_fields().iter().map(AsRef::as_ref).collect();
+        assert_eq!(needed, expected, "{source}");
+    }
+}

@@ -11,7 +11,8 @@ use super::names::{error_kind_name, error_kind_of};
 use crate::llm::{Capabilities, LlmError, LlmErrorKind, LlmReply, LlmRequest, Message, Stage, ToolOffer};
 
 /// The fields of a node's configuration that are recorded and compared, unless a recorder is told others: those that change
-/// what an LLM replies. The prompt is in the messages; other fields may hold anything, so they don't get into a file.
+/// what an LLM replies, `llm_options` with everything in it. The prompt is in the messages; other fields may hold anything,
+/// so they don't get into a file.
 pub const SELECTED_CONFIG: &[&str] = &[
     "llm",
     "model",
@@ -26,6 +27,9 @@ pub const SELECTED_CONFIG: &[&str] = &[
     "frequency_penalty",
     "presence_penalty",
     "reasoning_effort",
+    "verbosity",
+    "service_tier",
+    "llm_options",
 ];
 
 pub(super) const FORMAT: &str = "soe-llm-recording";

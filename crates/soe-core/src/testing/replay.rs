@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,25 +39,27 @@ struct Shared {
 }
 
 impl Player {
-    /// The player of a file that a [`Recorder`](super::Recorder) has written.
+    /// The player of a file that a [`Recorder`](super::Recorder) has written. An exchange at the end that was not written to
+    /// its end, since the recorder was killed, is left out with a warning (`tracing`).
     ///
     /// # Errors
     /// The file can't be read, or is no recording.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RecordingError> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| RecordingError::Read {
+        let text = std::fs::read(path).and_then(text_of);
+        let text = text.map_err(|source| RecordingError::Read {
             path: path.to_owned(),
             source,
         })?;
         Self::parse(&text)
     }
 
-    /// The player of a recording as text.
+    /// The player of a recording as text. As with [`Player::open`], its last line may be cut off.
     ///
     /// # Errors
     /// The text is no recording.
     pub fn parse(text: &str) -> Result<Self, RecordingError> {
-        let mut lines = text.lines().enumerate();
+        let mut lines = without_cut_line(text).lines().enumerate();
         let header = header(lines.next().map_or("", |(_, line)| line))?;
         let exchanges = lines.filter(|(_, line)| !line.trim().is_empty());
         let exchanges: Result<Vec<Exchange>, _> = exchanges.map(|(i, line)| exchange(i + 1, line)).collect();
@@ -198,6 +201,36 @@ impl fmt::Debug for Player {
             .field("exchanges", &exchanges)
             .finish_non_exhaustive()
     }
+}
+
+/// The text, whose last character may be cut off.
+fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).or_else(|error| {
+        let problem = error.utf8_error();
+        let mut bytes = error.into_bytes();
+        if problem.error_len().is_some() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        }
+        bytes.truncate(problem.valid_up_to());
+        String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    })
+}
+
+/// The text without an exchange that was not written to its end: each line ends with a line break, and is JSON.
+fn without_cut_line(text: &str) -> &str {
+    let end = text.rfind('\n').map_or(0, |at| at + 1);
+    let (whole, last) = text.split_at(end);
+    let cut = !whole.is_empty()
+        && serde_json::from_str::<serde::de::IgnoredAny>(last)
+            .is_err_and(|error| error.is_eof() && !last.trim().is_empty());
+    if !cut {
+        return text;
+    }
+    tracing::warn!(
+        line = whole.lines().count() + 1,
+        "the last exchange of the recording was not written to its end, and is left out"
+    );
+    whole
 }
 
 fn header(line: &str) -> Result<Header, RecordingError> {

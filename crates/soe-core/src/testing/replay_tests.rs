@@ -215,7 +215,7 @@ fn files_that_are_no_recordings_are_refused() {
     assert!(
         error(&format!("{header}\n\n{exchange}")).contains("line 3 of the recording is no exchange: it needs either")
     );
-    assert!(error(&format!("{header}\n{{")).contains("line 2 of the recording is no exchange"));
+    assert!(error(&format!("{header}\n{{\n")).contains("line 2 of the recording is no exchange"));
     let kind = exchange.replace("[]", r#"[], "error": {"kind": "odd", "message": ""}"#);
     assert!(error(&format!("{header}\n{kind}")).contains("'odd' is no kind of LLM error"));
 
@@ -233,6 +233,34 @@ fn files_that_are_no_recordings_are_refused() {
             .to_string()
             .contains("can't be written")
     );
+}
+
+#[tokio::test]
+async fn a_last_line_that_was_cut_off_is_left_out() {
+    let llm = MockLlm::new();
+    llm.on(any()).text("größer");
+    let text = recorded(&llm, vec![request("A", "a"), request("B", "b")]).await;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("talk.jsonl");
+    let whole = text.trim_end().rfind('\n').unwrap() + 1;
+    for end in whole..text.len() {
+        // Anywhere, also within a character.
+        fs::write(&path, &text.as_bytes()[..end]).unwrap();
+        let player = Player::open(&path).unwrap();
+        // Only the line break is missing in the end.
+        let exchanges = if end == text.len() - 1 { 2 } else { 1 };
+        assert_eq!(player.unused().len(), exchanges, "{end}");
+        assert_eq!(player.call(request("A", "a")).await.unwrap().text, "größer");
+    }
+    // What is wrong in another way is still an error.
+    for (damage, message) in [("{\"number\": x", "line 3"), ("{}", "line 3"), ("{\n", "line 3")] {
+        let error = Player::parse(&(text[..whole].to_owned() + damage))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(message), "{error}");
+    }
+    fs::write(&path, b"\xff\n").unwrap();
+    assert!(Player::open(&path).unwrap_err().to_string().contains("can't be read"));
 }
 
 #[cfg(target_os = "linux")]

@@ -186,9 +186,9 @@ async fn an_agent_that_never_finishes_meets_its_limit_of_turns() {
     let failed = run_with(&llm, agent(&format!("{TOOLS}, max_turns: 3"))).await;
     assert_eq!(
         failed.failure(),
-        "node 'N': it didn't finish in 3 turns, and 'max_turns' allows no more"
+        "node 'N': it calls tools in its last turn, and 'max_turns' allows no more than 3"
     );
-    assert_eq!(failed.counters(), [6, 3, 1, 0]);
+    assert_eq!(failed.counters(), [5, 2, 0, 0]);
 }
 
 #[tokio::test]
@@ -286,7 +286,7 @@ async fn native_calls_that_cannot_be_made_are_answered() {
     llm.on(any()).reply(LlmReply::tool_calls(calls)).output("done");
     let done = run_with(&llm, agent(&format!("{TOOLS}, retries: 4"))).await;
     done.result.as_ref().unwrap();
-    assert_eq!((done.value("answer"), done.counters()), (json!("done"), [2, 5, 4, 0]));
+    assert_eq!((done.value("answer"), done.counters()), (json!("done"), [2, 2, 4, 0]));
     let messages = &llm.requests()[1].messages;
     let results: Vec<_> = messages[2..]
         .iter()
@@ -318,9 +318,14 @@ async fn too_many_native_calls_are_not_made() {
     let llm = MockLlm::new().with_native_tools();
     let calls = (0..1000).map(|n| call("", "echo", &format!(r#"{{"text": "{n}"}}"#)));
     llm.on(any()).reply(LlmReply::tool_calls(calls)).output("done");
-    let handled = run_with(&llm, agent(&format!("{TOOLS}, llm_failure_signal: SORRY"))).await;
-    assert_eq!(handled.signals(), "START SORRY");
-    assert_eq!(handled.named("agent_tool_result").len(), 64);
+    let done = run_with(&llm, agent(TOOLS)).await;
+    assert_eq!(
+        (done.signals().as_str(), done.counters()),
+        ("START DONE", [2, 64, 1, 0])
+    );
+    let messages = &llm.requests()[1].messages;
+    assert_eq!(messages.len(), 1 + 1 + 64 + 1);
+    assert!(matches!(messages.last().unwrap(), Message::User { content } if content.contains("only the first 64")));
 }
 
 #[tokio::test]
@@ -394,4 +399,63 @@ flow:
     llm.on(any()).output("y");
     let done = run_with(&llm, start(yaml).schedule(Schedule::DepthFirst)).await;
     assert_eq!(done.signals(), "START A_DONE C_DONE B_DONE");
+}
+
+#[tokio::test]
+async fn names_of_calls_are_unique_whatever_the_llm_writes() {
+    let llm = MockLlm::new().with_native_tools();
+    let say = r#"{"text": "x"}"#;
+    let first = [call("c", "echo", say), call("c", "echo", say), call("", "echo", say)];
+    let second = [call("call_1", "echo", say), call("c", "echo", say)];
+    llm.on(any())
+        .reply(LlmReply::tool_calls(first))
+        .reply(LlmReply::tool_calls(second))
+        .output("done");
+    run_with(&llm, agent(TOOLS)).await.result.unwrap();
+    let messages = llm.requests()[2].messages.clone();
+    let ids: Vec<_> = messages
+        .iter()
+        .filter_map(|message| match message {
+            Message::Tool { id, .. } => Some(id.clone()),
+            _ => None,
+        })
+        .collect();
+    let unique: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!((ids.len(), unique.len()), (5, 5), "{ids:?}");
+}
+
+#[tokio::test]
+async fn attempts_of_an_agents_tool_count_one_by_one_and_a_panic_is_one() {
+    let flaky = |_: Json, context: ToolContext| async move {
+        match context.attempt() {
+            1 => panic!("oh"),
+            2 => Err(ToolError::new("not yet")),
+            _ => Ok(context
+                .idempotency_key()
+                .rsplit(':')
+                .next()
+                .unwrap_or_default()
+                .to_owned()),
+        }
+    };
+    let llm = MockLlm::new();
+    llm.on(stage(Stage::Router)).call_tool("flaky").finish();
+    llm.on(stage(Stage::Parameter)).arguments(json!({}));
+    llm.on(stage(Stage::Response)).output("ok");
+    let engine = builder(&llm)
+        .tool(raw_tool("flaky", "", flaky).retries(2))
+        .build()
+        .unwrap();
+    let done = run(engine, agent(", tools: [flaky], retries: 0")).await;
+    assert_eq!(done.counters(), [4, 1, 2, 0]);
+    let retries: Vec<_> = done
+        .named("node_error")
+        .iter()
+        .map(|error| error["retry_attempt"].clone())
+        .collect();
+    assert_eq!(retries, [json!(2), json!(3)]);
+    assert!(
+        llm.requests().last().unwrap().text.contains("1.0"),
+        "one key for all attempts"
+    );
 }

@@ -42,12 +42,12 @@ async fn a_runaway_loop_stops_before_the_request_that_would_exceed_the_limit() {
     llm.on(any()).output("x").usage(10, 0);
     let done = run_with(&llm, start(LOOP).limits(calls(5))).await;
     done.result.as_ref().unwrap();
-    assert_eq!((llm.calls(), done.counters()), (5, [5, 0, 1, 50]));
+    assert_eq!((llm.calls(), done.counters()), (5, [5, 0, 0, 50]));
     assert!(done.signals().ends_with("AGAIN ENOUGH"));
     let error = done.named("node_error")[0]["error"].clone();
     assert_eq!(error, "limit llm_calls exceeded: all 5 requests to LLMs were made");
     let done = run_with(&llm, start(LOOP).limits(tokens(25))).await;
-    assert_eq!(done.counters(), [3, 0, 1, 30], "the third overshoots, and is the last");
+    assert_eq!(done.counters(), [3, 0, 0, 30], "the third overshoots, and is the last");
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn many_nodes_that_ask_at_once_never_exceed_the_limit_together() {
     let llm = MockLlm::new();
     llm.on(any()).output(1).after(Duration::from_millis(50));
     let done = run_with(&llm, start(&yaml).limits(calls(15))).await;
-    assert_eq!((llm.calls(), done.counters()), (15, [15, 0, 25, 0]));
+    assert_eq!((llm.calls(), done.counters()), (15, [15, 0, 0, 0]));
     let signals = done.signals();
     assert_eq!(
         (signals.matches("YES").count(), signals.matches("NO").count()),
@@ -90,7 +90,7 @@ async fn an_agents_requests_count_one_by_one() {
     llm.on(stage(Stage::Router)).call_tool("echo");
     llm.on(stage(Stage::Parameter)).arguments(json!({"text": "x"}));
     let failed = run_with(&llm, agent(", tools: [echo]").limits(calls(5))).await;
-    assert_eq!((llm.calls(), failed.counters()), (5, [5, 2, 1, 0]));
+    assert_eq!((llm.calls(), failed.counters()), (5, [5, 2, 0, 0]));
     assert!(failed.failure().contains("limit llm_calls exceeded"));
 }
 

@@ -116,7 +116,8 @@ workflows:
       event_emissions: [{signal_name: AGAIN, condition: '{{ context.__operational__.llm_calls < 4 }}'}]
 ";
     for (window, expected) in [
-        ("3", "[system]: Be brief.\n[assistant]: y\n[user]: n 3\n[assistant]: y"),
+        ("2", "[system]: Be brief.\n[user]: n 3\n[assistant]: y"),
+        ("3", "[system]: Be brief.\n[user]: n 3\n[assistant]: y"),
         ("{characters: 30}", "[system]: Be brief.\n[user]: n 3\n[assistant]: y"),
         ("{turns: 1, characters: 100}", "[system]: Be brief.\n[assistant]: y"),
     ] {
@@ -322,4 +323,45 @@ async fn histories_are_files_that_people_can_read() {
             .len(),
         7
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn parallel_nodes_are_told_the_same_whoever_is_faster() {
+    let yaml = "
+identities: {a: A., b: B.}
+workflows:
+  flow:
+    First: {node_type: llm, event_triggers: [START], prompt: first, identity: a, output_field: x, event_emissions: [{signal_name: GO}]}
+    Pro: {node_type: llm, event_triggers: [GO], prompt: pro, identity: a, output_field: x, retries: 1}
+    Con: {node_type: llm, event_triggers: [GO], prompt: con, identity: b, output_field: x, retries: 1}
+";
+    let mut told = BTreeSet::new();
+    for (pro, con) in [(5, 50), (50, 5), (5, 5)] {
+        let llm = MockLlm::new();
+        llm.on(node("First")).output("x");
+        // Each asks twice: the second time, the other one may be done.
+        let late = Duration::from_millis;
+        llm.on(node("Pro"))
+            .text("?")
+            .after(late(pro))
+            .output("x")
+            .after(late(pro));
+        llm.on(node("Con"))
+            .text("?")
+            .after(late(con))
+            .output("x")
+            .after(late(con));
+        let done = run_with(&llm, start(yaml)).await;
+        let histories: Vec<_> = ["Pro", "Con"]
+            .iter()
+            .flat_map(|name| llm.requests_of(name))
+            .map(|request| asked(&request)["conversation_history"].as_str().unwrap().to_owned())
+            .collect();
+        told.insert(histories);
+        let turns = done.engine.conversation(&done.id).await.unwrap().turns().await.unwrap();
+        assert_eq!(turns.len(), 7);
+    }
+    let expected = ["[system]: A.", "[system]: A.", "[system]: B.", "[system]: B."];
+    let expected = expected.map(|system| format!("{system}\n[user]: first\n[assistant]: x"));
+    assert_eq!(told, BTreeSet::from([expected.to_vec()]));
 }

@@ -84,11 +84,7 @@ async fn an_agent_goes_on_at_the_request_that_was_in_flight() {
         let done = taken_up(&second, &store, &id).await;
         done.result.as_ref().unwrap();
         assert_eq!(done.value("answer"), "done");
-        assert_eq!(
-            done.counters()[..2],
-            [4, 1],
-            "a request that is repeated is the same request"
-        );
+        assert_eq!(done.counters()[..2], [5, 1], "a request that is repeated counts again");
         assert_eq!((first.calls(), second.calls()), (hanging, 5 - hanging));
         let (hung, again) = (first.requests().pop().unwrap(), second.requests().remove(0));
         assert_eq!((hung.key, hung.text), (again.key, again.text));
@@ -110,7 +106,7 @@ async fn an_llm_node_keeps_its_invalid_replies() {
         "{}",
         failed.failure()
     );
-    assert_eq!((second.calls(), failed.counters()), (1, [3, 0, 3, 0]));
+    assert_eq!((second.calls(), failed.counters()), (1, [4, 0, 3, 0]));
     assert!(second.requests()[0].text.contains("worse"));
 }
 

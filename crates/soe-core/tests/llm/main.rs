@@ -10,3 +10,4 @@ mod interrupted;
 mod nodes;
 mod parallel;
 mod replies;
+mod separate;

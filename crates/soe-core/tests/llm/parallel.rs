@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::json;
 use soe_backends::Status;
 use soe_core::llm::{Capabilities, Llm, LlmCaller, LlmError, LlmReply, LlmRequest};
 use soe_core::runtime::{Engine, EngineErrorKind, Tokens};
@@ -130,10 +129,14 @@ impl LlmCaller for Streaming {
 async fn text_arrives_as_it_is_written() {
     let engine = Engine::builder().llm(Streaming).build().unwrap();
     let id = soe_backends::ExecutionId::new("streamed").unwrap();
-    let mut tokens = engine.tokens(&id);
     let mut others = engine.tokens(&soe_backends::ExecutionId::new("other").unwrap());
-    let done = run(engine, llm_node(", prompt: p, output_field: x").id(id.clone())).await;
-    assert_eq!(done.value("x"), json!("ü!"));
+    let flow = llm_node(", prompt: p, output_field: x").id(id);
+    let (execution, mut tokens) = engine.start_streamed(flow).await.unwrap();
+    execution.wait().await.unwrap();
+    assert_eq!(
+        execution.context().await.unwrap().value("x").unwrap().as_str(),
+        Some("ü!")
+    );
     let mut text = String::new();
     for _ in 0..3 {
         let Some(Tokens::Piece(piece)) = tokens.next().await else {
@@ -146,12 +149,11 @@ async fn text_arrives_as_it_is_written() {
         text += &piece.text;
     }
     assert_eq!(text, r#"{"x": "ü!"}"#);
-    drop(done);
-    assert_eq!(
-        others.next().await,
-        None,
-        "the engine is gone, and there was nothing for it"
-    );
+    let mut late = execution.tokens();
+    engine.shutdown(Duration::ZERO).await;
+    assert_eq!(others.next().await, None, "there was nothing for it");
+    assert_eq!((tokens.next().await, late.next().await), (None, None));
+    assert_eq!(engine.all_tokens().next().await, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -81,7 +81,7 @@ fn a_limit_is_asked_for_before_each_request() {
 fn a_denied_request_fails_its_node() {
     let mut bench = llm(", llm_failure_signal: FAILED").limits(limited()).run();
     bench.granted(1, 1, Some(denial()));
-    assert_eq!((bench.signals().as_str(), bench.used()), ("START FAILED", [0, 0, 1, 0]));
+    assert_eq!((bench.signals().as_str(), bench.used()), ("START FAILED", [0, 0, 0, 0]));
     assert_eq!(bench.status(), Status::Rested);
     let mut bench = llm("").limits(limited()).run();
     bench.granted(1, 1, Some(denial()));
@@ -125,9 +125,11 @@ fn recovery_asks_the_same_again() {
     assert_eq!(bench.asked(), ["reserve 1.2"]);
     bench.granted(1, 2, None);
     bench.input(Input::Recover);
+    assert_eq!(bench.asked(), ["reserve 1.2"], "what was lost has to be allowed again");
+    bench.granted(1, 2, None);
     assert_eq!(
         (bench.asked(), bench.used()),
-        (vec!["ask 1.2 llm".to_owned()], [2, 0, 1, 0])
+        (vec!["ask 1.2 llm".to_owned()], [3, 0, 1, 0])
     );
     assert_eq!(&*bench.request().prompt, "n is 1");
     assert_eq!(*bench.request().run, *bench.run_of(1));

@@ -93,6 +93,7 @@ impl Setup {
         let specs = Specs {
             tools: self.tools.into_iter().collect(),
             llms: asking::specs(),
+            turns_follow: false,
         };
         let (machine, step) = Machine::start(Timestamp::from_micros(0), self.start, specs)?;
         Ok(Bench {

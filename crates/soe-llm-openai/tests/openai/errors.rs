@@ -16,6 +16,7 @@ async fn what_trying_again_wont_mend_is_not_tried_again() {
         (404, LlmErrorKind::Refused),
         (422, LlmErrorKind::Refused),
         (501, LlmErrorKind::Other),
+        (505, LlmErrorKind::Other),
     ] {
         let body = json!({"error": {"message": "no such thing", "type": "x", "code": "nope"}});
         let server = server(ResponseTemplate::new(status).set_body_json(body)).await;

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use futures::future::select_all;
+use serde_json::json;
 use soe_core::llm::{LlmCaller, LlmError, LlmErrorKind, LlmRequest};
 use soe_llm_openai::{OpenAi, OpenAiError, Problem};
 use tokio::net::TcpStream;
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 
-use crate::support::{Act, Raw, builder, chunk, chunk_bytes, events, failure, head, hold_the_clock, piece, streamed};
+use crate::support::{
+    Act, Raw, builder, chunk, chunk_bytes, events, failure, head, hold_the_clock, last_piece, piece, streamed,
+};
 
 fn problem(error: &LlmError) -> &Problem {
     error
@@ -19,8 +22,13 @@ fn problem(error: &LlmError) -> &Problem {
 
 /// The error of a call to a server that stops sending, after it has got as far as `progress`. No real time passes.
 async fn given_up(caller: OpenAi, request: LlmRequest, progress: impl Fn() -> bool) -> LlmError {
+    outcome(async move { failure(&caller, request).await }, progress).await
+}
+
+/// What comes of a call to a server that stops sending.
+async fn outcome<T: Send + 'static>(call: impl Future<Output = T> + Send + 'static, progress: impl Fn() -> bool) -> T {
     let _held = hold_the_clock();
-    let call = tokio::spawn(async move { failure(&caller, request).await });
+    let call = tokio::spawn(call);
     while !progress() {
         tokio::task::yield_now().await;
     }
@@ -65,6 +73,34 @@ async fn a_stream_that_hangs_is_left_however_much_it_has_sent() {
     assert_eq!(error.kind(), LlmErrorKind::Timeout);
     assert_eq!(*seen.lock().unwrap(), ["half"]);
     assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_complete_stream_that_hangs_is_not_waited_for() {
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}});
+    let finished = [piece("all"), last_piece()];
+    for (last, total) in [(": still here\n\n".to_owned(), None), (events(&[usage]), Some(10))] {
+        let script = vec![
+            head("text/event-stream"),
+            chunk(events(&finished)),
+            chunk(last),
+            Act::Hang,
+        ];
+        let server = Raw::start(vec![script]).await;
+        let (request, seen) = streamed();
+        let caller = builder(&server.url).build().unwrap();
+        let began = Instant::now();
+        let reply = outcome(async move { caller.call(request).await.unwrap() }, || {
+            !seen.lock().unwrap().is_empty()
+        })
+        .await;
+        assert_eq!(
+            (reply.text.as_str(), reply.usage.map(|usage| usage.total())),
+            ("all", total)
+        );
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!(server.requests(), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]

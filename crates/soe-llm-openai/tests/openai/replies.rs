@@ -80,6 +80,21 @@ async fn a_text_that_was_cut_off_is_still_a_text() {
 }
 
 #[tokio::test]
+async fn half_a_wrapped_reply_is_not_taken_for_the_reply() {
+    let body = json!({"choices": [{"message": {"content": "{\"value\": \"half a sen"}, "finish_reason": "length"}]});
+    let server = server(ok(body)).await;
+    let caller = builder(&server.uri()).structured_output(true).build().unwrap();
+    let error = failure(&caller, LlmRequest::new("hello").with_schema(json!({"type": "string"}))).await;
+    assert_eq!((error.kind(), count(&server).await), (LlmErrorKind::InvalidResponse, 1));
+    assert!(
+        error
+            .to_string()
+            .ends_with("the reply was cut off at the limit on tokens: raise `max_tokens`"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_body_that_ends_too_early_is_asked_for_again() {
     let body = completion("hi").to_string();
     let whole = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());

@@ -23,7 +23,7 @@ async fn server_in_trouble(answer: ResponseTemplate, times: u64) -> MockServer {
 
 #[tokio::test]
 async fn a_server_in_trouble_is_asked_again() {
-    for status in [429, 500, 502, 503, 504, 529] {
+    for status in [408, 409, 429, 500, 502, 503, 504, 507, 520, 524, 529, 599] {
         let server = server_in_trouble(ResponseTemplate::new(status), 2).await;
         let reply = ask(&builder(&server.uri()).build().unwrap()).await.unwrap();
         assert_eq!((reply.text.as_str(), count(&server).await), ("hi", 3), "{status}");

@@ -95,6 +95,20 @@ async fn a_server_that_does_not_stream_is_understood_too() {
 }
 
 #[tokio::test]
+async fn a_whole_reply_is_known_by_its_first_character() {
+    let body = completion("hi").to_string();
+    let (first, rest) = body.split_at(1);
+    for content_type in ["text/plain", "application/octet-stream", "text/event-stream", ""] {
+        let script = vec![head(content_type), chunk(" \r\n"), chunk(first), chunk(rest), end()];
+        let server = Raw::start(vec![script]).await;
+        let (request, seen) = streamed();
+        let reply = builder(&server.url).build().unwrap().call(request).await.unwrap();
+        assert_eq!((reply.text.as_str(), server.requests()), ("hi", 1), "{content_type}");
+        assert_eq!(*seen.lock().unwrap(), ["hi"]);
+    }
+}
+
+#[tokio::test]
 async fn calls_of_tools_are_put_together_from_their_pieces() {
     let calls = |calls| json!({"choices": [{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": null}]});
     let name = json!({"name": "crm_find", "arguments": ""});

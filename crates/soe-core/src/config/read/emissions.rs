@@ -4,19 +4,22 @@ use std::sync::Arc;
 
 use super::fields::NodeReader;
 use crate::config::codes::{
-    INVALID_CONDITION, INVALID_EMISSION, INVALID_VALUE, MISSING_SIGNAL_NAME, PLAIN_TEXT_CONDITION,
+    INVALID_CONDITION, INVALID_EMISSION, INVALID_VALUE, MISSING_SIGNAL_NAME, PLAIN_TEXT_CONDITION, RESERVED_NAME,
 };
 use crate::config::diagnostic::Diagnostic;
 use crate::config::yaml::{Content, Mapping, Tree};
 use crate::config::{Condition, Emission};
+use crate::llm::SELECTED;
 
 /// What a condition of plain text means on a node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum PlainText {
-    /// An LLM chooses by it.
+    /// An LLM chooses by it, if there is a choice.
     Chosen,
     /// Nothing: it passes.
     Passes,
+    /// What the type of the node makes of it.
+    Unknown,
 }
 
 impl NodeReader<'_> {
@@ -39,9 +42,19 @@ impl NodeReader<'_> {
             );
             return Vec::new();
         };
+        if plain_text == PlainText::Chosen && is_choice(items) {
+            self.check_selection();
+        }
+        let without_effect = match plain_text {
+            PlainText::Passes => Some("only an LLM chooses by plain text"),
+            PlainText::Chosen if !is_choice(items) => {
+                Some("an LLM chooses by plain text only between several emissions, none of them with a template")
+            }
+            PlainText::Chosen | PlainText::Unknown => None,
+        };
         let emissions = items.iter().enumerate();
         emissions
-            .filter_map(|(i, item)| self.emission(i, item, plain_text))
+            .filter_map(|(i, item)| self.emission(i, item, without_effect))
             .collect()
     }
 
@@ -59,7 +72,8 @@ impl NodeReader<'_> {
         self.emissions(plain_text)
     }
 
-    fn emission(&mut self, i: usize, tree: &Tree, plain_text: PlainText) -> Option<Emission> {
+    /// `without_effect` says why conditions of plain text pass, if they do.
+    fn emission(&mut self, i: usize, tree: &Tree, without_effect: Option<&str>) -> Option<Emission> {
         let path = format!("event_emissions[{i}]");
         let number = i + 1;
         let Some(map) = tree.as_map() else {
@@ -71,7 +85,7 @@ impl NodeReader<'_> {
         };
         self.check_emission_fields(&path, map);
         let signal = self.signal_name(&path, number, map, tree);
-        let condition = self.condition(&path, number, map, plain_text);
+        let condition = self.condition(&path, number, map, without_effect);
         let signal = signal?;
         Some(Emission {
             batch: [signal.clone()].into(),
@@ -105,7 +119,13 @@ impl NodeReader<'_> {
         }
     }
 
-    fn condition(&mut self, path: &str, number: usize, map: &Mapping, plain_text: PlainText) -> Option<Condition> {
+    fn condition(
+        &mut self,
+        path: &str,
+        number: usize,
+        map: &Mapping,
+        without_effect: Option<&str>,
+    ) -> Option<Condition> {
         let Some(tree) = map.get("condition").map(|entry| &entry.value) else {
             return Some(Condition::Always);
         };
@@ -113,12 +133,10 @@ impl NodeReader<'_> {
         match &tree.content {
             Content::Null => Some(Condition::Always),
             Content::Text(text) if text.is_empty() => Some(Condition::Always),
-            Content::Text(text) if text.contains("{{") || text.contains("{%") => {
-                self.template(&path, text, tree).map(Condition::Jinja)
-            }
+            Content::Text(text) if is_template(text) => self.template(&path, text, tree).map(Condition::Jinja),
             Content::Text(text) => {
-                if plain_text == PlainText::Passes {
-                    let message = "a condition without '{{ }}' always passes here: only an LLM chooses by plain text";
+                if let Some(why) = without_effect {
+                    let message = format!("a condition without '{{{{ }}}}' always passes here: {why}");
                     let help = "write a template, or drop the condition";
                     let problem = Diagnostic::new(PLAIN_TEXT_CONDITION, message).help(help);
                     self.push(problem.field(path).at(tree.position));
@@ -135,4 +153,35 @@ impl NodeReader<'_> {
             }
         }
     }
+
+    /// The signals that an LLM chooses come under a key beside the output.
+    fn check_selection(&mut self) {
+        let field = "output_field";
+        if let Some(tree) = self
+            .get(field)
+            .filter(|tree| tree.as_name().is_some_and(|name| &**name == SELECTED))
+        {
+            let message = format!("'{field}' cannot be '{SELECTED}' where an LLM chooses signals");
+            let help = "the LLM names its signals under that key, beside the output; choose another name";
+            self.push(
+                Diagnostic::new(RESERVED_NAME, message)
+                    .help(help)
+                    .field(field)
+                    .at(tree.position),
+            );
+        }
+    }
+}
+
+/// As [`Node::lets_llm_choose`](crate::config::Node::lets_llm_choose), before the emissions are read.
+fn is_choice(items: &[Tree]) -> bool {
+    let condition = |item: &Tree| match item.as_map()?.get("condition").map(|entry| &entry.value.content) {
+        Some(Content::Text(text)) => Some(is_template(text)),
+        _ => None,
+    };
+    items.len() > 1 && !items.iter().any(|item| condition(item) == Some(true))
+}
+
+fn is_template(condition: &str) -> bool {
+    condition.contains("{{") || condition.contains("{%")
 }

@@ -40,7 +40,7 @@ impl NodeReader<'_> {
         let Some(node_type) = self.required_name("node_type", purpose) else {
             // Whatever type was meant, these fields mean the same.
             self.triggers("node");
-            self.emissions(PlainText::Chosen);
+            self.emissions(PlainText::Unknown);
             self.check_field_names("");
             return None;
         };
@@ -106,7 +106,7 @@ impl NodeReader<'_> {
         }
         Some(Typed {
             triggers: self.names("event_triggers", "signal names"),
-            emissions: self.emissions(PlainText::Chosen),
+            emissions: self.emissions(PlainText::Unknown),
             kind: NodeKind::Custom(node_type),
         })
     }
@@ -132,7 +132,9 @@ impl NodeReader<'_> {
     }
 
     fn agent(&mut self) -> Option<AgentNode> {
-        let tools = self.names("tools", "tool names");
+        let mut tools = self.names("tools", "tool names");
+        let mut listed = std::collections::BTreeSet::new();
+        tools.retain(|tool| listed.insert(tool.clone()));
         if let Some(Content::List(items)) = self.get("tools").map(|tree| &tree.content) {
             for (i, item) in items.iter().enumerate() {
                 if let Some(tool) = item.as_name() {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use soe_backends::{ApplyError, DialogueStep, Entry, EventKind, Question, Run, Stage, Value};
+use soe_backends::{ApplyError, DialogueStep, Entry, EventKind, Excess, Question, Run, Stage, Value};
 
 use super::super::transaction::{Applied, Transaction};
 use super::super::{AnswerContent, Effect, ToolCall, ToolFailure};
 use super::llm::text_of;
 use crate::config::{AgentNode, Node, NodeKind};
-use crate::llm::{Excerpt, ToolRequest};
+use crate::llm::{Excerpt, ToolRequest, lenient_arguments};
 
 /// The most bytes of a tool's result that an agent gets to read, and that its progress keeps.
 const MAX_RESULT: usize = 256 * 1024;
@@ -19,13 +19,30 @@ const MAX_PREVIEW: usize = 1_000;
 /// The most tools that are called in one turn; further calls are answered with an error.
 const MAX_CALLS: usize = 64;
 
+/// Longer names of calls are replaced by our own.
+const MAX_CALL_ID: usize = 200;
+
 impl Transaction<'_> {
-    /// How an agent on this node begins.
-    pub(in super::super) fn first_stage(&self, agent: &AgentNode) -> Stage {
-        let spec = self.machine.llms.get(agent.llm.llm.as_deref());
+    /// How an agent on this node is asked for a decision.
+    pub(in super::super) fn turn_stage(&self, agent: &AgentNode) -> Stage {
+        let spec = self.machine.specs.llms.get(agent.llm.llm.as_deref());
         match spec.is_some_and(|spec| spec.capabilities.tool_calls) {
             true => Stage::Turn,
             false => Stage::Router,
+        }
+    }
+
+    /// A decision that is asked for again is asked for in the way that the LLM can now.
+    pub(super) fn same_protocol(&mut self, run: &Run, node: &Node) -> Applied {
+        let NodeKind::Agent(agent) = &node.kind else {
+            return Ok(());
+        };
+        let (stage, now) = (self.dialogue(run.number)?.question.stage, self.turn_stage(agent));
+        match stage {
+            Stage::Turn | Stage::Router if stage != now => {
+                self.converse(run.number, DialogueStep::Question(now.into()))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -44,7 +61,13 @@ impl Transaction<'_> {
         agent: &AgentNode,
         content: AnswerContent,
     ) -> Applied {
+        let last = self.dialogue(run.number)?.turns >= agent.max_turns;
         match content {
+            AnswerContent::CallTool { .. } | AnswerContent::ToolCalls { .. } if last => {
+                let allowed = agent.max_turns;
+                let error = format!("it calls tools in its last turn, and 'max_turns' allows no more than {allowed}");
+                self.give_up(run, node, error.into(), None)
+            }
             AnswerContent::Finish => {
                 self.converse(run.number, DialogueStep::Question(Stage::Response.into()))?;
                 self.ask_next(run, node)
@@ -64,7 +87,7 @@ impl Transaction<'_> {
             AnswerContent::Arguments(arguments) => {
                 let tool = self.dialogue(run.number)?.question.tool.clone();
                 let tool = tool.ok_or(ApplyError::Mismatch("arguments came for no tool"))?;
-                let index = self.called(run, node, &tool, None, arguments.into())?;
+                let index = self.called(run, node, &tool, None, arguments.into(), false)?;
                 self.call_tool(run, node, index)
             }
             AnswerContent::ToolCalls { text, calls } => self.native_calls(run, node, agent, text, calls),
@@ -73,13 +96,13 @@ impl Transaction<'_> {
     }
 
     fn has_tool(&self, agent: &AgentNode, name: &str) -> bool {
-        agent.tools.iter().any(|tool| tool.as_ref() == name) && self.machine.tools.contains(name)
+        agent.tools.iter().any(|tool| tool.as_ref() == name) && self.machine.specs.tools.contains(name)
     }
 
     /// What an agent is told that calls a tool which it doesn't have: those that it has.
     fn no_such_tool(&self, agent: &AgentNode, name: &str) -> String {
         let tools = agent.tools.iter().map(AsRef::as_ref);
-        let tools: Vec<&str> = tools.filter(|tool| self.machine.tools.contains(tool)).collect();
+        let tools: Vec<&str> = tools.filter(|tool| self.machine.specs.tools.contains(tool)).collect();
         match tools.as_slice() {
             [] => format!("there is no tool '{name}': this task has no tools"),
             tools => format!("there is no tool '{name}'; there are: {}", tools.join(", ")),
@@ -107,6 +130,7 @@ impl Transaction<'_> {
         tool: &Arc<str>,
         id: Option<Arc<str>>,
         arguments: Value,
+        refused: bool,
     ) -> Result<u32, ApplyError> {
         let dialogue = self.dialogue(run.number)?;
         let (index, turn) = (dialogue.tool_calls, dialogue.turns);
@@ -125,6 +149,7 @@ impl Transaction<'_> {
                 id,
                 tool: tool.clone(),
                 arguments,
+                refused,
             }),
         )?;
         Ok(index)
@@ -139,9 +164,10 @@ impl Transaction<'_> {
             _ => None,
         });
         let (tool, arguments) = found.ok_or(ApplyError::Mismatch("a call of a tool is in flight that wasn't made"))?;
+        let attempt = self.dialogue(run.number)?.open.get(&wanted).copied().unwrap_or(1);
         self.effects.push(Effect::CallTool(ToolCall {
             run: run.number,
-            attempt: 1,
+            attempt,
             index: Some(wanted),
             node: node.clone(),
             tool,
@@ -163,42 +189,68 @@ impl Transaction<'_> {
             let text = Excerpt::of(&text, MAX_RESULT).to_string().into();
             self.converse(run.number, DialogueStep::Entry(Entry::Said { text }))?;
         }
-        for (position, call) in calls.into_iter().enumerate() {
-            let name: Arc<str> = Excerpt::of(&call.name, MAX_PREVIEW).to_string().into();
-            let id = Some(call.id.as_str()).filter(|id| !id.is_empty()).map(Arc::from);
-            let parsed = serde_json::from_str::<serde_json::Value>(blank_as_empty(&call.arguments));
-            let arguments = parsed.as_ref().cloned().map_or_else(
-                |_| Value::from(Excerpt::of(&call.arguments, MAX_PREVIEW).to_string()),
-                Value::from,
-            );
-            let problem = match parsed {
-                _ if position >= MAX_CALLS => Some(format!("more than {MAX_CALLS} calls in one turn are not made")),
-                _ if !self.has_tool(agent, &call.name) => {
-                    self.event(EventKind::AgentToolNotFound {
-                        node_name: node.name.clone(),
-                        run: run.number,
-                        tool_name: name.clone(),
-                    });
-                    Some(self.no_such_tool(agent, &name))
-                }
-                Err(error) => Some(format!("the arguments are no JSON: {error}")),
-                Ok(json) => self.problem_with(&name, &arguments, &json),
-            };
-            let index = self.called(run, node, &name, id, arguments.bounded())?;
-            match problem {
-                None => self.call_tool(run, node, index)?,
-                Some(problem) => self.call_failed(run, node, index, &name, problem.into())?,
-            }
+        let all = calls.len();
+        for call in calls.into_iter().take(MAX_CALLS) {
+            self.native_call(run, node, agent, call)?;
+        }
+        if all > MAX_CALLS {
+            let error: Arc<str> = format!("{all} calls in one turn: only the first {MAX_CALLS} were made").into();
+            self.attempt_failed(run, node, error.clone(), None)?;
+            self.add(run, node, Entry::SystemError { error })?;
+            self.converse(run.number, DialogueStep::Failure)?;
         }
         self.go_on_when_answered(run, node, agent)
     }
 
-    fn problem_with(&self, tool: &str, arguments: &Value, json: &serde_json::Value) -> Option<String> {
-        if arguments.is_too_deep() {
-            return Some(format!("the arguments nest deeper than {} levels", Value::MAX_DEPTH));
+    fn native_call(&mut self, run: &Run, node: &Arc<Node>, agent: &AgentNode, call: ToolRequest) -> Applied {
+        let name: Arc<str> = Excerpt::of(&call.name, MAX_PREVIEW).to_string().into();
+        let id = self.call_id(run, &call.id)?;
+        let spec = self.machine.specs.tools.get(&call.name).cloned();
+        let arguments = match spec.filter(|_| self.has_tool(agent, &call.name)) {
+            None => {
+                self.event(EventKind::AgentToolNotFound {
+                    node_name: node.name.clone(),
+                    run: run.number,
+                    tool_name: name.clone(),
+                });
+                Err(self.no_such_tool(agent, &name))
+            }
+            Some(spec) => lenient_arguments(&call.arguments, &spec).map(Value::from),
+        };
+        let limits = &self.state().limits;
+        let arguments = arguments.and_then(|value| match value.size_within(limits.value_bytes, Value::MAX_DEPTH) {
+            Ok(_) => Ok(value),
+            Err(Excess::Bytes) => Err(format!("the arguments have more than {} bytes", limits.value_bytes)),
+            Err(Excess::Depth) => Err(format!("the arguments nest deeper than {} levels", Value::MAX_DEPTH)),
+        });
+        match arguments {
+            Ok(arguments) => {
+                let index = self.called(run, node, &name, Some(id), arguments, false)?;
+                self.call_tool(run, node, index)
+            }
+            Err(problem) => {
+                let written = Value::from(Excerpt::of(&call.arguments, MAX_PREVIEW).to_string());
+                let index = self.called(run, node, &name, Some(id), written, true)?;
+                self.call_failed(run, node, index, &name, problem.into())
+            }
         }
-        let spec = self.machine.tools.get(tool)?;
-        spec.check_json(json).err().map(|error| error.to_string())
+    }
+
+    /// The endpoint's name for a call, or one of our own where it gave none, a very long one, or the same again.
+    fn call_id(&self, run: &Run, given: &str) -> Result<Arc<str>, ApplyError> {
+        let dialogue = self.dialogue(run.number)?;
+        let used = |id: &str| {
+            let is = |entry: &Entry| matches!(entry, Entry::Called { id: Some(other), .. } if other.as_ref() == id);
+            dialogue.entries.iter().any(is)
+        };
+        if !given.is_empty() && given.len() <= MAX_CALL_ID && !used(given) {
+            return Ok(given.into());
+        }
+        let mut own = format!("call_{}", dialogue.tool_calls);
+        while used(&own) {
+            own.push('_');
+        }
+        Ok(own.into())
     }
 
     /// A tool that an agent called is done.
@@ -235,7 +287,18 @@ impl Transaction<'_> {
                 };
                 self.add(run, node, Entry::Answered { index, tool, content })?;
             }
-            Err(failure) => self.call_failed(run, node, index, &tool, failure.message)?,
+            Err(failure) => {
+                let attempt = self.dialogue(run.number)?.open.get(&index).copied().unwrap_or(1);
+                let spec = self.machine.specs.tools.get(&tool);
+                let attempts = spec.map_or(1, |spec| spec.max_retries.saturating_add(1));
+                if failure.retryable && attempt < attempts {
+                    let message = format!("tool '{tool}': {}", failure.message).into();
+                    self.attempt_failed(run, node, message, Some(attempt.saturating_add(1)))?;
+                    self.converse(run.number, DialogueStep::Retried { index })?;
+                    return self.call_tool(run, node, index);
+                }
+                self.call_failed(run, node, index, &tool, failure.message)?;
+            }
         }
         self.go_on_when_answered(run, node, agent)
     }
@@ -272,16 +335,20 @@ impl Transaction<'_> {
                 "{failures} calls of tools failed, {} may; the last: {last}",
                 agent.llm.retries
             );
-            return self.asked_in_vain(run, node, error.into(), None);
+            return self.give_up(run, node, error.into(), None);
         }
         if turns >= agent.max_turns {
             let error = format!("it didn't finish in {turns} turns, and 'max_turns' allows no more");
-            return self.asked_in_vain(run, node, error.into(), None);
+            return self.give_up(run, node, error.into(), None);
         }
-        let stage = match dialogue.question.stage {
-            Stage::Turn => Stage::Turn,
-            _ => Stage::Router,
-        };
+        let allowed = self.state().limits.value_bytes;
+        if dialogue.bytes > allowed {
+            let bytes = dialogue.bytes;
+            let error =
+                format!("limit value_bytes exceeded: what it has done has {bytes} bytes, {allowed} are allowed");
+            return self.give_up(run, node, error.into(), Some("value_bytes"));
+        }
+        let stage = self.turn_stage(agent);
         self.converse(run.number, DialogueStep::Question(stage.into()))?;
         self.ask_next(run, node)
     }
@@ -306,13 +373,5 @@ impl Transaction<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Some LLMs write nothing where a tool takes no arguments.
-fn blank_as_empty(arguments: &str) -> &str {
-    match arguments.trim() {
-        "" => "{}",
-        arguments => arguments,
     }
 }

@@ -1,5 +1,6 @@
 //! What llm and agent nodes have in common: asking, invalid replies, the output, failing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use soe_backends::{
@@ -9,8 +10,11 @@ use soe_backends::{
 use super::super::transaction::{Applied, Transaction};
 use super::super::{AnswerContent, Denial, Effect, LlmAnswer, LlmCall};
 use crate::config::{AgentNode, LlmNode, Node, NodeKind};
-use crate::llm::prompt;
+use crate::llm::{Excerpt, prompt};
 use crate::template::{Scope, Template};
+
+/// The most bytes of an error that events and failures show.
+const MAX_ERROR: usize = 16 * 1024;
 
 /// What a node that asks an LLM is configured with; the second part only for an agent.
 pub(super) fn asking(node: &Node) -> Option<(&LlmNode, Option<&AgentNode>)> {
@@ -30,6 +34,12 @@ impl Transaction<'_> {
 
     pub(super) fn converse(&mut self, run: u64, step: DialogueStep) -> Applied {
         self.change(Change::Dialogue { run, step })
+    }
+
+    /// The runs in flight, with the number of their next turn in the conversation history.
+    pub(in super::super) fn unseen(&self) -> BTreeMap<u64, usize> {
+        let dialogue = |run: &Arc<Run>| Some((run.number, run.progress.dialogue()?.entries.len()));
+        self.state().runs.values().filter_map(dialogue).collect()
     }
 
     /// A request leaves, or the driver is asked whether one may: where a limit counts what other executions use too.
@@ -71,7 +81,7 @@ impl Transaction<'_> {
             });
         }
         if first {
-            for warning in prompt::missing_fields(context, llm.prompt.context_fields()) {
+            for warning in prompt::missing_fields(context, llm.prompt.needed_fields()) {
                 self.warn(&node.name, warning);
             }
         }
@@ -130,7 +140,7 @@ impl Transaction<'_> {
             }
             Some(denial) => {
                 let message = format!("limit {} exceeded: {}", denial.limit, denial.message).into();
-                self.asked_in_vain(&run, &node, message, Some(denial.limit))?;
+                self.give_up(&run, &node, message, Some(denial.limit))?;
                 self.cascade()
             }
         }
@@ -147,7 +157,10 @@ impl Transaction<'_> {
         });
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) => return self.asked_in_vain(run, node, error, None),
+            Err(error) => {
+                self.change(Change::Error)?;
+                return self.give_up(run, node, error, None);
+            }
         };
         for warning in answer.warnings {
             self.warn(&node.name, warning);
@@ -168,33 +181,40 @@ impl Transaction<'_> {
         let error: Arc<str> = format!("the reply is not valid: {}", rejected.problem).into();
         if again.is_none() {
             let error = format!("no valid reply in {attempts} attempts; the last: {}", rejected.problem).into();
-            return self.asked_in_vain(run, node, error, None);
+            self.change(Change::Error)?;
+            return self.give_up(run, node, error, None);
         }
         self.attempt_failed(run, node, error, again)?;
         self.converse(run.number, DialogueStep::Rejected(rejected))?;
         self.ask_next(run, node)
     }
 
+    /// Counts an attempt that has failed.
     pub(super) fn attempt_failed(&mut self, run: &Run, node: &Node, error: Arc<str>, again: Option<u32>) -> Applied {
         self.change(Change::Error)?;
+        self.node_error(run, node, error, again);
+        Ok(())
+    }
+
+    fn node_error(&mut self, run: &Run, node: &Node, error: Arc<str>, again: Option<u32>) {
+        let error = Excerpt::of(&error, MAX_ERROR).clipped(&error);
         self.event(EventKind::NodeError {
             node_name: node.name.clone(),
             run: run.number,
             error,
             retry_attempt: again,
         });
-        Ok(())
     }
 
     /// Ends the run with its failure signal; without one, the execution fails.
-    pub(super) fn asked_in_vain(
+    pub(super) fn give_up(
         &mut self,
         run: &Run,
         node: &Arc<Node>,
         error: Arc<str>,
         limit: Option<&'static str>,
     ) -> Applied {
-        self.attempt_failed(run, node, error.clone(), None)?;
+        self.node_error(run, node, error.clone(), None);
         let signal = asking(node).and_then(|(llm, _)| llm.failure_signal.clone());
         match signal {
             Some(signal) => {
@@ -203,7 +223,7 @@ impl Transaction<'_> {
             }
             // The run stays in flight, so that resuming the execution runs it again.
             None => self.fail(Failure {
-                message: error.to_string(),
+                message: Excerpt::of(&error, MAX_ERROR).to_string(),
                 node: Some(node.name.clone()),
                 limit: limit.map(Arc::from),
             }),

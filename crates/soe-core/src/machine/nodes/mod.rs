@@ -8,7 +8,7 @@ mod tool;
 
 use std::sync::Arc;
 
-use soe_backends::{ApplyError, Awaits, Change, Context, EventKind, Progress, Run, Status};
+use soe_backends::{ApplyError, Awaits, Change, Context, DialogueStep, EventKind, Progress, Run, Status};
 
 use super::transaction::{Applied, Transaction};
 use super::{Effect, Outcome};
@@ -88,6 +88,10 @@ impl Transaction<'_> {
             at: self.at,
             failure: None,
         })?;
+        if !self.state().turns.is_empty() {
+            let turns = self.state().turns.clone();
+            self.effects.push(Effect::StoreTurns(turns));
+        }
         self.deliver_again();
         let runs: Vec<Arc<Run>> = self.state().runs.values().cloned().collect();
         for run in runs {
@@ -100,11 +104,21 @@ impl Transaction<'_> {
             };
             match run.progress.dialogue() {
                 Some(dialogue) if dialogue.awaits == Awaits::Tools => {
-                    for index in &dialogue.open {
+                    for index in dialogue.open.keys() {
                         self.call_tool(&run, &node, *index)?;
                     }
                 }
-                _ => {
+                Some(dialogue) => {
+                    // It is made again under the same number, and counts again: it may have reached the endpoint.
+                    if dialogue.awaits == Awaits::Reply {
+                        self.converse(run.number, DialogueStep::Lost)?;
+                        self.same_protocol(&run, &node)?;
+                        self.ask(run.number, &node)?;
+                    }
+                    let effect = self.llm_effect(run.number, &node, &context)?;
+                    self.effects.push(effect);
+                }
+                None => {
                     let effect = self.effect_of(run.number, attempt_of(&run), &node, &context)?;
                     self.effects.push(effect);
                 }
@@ -118,7 +132,7 @@ impl Transaction<'_> {
 fn waits_for(run: &Run, attempt: u32, outcome: &Outcome) -> bool {
     match (run.progress.dialogue(), outcome) {
         (Some(dialogue), Outcome::Llm(_)) => dialogue.awaits == Awaits::Reply && dialogue.calls == attempt,
-        (Some(dialogue), Outcome::AgentTool { index, .. }) => dialogue.open.contains(index),
+        (Some(dialogue), Outcome::AgentTool { index, .. }) => dialogue.open.get(index) == Some(&attempt),
         (None, Outcome::Tool(_) | Outcome::Node(_) | Outcome::Spawned(_)) => attempt_of(run) == attempt,
         _ => false,
     }

@@ -51,7 +51,7 @@ impl Transaction<'_> {
     /// A tool's arguments, checked; or what is wrong with them.
     fn arguments(&mut self, node: &Node, tool: &ToolNode, context: &Arc<Context>) -> Result<serde_json::Value, String> {
         let name = &tool.tool;
-        let spec = self.machine.tools.get(name).cloned();
+        let spec = self.machine.specs.tools.get(name).cloned();
         let spec = spec.ok_or_else(|| format!("tool '{name}' is not registered with this engine"))?;
         let arguments = match &tool.arguments {
             Arguments::None => Value::Map(Arc::default()),
@@ -155,7 +155,7 @@ impl Transaction<'_> {
         tool: &ToolNode,
         failure: ToolFailure,
     ) -> Applied {
-        let spec = self.machine.tools.get(&tool.tool).cloned();
+        let spec = self.machine.specs.tools.get(&tool.tool).cloned();
         let attempts = spec.as_ref().map_or(1, |spec| spec.max_retries.saturating_add(1));
         let again = (failure.retryable && attempt < attempts).then(|| attempt + 1);
         self.change(Change::Error)?;

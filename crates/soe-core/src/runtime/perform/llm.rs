@@ -66,7 +66,7 @@ impl Performer {
         };
         let run = RunId::new(self.execution.clone(), call.run.number);
         let mut request = asked.request().clone();
-        request.tokens = self.shared.token_sink(&run, &call.node.name, calls(&call));
+        request.tokens = self.shared.token_sink(&run, &request, calls(&call));
         match self.shared.request(node.llm.as_deref(), llm, request, true).await {
             Ok(reply) => {
                 if let Some(usage) = reply.usage {
@@ -173,11 +173,12 @@ impl Shared {
         llm.caller().call(request).await
     }
 
-    fn token_sink(&self, run: &RunId, node: &Arc<str>, call: u32) -> TokenSink {
+    fn token_sink(&self, run: &RunId, request: &LlmRequest, call: u32) -> TokenSink {
         self.tokens.sink(Source {
             run: run.clone(),
-            node: node.clone(),
+            node: request.node.clone(),
             call,
+            stage: request.stage,
         })
     }
 }
@@ -206,7 +207,7 @@ impl LlmAsker for EngineLlms {
         })
         .await?;
         request.key = format!("{run}/{call}");
-        request.tokens = self.shared.token_sink(run, &request.node, call);
+        request.tokens = self.shared.token_sink(run, &request, call);
         let span = tracing::info_span!("llm_call", call);
         // The node's own permit covers the call.
         let result = self.shared.request(name, llm, request, false).instrument(span).await;

@@ -137,8 +137,10 @@ impl Performer {
         let context = self.context(call.run, call.attempt, &call.node.name, &call.node.config);
         let result = match call.index {
             None => tool.call(call.arguments, context).await,
-            // An agent's call is made with the tool's own retries, and was checked.
-            Some(index) => tool.call_with_retries(call.arguments, context.for_call(index)).await,
+            Some(index) => {
+                let context = context.for_call(index).for_attempt(call.attempt);
+                tool.call(call.arguments, context).await
+            }
         };
         match result {
             Ok(value) => (Ok(value.into()), None),

@@ -1,5 +1,6 @@
 //! What a template mentions: context fields, assigned names, methods that change values in place.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::ast::{Expr, ExprKind, Stmt, StmtKind, Target};
@@ -27,6 +28,8 @@ const MUTATORS: [&str; 12] = [
 pub(crate) struct Analysis {
     /// The context fields, in order of first mention.
     pub(crate) fields: Vec<Arc<str>>,
+    /// Those of them that the template expects to be missing: it asks whether they are defined, or has a default for them.
+    pub(crate) optional: HashSet<Arc<str>>,
     /// Whether something is assigned to the name `context`.
     pub(crate) shadows_context: bool,
     /// Whether lists or mappings may be changed in place.
@@ -53,6 +56,15 @@ pub(crate) fn context_field(value: &Expr) -> Option<&str> {
             ExprKind::Str(name) => Some(name),
             _ => None,
         },
+        _ => None,
+    }
+}
+
+/// The field that a test or filter is for which is there for missing values.
+fn expected_to_miss(kind: &ExprKind) -> Option<&str> {
+    match kind {
+        ExprKind::Test { value, name, .. } if ["defined", "undefined"].contains(&name.as_str()) => context_field(value),
+        ExprKind::Filter(value, name, _) if ["default", "d"].contains(&name.as_str()) => context_field(value),
         _ => None,
     }
 }
@@ -159,6 +171,9 @@ impl Analysis {
     fn expression(&mut self, value: &Expr) {
         if let Some(field) = context_field(value) {
             self.field(field);
+        }
+        if let Some(field) = expected_to_miss(&value.kind) {
+            self.optional.insert(field.into());
         }
         self.nests_blocks |= self.inside > 0 && matches!(&*value.kind, ExprKind::Name(name) if name == "self");
         if let ExprKind::Call(callee, args) = &*value.kind

@@ -31,6 +31,8 @@ pub(crate) struct Translation {
     pub(crate) code: Code,
     /// The context fields that the template mentions, in order.
     pub(crate) fields: Vec<Arc<str>>,
+    /// Those of them that it doesn't expect to be missing.
+    pub(crate) needed: Vec<Arc<str>>,
 }
 
 /// What the engine is given.
@@ -82,8 +84,10 @@ pub(crate) fn translate(source: &str, max_depth: u16) -> Result<Translation, Tem
             Code::Template(emitter.out)
         }
     };
+    let is_needed = |field: &&Arc<str>| !analysis.optional.contains(*field);
     Ok(Translation {
         code,
+        needed: analysis.fields.iter().filter(is_needed).cloned().collect(),
         fields: analysis.fields,
     })
 }
