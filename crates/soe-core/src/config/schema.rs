@@ -289,7 +289,11 @@ impl SchemaReader<'_> {
                 )
             };
             let problem = Diagnostic::new(IGNORED_SCHEMA_PART, message).at(entry.key_position);
-            let help = help.unwrap_or_else(|| format!("a schema has {}", KEYS.join(", ")));
+            let help = help.unwrap_or_else(|| match entry.value.is_null() {
+                // `{description: a, b}` has a key `b`.
+                true => "a text with a comma in it needs quotes between { and }".to_owned(),
+                false => format!("a schema has {}", KEYS.join(", ")),
+            });
             self.problems.push(problem.field(format!("{path}.{name}")).help(help));
         }
     }
