@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use soe_core::config::Config;
 use soe_core::runtime::{Engine, Orchestration};
 use soe_core::tools::{ToolContext, ToolError, tool_fn};
+use soe_examples::count;
 use tokio::time::sleep;
 
 #[derive(Deserialize, JsonSchema)]
@@ -96,7 +97,7 @@ async fn main() -> anyhow::Result<()> {
     );
     for node in ["AllQuotes", "Both", "Choose"] {
         let runs = context.operational.nodes.get(node).copied().unwrap_or(0);
-        println!("{node} ran {runs} time(s)");
+        println!("{node} ran {}", count(runs, "time"));
     }
     println!(
         "elapsed: {} ms; one after the other it would be 1700 ms",

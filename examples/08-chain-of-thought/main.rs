@@ -7,7 +7,7 @@ use clap::Parser;
 use soe_backends::Value;
 use soe_core::config::Config;
 use soe_core::runtime::{Engine, Orchestration};
-use soe_examples::{LlmArgs, costs, plain, text};
+use soe_examples::{LlmArgs, costs, errors, plain, text};
 
 const PROBLEM: &str = "A tank holds 240 litres, and 60 litres are in it. A pump fills in 18 litres a minute, and a leak \
                        loses 3 litres a minute. How long does it take until the tank is full?";
@@ -41,6 +41,10 @@ async fn main() -> anyhow::Result<()> {
     }
     println!("plan: {}", text(&context, "plan"));
     println!("working: {}", text(&context, "working"));
+
+    for error in errors(&engine, &finished.execution).await? {
+        println!("error: {error}");
+    }
 
     // The schema has seen to it that these are there, and that the value is a number.
     let answer = context

@@ -7,7 +7,7 @@ mod tools;
 use clap::Parser;
 use soe_core::config::Config;
 use soe_core::runtime::{Engine, EngineBuilder, Orchestration};
-use soe_examples::{LlmArgs, costs, plain};
+use soe_examples::{LlmArgs, costs, count, errors, plain};
 
 const QUESTION: &str = "By how much is a cube of gold of 10 cm heavier than one of aluminium?";
 
@@ -56,9 +56,12 @@ async fn main() -> anyhow::Result<()> {
             None => println!("this action is not taken: the steps are used up"),
         }
     }
+    for error in errors(&engine, &finished.execution).await? {
+        println!("error: {error}");
+    }
     match answer {
         Some(answer) => println!("\nanswer: {answer}"),
-        None => println!("\ngave up after {} thoughts", history("step").count()),
+        None => println!("\ngave up after {}", count(history("step").count() as u64, "thought")),
     }
     println!("{}", costs(&context));
     Ok(())

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Parser;
 use soe_core::config::Config;
 use soe_core::runtime::{Engine, Orchestration};
-use soe_examples::{LlmArgs, costs, plain, signals};
+use soe_examples::{LlmArgs, costs, count, errors, plain, signals};
 
 /// Has three LLMs decide whether a comment is published.
 #[derive(Parser)]
@@ -56,19 +56,23 @@ async fn main() -> anyhow::Result<()> {
         let reason = vote.get("reason").map(plain).unwrap_or_default();
         println!("{}: {reason}", if keep { "keep" } else { "drop" });
     }
+    for error in errors(&engine, &finished.execution).await? {
+        println!("error: {error}");
+    }
     println!("signals: {}", signals(&context));
-    let count = |wanted: &str| {
+    let times = |wanted: &str| {
         context
             .operational
             .signals
             .iter()
             .filter(|name| name.as_ref() == wanted)
-            .count()
+            .count() as u64
     };
     let looked = context.operational.nodes.get("Tally").copied().unwrap_or(0);
     println!(
-        "Tally was evaluated {looked} times and passed {} time(s)",
-        count("TALLIED")
+        "Tally was evaluated {} and passed {}",
+        count(looked, "time"),
+        count(times("TALLIED"), "time")
     );
     println!("{}; {} ms", costs(&context), elapsed.as_millis());
     Ok(())

@@ -6,10 +6,11 @@
 use std::env;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use soe_backends::{Context, Value};
+use soe_backends::{Context, EventKind, ExecutionId, Value};
 use soe_core::llm::LlmCaller;
+use soe_core::runtime::{Engine, EngineError};
 use soe_core::testing::MockLlm;
 use soe_llm_openai::OpenAi;
 
@@ -28,8 +29,8 @@ pub struct LlmArgs {
     /// Where the endpoint is, such as http://localhost:11434/v1; without it, OpenAI
     #[arg(long)]
     base_url: Option<String>,
-    /// The model; several, apart by commas, for examples that ask several LLMs
-    #[arg(long, value_delimiter = ',', default_value = DEFAULT_MODEL)]
+    /// The model; several, apart by commas, for examples that ask several LLMs; gpt-4o-mini if none is named
+    #[arg(long, value_delimiter = ',')]
     model: Vec<String>,
 }
 
@@ -70,13 +71,14 @@ impl LlmArgs {
 
     fn build<const N: usize>(&self, replies: &str, native_tools: bool) -> anyhow::Result<[Arc<dyn LlmCaller>; N]> {
         if self.llm == Provider::Mock {
+            self.check_mocked()?;
             println!("LLM: mocked, replies.yaml answers (--llm openai asks a real one)");
             let mock = MockLlm::from_yaml(replies).context("replies.yaml can't be used")?;
             let mock = if native_tools { mock.with_native_tools() } else { mock };
             return Ok(std::array::from_fn(|_| Arc::new(mock.clone()) as Arc<dyn LlmCaller>));
         }
         let place = self.base_url.as_deref().unwrap_or("OpenAI");
-        println!("LLM: {} at {place}", self.model.join(", "));
+        println!("LLM: {} at {place}", self.models().collect::<Vec<_>>().join(", "));
         let callers = (0..N).map(|index| self.openai(index, native_tools));
         let callers = callers.collect::<anyhow::Result<Vec<_>>>()?;
         callers
@@ -84,13 +86,25 @@ impl LlmArgs {
             .map_err(|callers: Vec<_>| anyhow::anyhow!("there are {} LLMs instead of {N}", callers.len()))
     }
 
+    /// The mock has no endpoint and no model: whoever names one means another LLM.
+    fn check_mocked(&self) -> anyhow::Result<()> {
+        let given = [
+            ("--base-url", self.base_url.is_some()),
+            ("--model", !self.model.is_empty()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((option, _)) => bail!("{option} is for an endpoint, but the LLM is mocked: add --llm openai"),
+            None => Ok(()),
+        }
+    }
+
+    fn models(&self) -> impl Iterator<Item = &str> + Clone {
+        let named = self.model.iter().map(String::as_str);
+        named.chain(self.model.is_empty().then_some(DEFAULT_MODEL))
+    }
+
     fn openai(&self, index: usize, native_tools: bool) -> anyhow::Result<Arc<dyn LlmCaller>> {
-        let model = self
-            .model
-            .iter()
-            .cycle()
-            .nth(index)
-            .map_or(DEFAULT_MODEL, String::as_str);
+        let model = self.models().cycle().nth(index).unwrap_or(DEFAULT_MODEL);
         let mut openai = OpenAi::builder().model(model).native_tools(native_tools);
         if let Some(url) = &self.base_url {
             openai = openai.base_url(url);
@@ -123,8 +137,32 @@ pub fn plain(value: &Value) -> String {
 /// What the LLMs were asked and took, as one line.
 pub fn costs(context: &Context) -> String {
     let counts = &context.operational;
-    format!(
-        "{} requests to the LLM, {} tokens, {} tool calls, {} failed attempts",
-        counts.llm_calls, counts.tokens, counts.tool_calls, counts.errors
-    )
+    let requests = count(counts.llm_calls, "request");
+    let (tokens, calls) = (count(counts.tokens, "token"), count(counts.tool_calls, "tool call"));
+    let failed = count(counts.errors, "failed attempt");
+    format!("{requests} to the LLM, {tokens}, {calls}, {failed}")
+}
+
+/// A number of things: `1 request`, `2 requests`.
+pub fn count(number: u64, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
+/// What went wrong in an execution, each text once, in the order of the events.
+///
+/// # Errors
+/// The events can't be read.
+pub async fn errors(engine: &Engine, execution: &ExecutionId) -> Result<Vec<String>, EngineError> {
+    let mut errors: Vec<String> = Vec::new();
+    for event in engine.telemetry(execution, 0, 10_000).await? {
+        if let EventKind::NodeError { error, .. } = event.kind
+            && !errors.iter().any(|known| known == error.as_ref())
+        {
+            errors.push(error.to_string());
+        }
+    }
+    Ok(errors)
 }

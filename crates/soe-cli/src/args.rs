@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
@@ -95,7 +96,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ID")]
     pub(crate) id: Option<ExecutionId>,
 
-    /// A limit, such as `runs=1000` or `active_time=30s`
+    /// A limit, such as `runs=1000` or `active_time=30s`. There are broadcasts, runs, children, depth, context_bytes,
+    /// value_bytes, llm_calls, tokens and active_time
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) limits: Vec<(String, String)>,
 
@@ -195,6 +197,10 @@ pub(crate) struct LlmOptions {
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
 
+    /// How long a request may take, with its retries, for `openai` and `record`, such as `90s`; 10 minutes if it isn't said
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) llm_timeout: Option<Duration>,
+
     /// The environment variable that holds the key, for `openai` and `record`; OPENAI_API_KEY if none is given
     #[arg(long, value_name = "VARIABLE")]
     pub(crate) key_env: Option<String>,
@@ -265,6 +271,13 @@ fn field(text: &str) -> Result<(String, Value), String> {
     Ok((name, value))
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("a duration such as 90s or 2m is expected".into()),
+    }
+}
+
 fn status(text: &str) -> Result<Status, String> {
     serde_json::from_value(Value::String(text.to_owned()))
         .map_err(|_| "one of prepared, running, rested, failed, suspended, cancelled is expected".into())
@@ -280,6 +293,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_all_limits() {
+        let mut command = Cli::command();
+        let run = command.find_subcommand_mut("run").unwrap();
+        let help = run.render_long_help().to_string();
+        let limits = serde_json::to_value(soe_backends::Limits::default()).unwrap();
+        for name in limits.as_object().unwrap().keys() {
+            assert!(help.contains(name), "{name} is not in\n{help}");
+        }
     }
 
     #[test]

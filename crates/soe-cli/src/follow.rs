@@ -82,10 +82,9 @@ impl Follower<'_> {
     }
 
     async fn interrupted(self, id: &ExecutionId, code: u8, mut events: EventStream) -> anyhow::Result<End> {
-        self.log.note(match self.is_stored {
-            true => "interrupted: stopping (again to stop at once)",
-            false => "interrupted: cancelling (again to stop at once)",
-        });
+        let what = if self.is_stored { "stopping" } else { "cancelling" };
+        self.log
+            .note(&format!("interrupted: {what} {id} (again to stop at once)"));
         if self.is_stored {
             self.engine.shutdown(Duration::ZERO).await;
         } else {

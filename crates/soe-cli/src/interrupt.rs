@@ -1,10 +1,14 @@
 //! What asks the command to end: Ctrl-C, and on Unix SIGTERM and SIGHUP. The first asks, the second ends it at once.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use crate::tools::kill_all;
+
+/// Signals that come so soon after the first belong to it: some programs send one to a process and to its group.
+const SAME: Duration = Duration::from_millis(250);
 
 /// Waits for signals of the operating system.
 pub(crate) struct Interrupts(mpsc::Receiver<u8>);
@@ -18,7 +22,11 @@ impl Interrupts {
         tokio::spawn(async move {
             // Nobody waits any more when the command is about to end anyway.
             let _ = sender.send(signals.next().await).await;
-            let code = signals.next().await;
+            let first = Instant::now();
+            let mut code = signals.next().await;
+            while first.elapsed() < SAME {
+                code = signals.next().await;
+            }
             kill_all();
             std::process::exit(code.into());
         });

@@ -114,6 +114,17 @@ pub(crate) fn brief(text: &str, most: usize) -> String {
     }
 }
 
+/// The first line of `text`, shortened, with dots if there is more.
+pub(crate) fn headline(text: &str) -> String {
+    const MOST: usize = 160;
+    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let line = brief(first, MOST);
+    match text.trim().lines().nth(1).is_some() && !line.ends_with("...") {
+        true => format!("{} ...", line.trim_end_matches(':')),
+        false => line,
+    }
+}
+
 /// Controls, and the characters that change the direction of what follows.
 fn is_unsafe(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -196,6 +207,13 @@ mod tests {
             serde_json::from_str::<serde_json::Value>(&json).unwrap()["a"],
             "\u{9b}31m\u{7f}"
         );
+    }
+
+    #[test]
+    fn headlines_say_that_there_is_more() {
+        assert_eq!(headline("one line"), "one line");
+        assert_eq!(headline("it differs:\n  - a\n  + b\n"), "it differs ...");
+        assert_eq!(headline(&"x".repeat(200)).len(), 163);
     }
 
     #[test]

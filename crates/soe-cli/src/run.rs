@@ -86,11 +86,12 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
         engine: engine(&tools, llm::connect(&args.llm, &llms)?, args.store.as_deref())?,
         tools,
         llm: args.llm,
-        players: llms.players,
+        scripted: llms.scripted,
         store: args.store,
         format: args.format,
         colors,
         interrupts: Interrupts::new()?,
+        from_start: true,
     };
     let mut log = session.log(traces, 0);
     warn_unheard(&workflow, &signals, &mut log, &session);
@@ -127,11 +128,12 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
         engine: engine(&tools, llm::connect(&args.llm, &llms)?, Some(&args.store))?,
         tools,
         llm: args.llm,
-        players: llms.players,
+        scripted: llms.scripted,
         store: Some(args.store),
         format: args.format,
         colors,
         interrupts: Interrupts::new()?,
+        from_start: false,
     };
     let mut log = session.log(traces, state.next_event);
     if state.status == Status::Running && !session.format.quiet {

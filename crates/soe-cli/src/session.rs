@@ -15,7 +15,7 @@ use crate::args::{Format, LlmOptions};
 use crate::awaited::{Awaited, awaited};
 use crate::follow::{End, Follower};
 use crate::interrupt::Interrupts;
-use crate::llm::{LlmUsage, Players};
+use crate::llm::{LlmUsage, Scripted};
 use crate::log::{Log, Mode};
 use crate::output::{self, ERROR, GOOD, WARNING, paint, safe, seconds, shell_path, shell_word};
 use crate::stored::Outcome;
@@ -26,11 +26,13 @@ pub(crate) struct Session {
     pub(crate) engine: Engine,
     pub(crate) tools: Loaded,
     pub(crate) llm: LlmOptions,
-    pub(crate) players: Players,
+    pub(crate) scripted: Scripted,
     pub(crate) store: Option<PathBuf>,
     pub(crate) format: Format,
     pub(crate) colors: Colors,
     pub(crate) interrupts: Interrupts,
+    /// The execution is followed from its first signal on.
+    pub(crate) from_start: bool,
 }
 
 impl Session {
@@ -86,7 +88,7 @@ impl Session {
             output::print(&output::json_line(&outcome)?)?;
         } else {
             output::print(&output::json_pretty(&outcome.context)?)?;
-            self.explain(&outcome, &state, &waits_for);
+            self.explain(&outcome, &state, &waits_for, &log);
         }
         Ok(match (interrupted, state.status) {
             // It was over before the interruption came.
@@ -97,7 +99,7 @@ impl Session {
     }
 
     /// Says on stderr how it ended, and how to go on.
-    fn explain(&self, outcome: &Outcome, state: &ExecutionState, waits_for: &Awaited) {
+    fn explain(&self, outcome: &Outcome, state: &ExecutionState, waits_for: &Awaited, log: &Log) {
         let color = self.colors.stderr;
         let quiet = self.format.quiet;
         let style = match state.status {
@@ -116,10 +118,16 @@ impl Session {
             ])
             .collect();
         if let Some(failure) = &state.failure {
-            let failure = output::safe_lines(&failure.to_string());
-            output::eprint(&format!("{}: {failure}\n", paint(color, ERROR, "error")));
+            let failure = failure.to_string();
+            let shown = match log.has_shown(&failure) {
+                true => output::headline(&failure),
+                false => output::safe_lines(&failure),
+            };
+            output::eprint(&format!("{}: {shown}\n", paint(color, ERROR, "error")));
         }
-        if quiet {
+        // What is left behind is no result: how to go on is said in any case.
+        let running = state.status == Status::Running;
+        if quiet && !running {
             return;
         }
         let took = seconds(state.updated_at.since(state.created_at));
@@ -128,17 +136,27 @@ impl Session {
             state.id,
             counts.join(", ")
         ));
-        for line in outcome.usage.lines() {
-            output::eprint(&format!("{line}\n"));
+        if !quiet {
+            for line in outcome.usage.lines() {
+                output::eprint(&format!("{line}\n"));
+            }
+            self.warn_left_over(state, waits_for);
         }
-        for line in self.players.left_over() {
-            output::eprint(&format!("{}: {}\n", paint(color, WARNING, "warning"), safe(&line)));
-        }
-        let running = state.status == Status::Running;
         if outcome.waits_for.is_empty() && !running {
             return;
         }
         output::eprint(&self.next_step(outcome, waits_for));
+    }
+
+    /// Says what was recorded or scripted and never asked for. What a script has for nodes that can still run, or ran in
+    /// another process, isn't left over.
+    fn warn_left_over(&self, state: &ExecutionState, waits_for: &Awaited) {
+        let is_over = self.from_start && state.status == Status::Rested && waits_for.needed.is_empty();
+        let unused = self.scripted.unused_rules().filter(|_| is_over);
+        for line in self.scripted.left_over().chain(unused) {
+            let warning = paint(self.colors.stderr, WARNING, "warning");
+            output::eprint(&format!("{warning}: {}\n", safe(&line)));
+        }
     }
 
     /// What to send so that it goes on, and how.

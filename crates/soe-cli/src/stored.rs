@@ -188,11 +188,11 @@ fn as_text(shown: &Shown<'_>, color: bool) -> anyhow::Result<String> {
         (
             "calls",
             format!(
-                "{} of tools, {} of LLMs ({}), {} errors",
+                "{} of tools, {} of LLMs ({}), {}",
                 shown.tool_calls,
                 shown.llm_calls,
                 output::count(shown.tokens, "token"),
-                shown.errors
+                output::count(shown.errors, "error")
             ),
         ),
     ];

@@ -7,7 +7,7 @@ use serde::Serialize;
 use soe_core::config::{self, ValidateOptions};
 
 use crate::args::Validate;
-use crate::output::{self, ERROR, GOOD, WARNING, paint};
+use crate::output::{self, ERROR, GOOD, WARNING, paint, safe};
 use crate::problems::{Problem, Source, render};
 use crate::{Colors, suitable, tools};
 
@@ -29,6 +29,7 @@ struct Report<'r> {
 /// Checks the files, prints what is wrong, and gives the exit code.
 pub(crate) fn validate(args: &Validate, colors: Colors) -> anyhow::Result<u8> {
     let mut checked: Vec<Checked> = Vec::new();
+    let given: Vec<String> = args.files.iter().map(|path| path.display().to_string()).collect();
     for path in &args.files {
         for file in check(path, args)? {
             // Several workflow files can have one tools file.
@@ -51,7 +52,14 @@ pub(crate) fn validate(args: &Validate, colors: Colors) -> anyhow::Result<u8> {
         for file in &checked {
             output::print(&render(&file.diagnostics, &file.file, colors.stdout))?;
         }
-        output::print(&summary(errors, warnings, checked.len(), colors.stdout))?;
+        // Nobody has named them here.
+        let is_beside = |file: &&Checked| {
+            let path = Path::new(&file.file.name);
+            args.tools.files.is_empty() && tools::is_tools_file(path) && !given.contains(&file.file.name)
+        };
+        let beside = checked.iter().filter(is_beside).map(|file| file.file.name.as_str());
+        let files = files(checked.len(), &beside.collect::<Vec<_>>());
+        output::print(&summary(errors, warnings, &files, colors.stdout))?;
     }
     Ok(u8::from(errors > 0 || args.strict && warnings > 0))
 }
@@ -88,8 +96,20 @@ fn of_tools(tools: tools::Loaded) -> Vec<Checked> {
     tools.files.into_iter().map(checked).collect()
 }
 
-fn summary(errors: usize, warnings: usize, files: usize, color: bool) -> String {
-    let files = output::count(files as u64, "file");
+/// `2 files`, `1 file and tools.yaml beside it`
+fn files(all: usize, beside: &[&str]) -> String {
+    let named = all - beside.len();
+    let count = output::count(named as u64, "file");
+    match beside {
+        [] => count,
+        names => {
+            let them = if named == 1 { "it" } else { "them" };
+            format!("{count} and {} beside {them}", safe(&names.join(", ")))
+        }
+    }
+}
+
+fn summary(errors: usize, warnings: usize, files: &str, color: bool) -> String {
     let (errors_text, warnings_text) = (
         output::count(errors as u64, "error"),
         output::count(warnings as u64, "warning"),

@@ -180,7 +180,9 @@ fn a_recording_is_replayed_without_the_endpoint_and_fails_when_something_else_is
 
         std::fs::write(soe.path("w.yaml"), ASK.replace("How long", "How well")).unwrap();
         let done = soe.run(&replay).exits_with(1);
-        done.says("error: node 'Ask': the recording has no reply for the request of node 'Ask', stage llm\n")
+        done.says("error    Ask: the recording has no reply for the request of node 'Ask', stage llm\n")
+            .says("failed   node 'Ask'\n")
+            .says("\nerror: node 'Ask': the recording has no reply for the request of node 'Ask', stage llm ...\n")
             .says("the nearest exchange, number 1, differs in its text:")
             .says("How well do cats")
             .says("(- as recorded, + as asked)")
@@ -256,4 +258,19 @@ fn ctrl_c_ends_a_call_that_hangs() {
     let go_on = ["signal", "e", "GO", "--store", "s", "--llm", "mock:r.yaml"];
     let done = soe.run(&go_on).exits_with(0).says("note: it was left running");
     assert_eq!(done.json()["answer"], "14 hours");
+}
+
+#[test]
+fn a_request_takes_no_longer_than_it_may() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1", silent.local_addr().unwrap());
+    let soe = Soe::with(&[("w.yaml", ASK)]);
+    let done = run(&soe, &url, &["--llm", "openai", "--llm-timeout", "300ms"], None).exits_with(1);
+    // The cause once, and where it was once more.
+    done.says("error    Ask: http")
+        .says("no complete reply within 300ms")
+        .says("failed   node 'Ask'\n")
+        .says("error: node 'Ask': http");
+    let refused = run(&soe, &url, &["--llm", "openai", "--llm-timeout", "soon"], None).exits_with(2);
+    refused.says("a duration such as 90s or 2m");
 }

@@ -67,7 +67,7 @@ fn a_stored_execution_can_be_gone_on_with_after_ctrl_c() {
         .unwrap();
     let started = soe.wait_for_line("child");
     send(&child, Signal::INT);
-    let done = support::wait(child).exits_with(130).says("interrupted: stopping");
+    let done = support::wait(child).exits_with(130).says("interrupted: stopping r1");
     done.says("is running")
         .says("soe signal r1 SIGNAL --store data --tools tools.yaml");
     support::wait_for_death(&started);
@@ -88,6 +88,22 @@ fn a_stored_execution_can_be_gone_on_with_after_ctrl_c() {
     assert_eq!(done.json()["result"], 1);
     let shown = soe.run(&["show", "r1", "--store", "data", "--json"]).json();
     assert_eq!(shown["status"], "rested");
+}
+
+#[test]
+fn also_a_quiet_command_says_how_to_go_on() {
+    let soe = Soe::with(&[("w.yaml", WORKFLOW), ("tools.yaml", TOOLS)]);
+    let child = soe
+        .command(&["run", "w.yaml", "--store", "data", "--quiet"])
+        .spawn()
+        .unwrap();
+    soe.wait_for_line("child");
+    // Some programs send a signal to a process and to its group, so that it comes twice.
+    send(&child, Signal::INT);
+    std::thread::sleep(Duration::from_millis(20));
+    send(&child, Signal::INT);
+    let done = support::wait(child).exits_with(130);
+    done.says("is running").says("To go on:\n  soe signal ");
 }
 
 #[test]

@@ -303,3 +303,34 @@ tools:
         .says("result   Researcher: search: about cats")
         .says("4 LLM calls, 1 tool call");
 }
+
+#[test]
+fn what_a_script_has_for_nobody_is_said_when_all_is_over() {
+    let soe = review();
+    soe.run(RUN).exits_with(0).does_not_say("warning");
+    std::fs::write(
+        soe.path("replies.yaml"),
+        format!("{REPLIES}- node: Nobody\n  output: x\n"),
+    )
+    .unwrap();
+    soe.run(RUN)
+        .exits_with(0)
+        .says("warning: the script replies.yaml: rule 3, ")
+        .says("never used");
+    let waiting = format!("{REVIEW}  Later: {{node_type: llm, event_triggers: [GO], prompt: p}}\n");
+    std::fs::write(soe.path("w.yaml"), waiting).unwrap();
+    soe.run(RUN).exits_with(0).says("sends GO").does_not_say("warning");
+}
+
+#[test]
+fn an_llm_can_have_a_colon_in_its_name() {
+    let named = |name: &str| REVIEW.replace("prompt: 'Write", &format!("llm: \"{name}\"\n    prompt: 'Write"));
+    let soe = Soe::with(&[("w.yaml", &named("llama3:8b")), ("replies.yaml", REPLIES)]);
+    soe.run(RUN).exits_with(1).says("add --llm llama3:8b=openai");
+    let both = [RUN, &["--llm", "llama3:8b=mock:replies.yaml"]].concat();
+    soe.run(&both).exits_with(0).says("2 LLM calls");
+    std::fs::write(soe.path("w.yaml"), named("mock:a")).unwrap();
+    soe.run(RUN)
+        .exits_with(1)
+        .says("no --llm can give one of that name: choose a name without '='");
+}

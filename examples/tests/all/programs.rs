@@ -28,9 +28,9 @@ fn parallel_tools_are_joined_once() {
     }
     for line in [
         r#"choice: {"insurer":"Beta","cents":47500}"#,
-        "AllQuotes ran 4 time(s)",
-        "Both ran 2 time(s)",
-        "Choose ran 1 time(s)",
+        "AllQuotes ran 4 times",
+        "Both ran 2 times",
+        "Choose ran 1 time",
     ] {
         assert!(
             printed.lines().any(|printed| printed == line),

@@ -29,10 +29,11 @@ pub(crate) enum Kind {
     Replay(PathBuf),
 }
 
-/// Reads `[NAME=]LLM`. A name has no colon, so that files may have an equals sign.
+/// Reads `[NAME=]LLM`. Files may have an equals sign in their name, and LLMs a colon, as long as no LLM is called like
+/// `mock:FILE`.
 pub(crate) fn parse_choice(text: &str) -> Result<Choice, String> {
     let (name, rest) = match text.split_once('=') {
-        Some((name, rest)) if !name.contains(':') => (Some(name.trim()), rest),
+        Some((name, rest)) if !names_file(name) => (Some(name.trim()), rest),
         _ => (None, text),
     };
     if name.is_some_and(str::is_empty) {
@@ -42,6 +43,16 @@ pub(crate) fn parse_choice(text: &str) -> Result<Choice, String> {
         name: name.map(str::to_owned),
         kind: kind(rest)?,
     })
+}
+
+/// Whether `--llm NAME=...` can say which LLM is meant.
+pub(super) fn can_be_named(name: &str) -> bool {
+    parse_choice(&format!("{name}=openai")).is_ok_and(|choice| choice.name.as_deref() == Some(name))
+}
+
+fn names_file(text: &str) -> bool {
+    let word = text.split_once(':').map(|(word, _)| word);
+    word.is_some_and(|word| ["mock", "record", "replay"].contains(&word))
 }
 
 fn kind(text: &str) -> Result<Kind, String> {
@@ -113,6 +124,7 @@ impl LlmOptions {
         let given = [
             ("--base-url", self.base_url.is_some()),
             ("--model", self.model.is_some()),
+            ("--llm-timeout", self.llm_timeout.is_some()),
             ("--key-env", self.key_env.is_some()),
             ("--native-tools", self.native_tools),
             ("--structured-output", self.structured_output),
@@ -160,6 +172,9 @@ impl LlmOptions {
         if let Some(model) = &self.model {
             add("--model", model);
         }
+        if let Some(timeout) = self.llm_timeout {
+            add("--llm-timeout", &humantime::format_duration(timeout).to_string());
+        }
         if let Some(variable) = &self.key_env {
             add("--key-env", variable);
         }
@@ -196,6 +211,12 @@ mod tests {
             parse_choice("x=replay:c:/a.jsonl"),
             choice(Some("x"), Kind::Replay("c:/a.jsonl".into()))
         );
+        assert_eq!(
+            parse_choice("llama3:8b=openai"),
+            choice(Some("llama3:8b"), Kind::OpenAi)
+        );
+        assert!(can_be_named("llama3:8b") && can_be_named("fast"));
+        assert!(!can_be_named("a=b") && !can_be_named("mock:a") && !can_be_named(" a"));
         for (text, message) in [
             ("foo", "`openai`, `mock:FILE`"),
             ("", "`openai`, `mock:FILE`"),
@@ -219,11 +240,12 @@ mod tests {
             ],
             base_url: Some("http://x/v1?key=secret".to_owned()),
             native_tools: true,
+            llm_timeout: Some(std::time::Duration::from_secs(90)),
             ..LlmOptions::default()
         };
         assert_eq!(
             options.shell_words(),
-            " --llm openai --llm 'b=mock:x y.yaml' --base-url 'http://x/v1?...' --native-tools"
+            " --llm openai --llm 'b=mock:x y.yaml' --base-url 'http://x/v1?...' --llm-timeout '1m 30s' --native-tools"
         );
     }
 }

@@ -30,17 +30,30 @@ pub(crate) struct Files {
     ready: Vec<Option<Llm>>,
     /// Scripts that can't be used, and what is wrong with them.
     pub(crate) problems: Vec<(Source, Vec<Problem>)>,
-    pub(crate) players: Players,
+    pub(crate) scripted: Scripted,
 }
 
-/// The recordings that are replayed.
+/// The LLMs whose answers are known before: something of them may be left over.
 #[derive(Default)]
-pub(crate) struct Players(Vec<(PathBuf, Player)>);
+pub(crate) struct Scripted {
+    players: Vec<(PathBuf, Player)>,
+    mocks: Vec<(PathBuf, MockLlm)>,
+}
 
-impl Players {
+impl Scripted {
+    /// A line for each rule of a script that no request has used up.
+    pub(crate) fn unused_rules(&self) -> impl Iterator<Item = String> {
+        let lines = |(path, mock): &(PathBuf, MockLlm)| {
+            let unused = mock.unused();
+            let path = path.display().to_string();
+            unused.into_iter().map(move |rule| format!("the script {path}: {rule}"))
+        };
+        self.mocks.iter().flat_map(lines)
+    }
+
     /// A line for each recording of which something was never asked for.
     pub(crate) fn left_over(&self) -> impl Iterator<Item = String> {
-        self.0.iter().filter_map(|(path, player)| {
+        self.players.iter().filter_map(|(path, player)| {
             let unused = player.unused();
             let first = unused.first()?;
             let exchanges = crate::output::count(unused.len() as u64, "exchange");
@@ -58,15 +71,18 @@ pub(crate) fn read(options: &LlmOptions) -> anyhow::Result<Files> {
     let mut files = Files {
         ready: Vec::new(),
         problems: Vec::new(),
-        players: Players::default(),
+        scripted: Scripted::default(),
     };
     for choice in &options.choices {
         let ready = match &choice.kind {
             Kind::OpenAi | Kind::Record(_) => None,
-            Kind::Mock(path) => mock(path, &mut files.problems)?.map(Llm::from),
+            Kind::Mock(path) => mock(path, &mut files.problems)?.map(|mock| {
+                files.scripted.mocks.push((path.clone(), mock.clone()));
+                mock.into()
+            }),
             Kind::Replay(path) => {
                 let player = open(path)?;
-                files.players.0.push((path.clone(), player.clone()));
+                files.scripted.players.push((path.clone(), player.clone()));
                 Some(player.into())
             }
         };
@@ -146,6 +162,9 @@ fn endpoint(options: &LlmOptions) -> anyhow::Result<Hiding<OpenAi>> {
     }
     if let Some(model) = &options.model {
         builder = builder.model(model);
+    }
+    if let Some(timeout) = options.llm_timeout {
+        builder = builder.timeout(timeout);
     }
     let variable = options.key_env.as_deref().unwrap_or(KEY);
     let key = std::env::var(variable).ok().filter(|key| !key.is_empty());

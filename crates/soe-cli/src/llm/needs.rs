@@ -7,6 +7,7 @@ use soe_core::config::{LlmNode, Node, NodeKind, Workflow};
 
 use super::Choice;
 use crate::args::LlmOptions;
+use crate::output::shell_word;
 
 /// Checks that each node of a workflow that asks an LLM has one, and a model where one is needed.
 ///
@@ -69,9 +70,17 @@ fn describe(wanted: Option<&str>, nodes: &[&str], options: &LlmOptions) -> Strin
         [] => String::new(),
         names => format!(" (there are: {})", names.join(", ")),
     };
+    if !super::choice::can_be_named(wanted) {
+        return format!(
+            "{nodes} the LLM '{wanted}', and no --llm can give one of that name: choose a name without '=' that doesn't \
+             begin like mock:FILE"
+        );
+    }
+    let option = shell_word(&format!("{wanted}=openai"));
+    let mocked = shell_word(&format!("{wanted}=mock:FILE"));
     format!(
-        "{nodes} the LLM '{wanted}', and there is none of that name{others}: add --llm {wanted}=openai, or \
-         --llm {wanted}=mock:FILE to try it without a key"
+        "{nodes} the LLM '{wanted}', and there is none of that name{others}: add --llm {option}, or \
+         --llm {mocked} to try it without a key"
     )
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anstyle::Style;
 use soe_backends::{EventKind, Stage};
 
+use super::MARGIN;
 use crate::output::{ERROR, FAINT, GOOD, SIGNAL, WARNING, brief, safe, seconds};
 
 /// The most of an error's text that is shown in the log.
@@ -42,7 +43,7 @@ pub(super) fn described(kind: &EventKind) -> Option<Described> {
             format!("the result of run {run}: the execution is {status}"),
         ),
         EventKind::ExecutionRested {} => (GOOD, "rested", String::new()),
-        EventKind::ExecutionFailed { error } => (ERROR, "failed", brief(error, MAX_MESSAGE)),
+        EventKind::ExecutionFailed { error } => (ERROR, "failed", in_full(error)),
         EventKind::ExecutionCancelled { aborted_runs } => {
             let stopped = match aborted_runs {
                 0 => String::new(),
@@ -79,7 +80,7 @@ fn of_run(kind: &EventKind) -> Option<Described> {
         } => {
             let next = retry_attempt.map_or_else(String::new, |attempt| format!("; trying again, attempt {attempt}"));
             let style = if retry_attempt.is_some() { WARNING } else { ERROR };
-            let text = format!("{}: {}{next}", safe(node_name), brief(error, MAX_MESSAGE));
+            let text = format!("{}: {}{next}", safe(node_name), in_full(error));
             (style, "error", text)
         }
         EventKind::NodeFinished {
@@ -178,6 +179,19 @@ fn names(signals: &[Arc<str>]) -> String {
     names.join(", ")
 }
 
+/// The text of an error with its lines, each of them below the text of the first.
+fn in_full(error: &str) -> String {
+    let shown: String = error.trim_end().chars().take(MAX_MESSAGE).collect();
+    let lines: Vec<String> = shown.lines().map(|line| safe(line).into_owned()).collect();
+    let rest = if is_shown_in_full(error) { "" } else { "..." };
+    lines.join(&format!("\n{:MARGIN$}", "")) + rest
+}
+
+/// Whether an error is short enough for the log.
+pub(super) fn is_shown_in_full(error: &str) -> bool {
+    error.trim_end().chars().nth(MAX_MESSAGE).is_none()
+}
+
 /// `Draft`, `Researcher (router, request 3)`
 fn asked(node: &str, stage: Stage, call: u32) -> String {
     let stage = (stage != Stage::Llm).then(|| stage.as_str().to_owned());
@@ -208,9 +222,12 @@ mod tests {
         };
         assert_eq!(
             shown(error(Some(2))),
-            "error Fetch: it broke \\u{1b}[2J; trying again, attempt 2"
+            "error Fetch: it\n                    broke \\u{1b}[2J; trying again, attempt 2"
         );
-        assert_eq!(shown(error(None)), "error Fetch: it broke \\u{1b}[2J");
+        assert_eq!(
+            shown(error(None)),
+            "error Fetch: it\n                    broke \\u{1b}[2J"
+        );
         let signals = ["A".into(), "B".into()].into();
         assert_eq!(shown(EventKind::SignalsBroadcast { signals }), "signal A, B");
         let updated = |length| EventKind::ContextUpdated {

@@ -13,11 +13,14 @@ use soe_backends::{EventKind, ExecutionEvent, RunId, Timestamp};
 use soe_core::runtime::{StreamItem, TokenPiece, Tokens};
 
 use crate::output::{self, FAINT, brief, paint};
-use described::{called, described};
+use described::{called, described, is_shown_in_full};
 use streams::{Line, Streams};
 
 /// From when on a run is worth a line that says that it still runs.
 const LONG: Duration = Duration::from_secs(2);
+
+/// From when on it is worth a line that stays, where none at the end says so; then whenever twice the time has gone by.
+const VERY_LONG: Duration = Duration::from_secs(30);
 
 /// The columns before the text of a line.
 const MARGIN: usize = 20;
@@ -49,11 +52,25 @@ pub(crate) struct Log {
     streams: Streams,
     /// When the last line has last shown what an LLM says.
     streamed: Option<Instant>,
+    /// The error that was shown last, in full.
+    error: Option<String>,
 }
 
 struct Running {
     what: String,
     since: Instant,
+    /// After what time it is said next that it still runs.
+    next: Duration,
+}
+
+impl Running {
+    fn new(what: String) -> Self {
+        Self {
+            what,
+            since: Instant::now(),
+            next: VERY_LONG,
+        }
+    }
 }
 
 impl Log {
@@ -69,6 +86,7 @@ impl Log {
             running: BTreeMap::new(),
             streams: Streams::default(),
             streamed: None,
+            error: None,
         }
     }
 
@@ -124,6 +142,9 @@ impl Log {
     pub(crate) fn tick(&mut self) {
         self.streams.announce_all();
         self.show_streams();
+        if !self.progress {
+            self.tell_very_long();
+        }
         if self.streamed.is_some_and(|last| last.elapsed() < LONG) {
             return;
         }
@@ -135,6 +156,12 @@ impl Log {
         let entries: Vec<String> = self.running.values().filter(long).map(entry).collect();
         let text = brief(&format!("running {}", entries.join(", ")), width().saturating_sub(4));
         self.last_line(&text);
+    }
+
+    /// Whether the log has an error with this text in full.
+    pub(crate) fn has_shown(&self, failure: &str) -> bool {
+        let error = self.error.as_deref();
+        self.mode == Mode::Lines && error.is_some_and(|error| !error.is_empty() && failure.contains(error))
     }
 
     /// Prints a line of the command's own.
@@ -171,8 +198,9 @@ impl Log {
         let start = *self.start.get_or_insert(event.event.time);
         let time = format!("{:9.3}", event.event.time.since(start).as_secs_f64());
         self.track(kind);
+        let short = self.failure(kind);
         if let Some((style, word, text)) = described(kind) {
-            self.line(&time, style, word, &text);
+            self.line(&time, style, word, &short.unwrap_or(text));
         }
         if let EventKind::LlmCall {
             node_name,
@@ -183,6 +211,42 @@ impl Log {
         {
             self.streams.announce(&run(*number), *call, node_name);
             self.show_streams();
+        }
+    }
+
+    /// Says of what runs very long that it still runs.
+    fn tell_very_long(&mut self) {
+        let mut lines = Vec::new();
+        for run in self.running.values_mut() {
+            let elapsed = run.since.elapsed();
+            if elapsed >= run.next {
+                lines.push(format!("{} ({})", run.what, run_time(elapsed)));
+                run.next = elapsed * 2;
+            }
+        }
+        for line in lines {
+            self.line("", FAINT, "waiting", &line);
+        }
+    }
+
+    /// Keeps in mind the errors that are shown. Gives what is to be shown of an execution's failure if its cause is the
+    /// error before.
+    fn failure(&mut self, kind: &EventKind) -> Option<String> {
+        match kind {
+            EventKind::NodeError { error, .. } => {
+                self.error = is_shown_in_full(error).then(|| error.to_string());
+                None
+            }
+            EventKind::ExecutionFailed { error } => {
+                let shown = self.error.as_deref().and_then(|shown| error.find(shown));
+                if let Some(at) = shown {
+                    // What comes before it is the node.
+                    return Some(output::safe(error[..at].trim_end_matches(": ")).into_owned());
+                }
+                self.error = is_shown_in_full(error).then(|| error.to_string());
+                None
+            }
+            _ => None,
         }
     }
 
@@ -229,9 +293,7 @@ impl Log {
                 run: Some(run),
                 ..
             } => {
-                let what = node_name.to_string();
-                let since = Instant::now();
-                self.running.insert(*run, Running { what, since });
+                self.running.insert(*run, Running::new(node_name.to_string()));
             }
             EventKind::ToolCall {
                 node_name,
@@ -257,8 +319,7 @@ impl Log {
 
     /// A run does something else now.
     fn now(&mut self, run: u64, what: String) {
-        let since = Instant::now();
-        self.running.insert(run, Running { what, since });
+        self.running.insert(run, Running::new(what));
     }
 }
 

@@ -50,6 +50,7 @@ codes! {
     UNREGISTERED_NODE_TYPE = "unregistered-node-type", Warning;
     MISPLACED_FIELD = "misplaced-field", Warning;
     MISSPELLED_FIELD = "misspelled-field", Warning;
+    MISSPELLED_NAME = "misspelled-name", Warning;
     MISSPELLED_SECTION = "misspelled-section", Warning;
     BOOLEAN_LIKE_NAME = "boolean-like-name", Warning;
     SHADOWING_NAME = "shadowing-name", Warning;

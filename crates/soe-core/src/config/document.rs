@@ -23,6 +23,13 @@ pub type Identities = IndexMap<Arc<str>, Arc<str>>;
 
 const SECTIONS: &[&str] = &["workflows", "context_schema", "identities"];
 
+/// What authors write in place of a section's name, too far from it for a slip.
+const SECTION_HABITS: &[(&str, &str)] = &[
+    ("identity", "identities"),
+    ("schema", "context_schema"),
+    ("schemas", "context_schema"),
+];
+
 /// What a configuration is checked against, beside itself. What is `None` isn't checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValidateOptions {
@@ -296,6 +303,7 @@ fn read_sections(
             compiled.insert(name.clone(), Arc::new(workflow));
         }
     }
+    read::check_references(workflows, identities, context_schema, problems);
     let complete = compiled.len() == workflows.len();
     graph::check(&compiled, workflows, complete, options, problems);
     let identities = identities.map(|tree| Arc::new(read_identities(tree, problems)));
@@ -350,7 +358,13 @@ fn check_section_names(map: &Mapping, problems: &mut Problems) {
         if SECTIONS.contains(&name.as_ref()) {
             continue;
         }
-        if let Some(meant) = read::closest(name, SECTIONS.iter().copied()) {
+        let habit = SECTION_HABITS
+            .iter()
+            .find(|(habit, section)| *habit == name.as_ref() && !map.contains_key(*section));
+        let habit = habit
+            .filter(|_| !looks_like_workflow(&entry.value))
+            .map(|(_, section)| *section);
+        if let Some(meant) = habit.or_else(|| read::closest(name, SECTIONS.iter().copied())) {
             let message = format!("the section '{name}' is ignored");
             problems.push(misspelled_section(name, message, entry).help(format!("did you mean '{meant}'?")));
         } else if looks_like_workflow(&entry.value) {

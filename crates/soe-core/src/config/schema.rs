@@ -113,6 +113,45 @@ pub(crate) fn read_context_schema(tree: &Tree, problems: &mut Problems) -> Conte
     ContextSchema { document, fields }
 }
 
+/// The keys of a definition.
+const KEYS: &[&str] = &["type", "description", "items", "properties", "required", "default"];
+
+/// What authors write out of habit, and what it is called here.
+const HABITS: &[(&str, &str)] = &[
+    ("desc", "description"),
+    ("fields", "properties"),
+    ("item", "items"),
+    ("kind", "type"),
+];
+
+/// What JSON Schema checks and a context schema doesn't.
+const UNCHECKED: &[&str] = &[
+    "enum",
+    "const",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "min",
+    "max",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "format",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "minProperties",
+    "maxProperties",
+    "additionalProperties",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "$ref",
+];
+
 struct SchemaReader<'p> {
     problems: &'p mut Problems,
 }
@@ -137,6 +176,7 @@ impl SchemaReader<'_> {
     }
 
     fn definition(&mut self, map: &Mapping, path: &str) -> FieldSchema {
+        self.unknown_keys(map, path);
         let get = |name: &str| map.get(name).map(|entry| &entry.value).filter(|value| !value.is_null());
         let kind = match get("type") {
             None => FieldType::Any,
@@ -225,6 +265,37 @@ impl SchemaReader<'_> {
                 )
             })
             .collect()
+    }
+
+    /// Warns about keys without meaning.
+    fn unknown_keys(&mut self, map: &Mapping, path: &str) {
+        for (name, entry) in map.iter().filter(|(name, _)| !KEYS.contains(&name.as_ref())) {
+            let (message, help) = if UNCHECKED.contains(&name.as_ref()) {
+                (
+                    format!("{path}: '{name}' is ignored: context schemas check types, not what values are allowed"),
+                    Some(
+                        "say it in the description, which the LLM is told, or in the condition of an emission"
+                            .to_owned(),
+                    ),
+                )
+            } else {
+                let habit = HABITS.iter().find(|(habit, _)| *habit == name.as_ref());
+                let meant = habit
+                    .map(|(_, key)| *key)
+                    .or_else(|| read::closest(name, KEYS.iter().copied()));
+                (
+                    format!("{path}: '{name}' has no meaning in a schema and is ignored"),
+                    meant.map(|key| format!("did you mean '{key}'?")),
+                )
+            };
+            let problem = Diagnostic::new(IGNORED_SCHEMA_PART, message).at(entry.key_position);
+            let help = help.unwrap_or_else(|| match entry.value.is_null() {
+                // `{description: a, b}` has a key `b`.
+                true => "a text with a comma in it needs quotes between { and }".to_owned(),
+                false => format!("a schema has {}", KEYS.join(", ")),
+            });
+            self.problems.push(problem.field(format!("{path}.{name}")).help(help));
+        }
     }
 
     fn ignored(&mut self, part: &str, expected: &str, tree: &Tree, path: &str) {

@@ -21,7 +21,7 @@ fn the_program_solves_its_problem() {
     );
     has_line(
         &printed,
-        "5 requests to the LLM, 891 tokens, 0 tool calls, 1 failed attempts",
+        "5 requests to the LLM, 891 tokens, 0 tool calls, 1 failed attempt",
     );
 }
 

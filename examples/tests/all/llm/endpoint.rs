@@ -42,10 +42,13 @@ async fn endpoint(answer: fn(&Value) -> Value) -> (String, Asked) {
     (url, asked)
 }
 
-/// Runs a program with `--llm openai`.
+/// Runs a program, with `--llm openai` if nothing else is said.
 async fn ask(program: &'static str, key: Option<&'static str>, arguments: &[&str]) -> Output {
     let mut command = Command::new(program);
-    command.args(["--llm", "openai"]).args(arguments);
+    if !arguments.contains(&"--llm") {
+        command.args(["--llm", "openai"]);
+    }
+    command.args(arguments);
     command.env_remove("OPENAI_API_KEY").env("NO_PROXY", "127.0.0.1");
     if let Some(key) = key {
         command.env("OPENAI_API_KEY", key);
@@ -118,4 +121,22 @@ async fn without_a_key_openai_is_not_asked() {
     let output = ask(VOTING, None, &[]).await;
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && said.contains("OPENAI_API_KEY"), "{said}");
+}
+
+#[tokio::test]
+async fn voters_without_an_endpoint_say_why_they_abstain() {
+    // Nobody listens there.
+    let output = ask(VOTING, None, &["--base-url", "http://127.0.0.1:9/v1", "--model", "m"]).await;
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let errors = printed
+        .lines()
+        .filter(|line| line.starts_with("error: http://127.0.0.1:9/v1"));
+    assert_eq!(errors.count(), 1, "{printed}");
+}
+
+#[tokio::test]
+async fn the_mock_has_no_model() {
+    let output = ask(VOTING, None, &["--llm", "mock", "--model", "m"]).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("add --llm openai"), "{said}");
 }

@@ -43,7 +43,7 @@ fn the_program_accepts_the_order() {
     has_line(&printed, "accepted: 289.90");
     has_line(
         &printed,
-        "3 requests to the LLM, 1350 tokens, 2 tool calls, 1 failed attempts",
+        "3 requests to the LLM, 1350 tokens, 2 tool calls, 1 failed attempt",
     );
     has_line(
         &stdout(PROGRAM, &["--max-readings", "1"]),

@@ -38,7 +38,7 @@ fn the_program_publishes_the_first_good_draft_or_the_best_one() {
     has_line(&printed, "published: draft 3 (good enough)");
     has_line(
         &printed,
-        "13 turns of conversation; 6 requests to the LLM, 735 tokens, 1 tool calls, 0 failed attempts",
+        "13 turns of conversation; 6 requests to the LLM, 735 tokens, 1 tool call, 0 failed attempts",
     );
     let printed = stdout(PROGRAM, &["--max-drafts", "2"]);
     has_line(&printed, "published: draft 2 (no drafts left)");

@@ -36,7 +36,7 @@ fn the_program_counts_once() {
     let printed = stdout(env!("CARGO_BIN_EXE_11-voting"), &[]);
     is_mocked(&printed);
     has_line(&printed, "signals: START VOTED VOTED VOTED TALLIED PUBLISH");
-    has_line(&printed, "Tally was evaluated 3 times and passed 1 time(s)");
+    has_line(&printed, "Tally was evaluated 3 times and passed 1 time");
 }
 
 #[tokio::test(start_paused = true)]

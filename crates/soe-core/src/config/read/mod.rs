@@ -4,6 +4,7 @@ mod emissions;
 mod fields;
 mod kinds;
 mod names;
+mod references;
 mod stored;
 mod suspicious;
 mod workflow;
@@ -12,6 +13,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 pub(crate) use names::{closest, similar_signals};
+pub(crate) use references::check_references;
 pub(crate) use stored::{path_of, tree_of_json, tree_of_stored, tree_of_value, value_or_problem};
 pub(crate) use suspicious::check_shadowing;
 pub(crate) use workflow::{read_node, read_workflow};

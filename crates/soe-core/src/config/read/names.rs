@@ -52,6 +52,16 @@ fn is_similar_signal(a: &str, b: &str) -> bool {
     a.len().min(b.len()) >= 5 && digits(a) == digits(b) && slips(a, b) == Some(1)
 }
 
+/// Whether two names have the same letters in another order: a slip also in short names.
+pub(crate) fn is_anagram(a: &str, b: &str) -> bool {
+    let sorted = |name: &str| -> Vec<char> {
+        let mut letters: Vec<char> = name.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    a != b && a.len() == b.len() && sorted(a) == sorted(b)
+}
+
 fn tolerance(name: &str) -> usize {
     match name.chars().count() {
         0..=3 => 0,

@@ -49,6 +49,24 @@ const CHILD: &[&str] = &[
     "child_failure_signal",
 ];
 
+/// Fields of llm and agent nodes that say how the LLM answers. Which of them there are depends on who calls it, so they are
+/// only suggested.
+const LLM_OPTIONS: &[&str] = &[
+    "model",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "seed",
+    "stop",
+    "presence_penalty",
+    "frequency_penalty",
+    "reasoning_effort",
+    "verbosity",
+    "service_tier",
+    "llm_options",
+];
+
 /// What authors write out of habit, and what it is called here.
 const HABITS: &[(&str, &str)] = &[
     ("trigger", "event_triggers"),
@@ -77,6 +95,11 @@ const HABITS: &[(&str, &str)] = &[
     ("max_history", "history_window"),
     ("max_iterations", "max_turns"),
     ("max_steps", "max_turns"),
+    ("temp", "temperature"),
+    ("top-p", "top_p"),
+    ("max_output_tokens", "max_tokens"),
+    ("model_name", "model"),
+    ("stop_sequences", "stop"),
 ];
 
 /// How many of the habits, the first ones, are about fields that all nodes have.
@@ -101,8 +124,10 @@ impl NodeReader<'_> {
             self.check_names("", self.fields, COMMON, &HABITS[..COMMON_HABITS]);
             return;
         };
-        let fields: Vec<_> = COMMON.iter().chain(own).copied().collect();
-        self.check_names("", self.fields, &fields, HABITS);
+        let asks = node_type == "llm" || node_type == "agent";
+        let options = if asks { LLM_OPTIONS } else { &[] };
+        let names: Vec<_> = COMMON.iter().chain(own).chain(options).copied().collect();
+        self.check_names("", self.fields, &names, HABITS);
         for name in ["condition", "when", "if"] {
             if let Some(entry) = self.fields.get(name) {
                 let message = format!("'{name}' has no effect on a node: conditions belong to its emissions");
@@ -115,7 +140,7 @@ impl NodeReader<'_> {
             let is_field = [LLM, AGENT, TOOL, CHILD]
                 .iter()
                 .any(|fields| fields.contains(&name.as_ref()));
-            if is_field && !fields.contains(&name.as_ref()) {
+            if is_field && !names.contains(&name.as_ref()) {
                 let message = format!("'{name}' has no effect on a node of type {node_type}");
                 let problem = Diagnostic::new(MISPLACED_FIELD, message);
                 self.push(problem.field(name.as_ref()).at(entry.key_position));
