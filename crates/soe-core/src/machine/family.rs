@@ -49,7 +49,7 @@ impl Transaction<'_> {
         let status = match (self.status_before, self.state().status) {
             (before, now) if before == now => None,
             (_, Status::Rested) => Some(ChildStatus::Rested),
-            (Status::Rested | Status::Suspended, Status::Running) => Some(ChildStatus::Active),
+            (Status::Rested | Status::Suspended | Status::Failed, Status::Running) => Some(ChildStatus::Active),
             (_, Status::Failed) => Some(ChildStatus::Failed),
             (_, Status::Cancelled) => Some(ChildStatus::Cancelled),
             _ => None,
@@ -62,9 +62,11 @@ impl Transaction<'_> {
         let error = failure
             .filter(|_| status == Some(ChildStatus::Failed))
             .map(|failure| failure.to_string().into());
-        let joined = self
-            .family()
-            .is_some_and(|family| family.told > self.told_before && !family.outbox.is_empty());
+        // Signals that were emitted before a failure are the parent's before it hears of that.
+        let joined = error.is_none()
+            && self
+                .family()
+                .is_some_and(|family| family.told > self.told_before && !family.outbox.is_empty());
         self.tell(Tell {
             signals: None,
             status,
@@ -186,7 +188,9 @@ impl Transaction<'_> {
             let size = value.size();
             self.append(field.clone(), value.clone(), size)?;
         }
-        let failed = matches!(message.status, Some(ChildStatus::Failed | ChildStatus::Cancelled));
+        // One that has failed can be cancelled later: that is no news.
+        let over = |status| matches!(status, ChildStatus::Failed | ChildStatus::Cancelled);
+        let failed = message.status.is_some_and(over) && !over(child.status);
         if message.signals.is_some() || failed || message.status == Some(ChildStatus::Active) {
             self.wake()?;
         }
