@@ -255,7 +255,12 @@ impl Transaction<'_> {
     /// What becomes of the children of an execution that has failed or is cancelled.
     pub(super) fn descend(&mut self, what: Descend) {
         let family = self.machine.state.family.as_deref();
-        let over = |child: &Child| matches!(child.status, ChildStatus::Failed | ChildStatus::Cancelled);
+        // One that has failed has suspended its own children, but it and they can still be cancelled.
+        let over = |child: &Child| match child.status {
+            ChildStatus::Cancelled => true,
+            ChildStatus::Failed => what == Descend::Suspend,
+            _ => false,
+        };
         let children = family.into_iter().flat_map(|family| &family.children);
         let children: Vec<ExecutionId> = children
             .filter(|(_, child)| !over(child))
@@ -275,6 +280,40 @@ impl Transaction<'_> {
         self.change(Change::Status {
             status: Status::Suspended,
             at: self.at,
+    /// Acknowledges the messages that a depth-first execution is not done with: it goes on with them when it is resumed, and
+    /// nobody waits for that.
+    pub(super) fn release_senders(&mut self) {
+        if self.state().schedule != Schedule::DepthFirst {
+            return;
+        }
+        let answered = self
+            .machine
+            .stack
+            .iter()
+            .filter_map(|cursor| match cursor.then.as_deref() {
+                Some(Then::Acknowledge { child, number }) => Some((child.clone(), *number)),
+                _ => None,
+            });
+        let kept = self.family().into_iter().flat_map(|family| &family.inbox);
+        let kept = kept.map(|kept| (kept.child.clone(), kept.message.number));
+        let all: Vec<_> = answered.chain(kept).collect();
+        for (child, number) in all {
+            self.acknowledge(child, number);
+        }
+    }
+
+    /// Forgets the messages that a cancelled execution has kept.
+    pub(super) fn discard_kept(&mut self) -> Applied {
+        while let Some(kept) = self.family().and_then(|family| family.inbox.front()).cloned() {
+            self.change(Change::TakenIn)?;
+            self.event(EventKind::DeliveryDiscarded {
+                child: kept.child.clone(),
+                number: kept.message.number,
+            });
+        }
+        Ok(())
+    }
+
             failure: None,
         })?;
         self.abort_all();
