@@ -200,15 +200,10 @@ impl Transaction<'_> {
         let depth_first = self.state().schedule == Schedule::DepthFirst;
         match &message.signals {
             Some(signals) if self.is_running() => {
-                let then = depth_first.then(|| {
-                    Box::new(Then::Acknowledge {
-                        child: id.clone(),
-                        number: message.number,
-                    })
-                });
-                self.take_up_then(signals.clone(), then)?;
-                if !depth_first {
-                    self.acknowledge(id.clone(), message.number);
+                match depth_first {
+                    // Below the batch on the stack: the child goes on when its own parent and those above are done with it.
+                    true => self.push_answer(id.clone(), message.number),
+                    false => self.acknowledge(id.clone(), message.number),
                 }
             }
             _ => self.acknowledge(id.clone(), message.number),
@@ -237,6 +232,7 @@ impl Transaction<'_> {
                 node: Some(child.node.clone()),
                 limit: None,
             }),
+                self.take_up(signals.clone())?;
         }
     }
 
