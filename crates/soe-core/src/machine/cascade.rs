@@ -173,13 +173,14 @@ impl Transaction<'_> {
 
     /// Works the stack off, as far as the schedule and the driver's turn allow; then what was accepted meanwhile.
     pub(super) fn cascade(&mut self) -> Applied {
-        while self.is_running() && !self.must_wait() {
+        while self.is_running() {
+            if self.can_take_in() && self.take_in_kept()? {
+                continue;
+            }
+            if self.must_wait() {
+                return Ok(());
+            }
             let Some(cursor) = self.machine.stack.last_mut() else {
-                if let Some(kept) = self.family().and_then(|family| family.inbox.front()).cloned() {
-                    self.change(Change::TakenIn)?;
-                    self.take_in(&kept.child, &kept.message)?;
-                    continue;
-                }
                 if self.state().pending.is_empty() {
                     return Ok(());
                 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    Batch, Change, Child, ChildStatus, EventKind, ExecutionId, Failure, Family, Incoming, Received, Schedule, Status,
-    Tell, Then, Told, Value,
+    ApplyError, Batch, Change, Child, ChildStatus, EventKind, ExecutionId, Failure, Family, Incoming, Received,
+    Schedule, Status, Tell, Then, Told, Value,
 };
 
 use super::transaction::{Applied, Transaction};
@@ -131,7 +131,11 @@ impl Transaction<'_> {
             .any(|kept| kept.child == child && kept.message.number == message.number);
         let number = message.number;
         if number <= known || is_kept {
-            self.acknowledge(child, number);
+            // A depth-first child goes on when the message is dealt with, however often it was brought.
+            let pending = self.state().schedule == Schedule::DepthFirst && self.is_running();
+            if !(pending && (is_kept || self.answers(&child, number))) {
+                self.acknowledge(child, number);
+            }
             return Ok(());
         }
         match self.state().status {
@@ -144,6 +148,12 @@ impl Transaction<'_> {
                 Ok(())
             }
             Status::Running | Status::Rested if self.can_take_in() => {
+                if let Some((limit, text)) = self.too_much(&message.updates) {
+                    // It stays, to be taken when the execution is resumed under other limits.
+                    self.acknowledge(child.clone(), number);
+                    self.change(Change::Kept(Arc::new(Incoming { child, message })))?;
+                    return self.fail_for_limit(limit, text);
+                }
                 self.take_in(&child, &message)?;
                 self.cascade()
             }
@@ -156,6 +166,14 @@ impl Transaction<'_> {
         }
     }
 
+    /// Whether what this message led to is still being worked off.
+    fn answers(&self, child: &ExecutionId, number: u64) -> bool {
+        self.machine.stack.iter().any(|cursor| match cursor.then.as_deref() {
+            Some(Then::Acknowledge { child: of, number: n }) => of == child && *n == number,
+            _ => false,
+        })
+    }
+
     fn acknowledge(&mut self, child: ExecutionId, number: u64) {
         self.effects.push(Effect::Acknowledge { child, number });
     }
@@ -164,18 +182,27 @@ impl Transaction<'_> {
         self.family()?.children.get(id)
     }
 
+    /// Applies the oldest message that waits; says whether there was one.
+    pub(super) fn take_in_kept(&mut self) -> Result<bool, ApplyError> {
+        let Some(kept) = self.family().and_then(|family| family.inbox.front()).cloned() else {
+            return Ok(false);
+        };
+        if let Some((limit, text)) = self.too_much(&kept.message.updates) {
+            // It stays where it is: the first to be taken when the execution is resumed under other limits.
+            self.acknowledge(kept.child.clone(), kept.message.number);
+            self.fail_for_limit(limit, text)?;
+            return Ok(true);
+        }
+        self.change(Change::TakenIn)?;
+        self.take_in(&kept.child, &kept.message)?;
+        Ok(true)
+    }
+
     /// Applies what a child told: its values, where it stands, its signals, all in this event.
     pub(super) fn take_in(&mut self, id: &ExecutionId, message: &Arc<Told>) -> Applied {
         let Some(child) = self.child(id).cloned() else {
             return Ok(());
         };
-        if let Some((limit, text)) = self.too_much(&message.updates) {
-            // It stays: the first to be taken when the execution is resumed under other limits.
-            let (child, message) = (id.clone(), message.clone());
-            self.acknowledge(child.clone(), message.number);
-            self.change(Change::Kept(Arc::new(Incoming { child, message })))?;
-            return self.fail_for_limit(limit, text);
-        }
         self.change(Change::Received {
             child: id.clone(),
             message: Received {
@@ -205,6 +232,7 @@ impl Transaction<'_> {
                     true => self.push_answer(id.clone(), message.number),
                     false => self.acknowledge(id.clone(), message.number),
                 }
+                self.take_up(signals.clone())?;
             }
             _ => self.acknowledge(id.clone(), message.number),
         }
@@ -232,7 +260,6 @@ impl Transaction<'_> {
                 node: Some(child.node.clone()),
                 limit: None,
             }),
-                self.take_up(signals.clone())?;
         }
     }
 
@@ -248,34 +275,6 @@ impl Transaction<'_> {
         })
     }
 
-    /// What becomes of the children of an execution that has failed or is cancelled.
-    pub(super) fn descend(&mut self, what: Descend) {
-        let family = self.machine.state.family.as_deref();
-        // One that has failed has suspended its own children, but it and they can still be cancelled.
-        let over = |child: &Child| match child.status {
-            ChildStatus::Cancelled => true,
-            ChildStatus::Failed => what == Descend::Suspend,
-            _ => false,
-        };
-        let children = family.into_iter().flat_map(|family| &family.children);
-        let children: Vec<ExecutionId> = children
-            .filter(|(_, child)| !over(child))
-            .map(|(id, _)| id.clone())
-            .collect();
-        if !children.is_empty() {
-            self.effects.push(Effect::Descend { what, children });
-        }
-    }
-
-    /// An execution above this one has failed.
-    pub(super) fn suspend(&mut self) -> Applied {
-        if !self.state().status.accepts_signals() {
-            return Ok(());
-        }
-        self.event(EventKind::ExecutionSuspended {});
-        self.change(Change::Status {
-            status: Status::Suspended,
-            at: self.at,
     /// Acknowledges the messages that a depth-first execution is not done with: it goes on with them when it is resumed, and
     /// nobody waits for that.
     pub(super) fn release_senders(&mut self) {
@@ -310,6 +309,34 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// What becomes of the children of an execution that has failed or is cancelled.
+    pub(super) fn descend(&mut self, what: Descend) {
+        let family = self.machine.state.family.as_deref();
+        // One that has failed has suspended its own children, but it and they can still be cancelled.
+        let over = |child: &Child| match child.status {
+            ChildStatus::Cancelled => true,
+            ChildStatus::Failed => what == Descend::Suspend,
+            _ => false,
+        };
+        let children = family.into_iter().flat_map(|family| &family.children);
+        let children: Vec<ExecutionId> = children
+            .filter(|(_, child)| !over(child))
+            .map(|(id, _)| id.clone())
+            .collect();
+        if !children.is_empty() {
+            self.effects.push(Effect::Descend { what, children });
+        }
+    }
+
+    /// An execution above this one has failed.
+    pub(super) fn suspend(&mut self) -> Applied {
+        if !self.state().status.accepts_signals() {
+            return Ok(());
+        }
+        self.event(EventKind::ExecutionSuspended {});
+        self.change(Change::Status {
+            status: Status::Suspended,
+            at: self.at,
             failure: None,
         })?;
         self.abort_all();
