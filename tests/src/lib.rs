@@ -2,3 +2,4 @@
 
 mod docs;
 pub mod sim;
+pub mod trees;

@@ -19,6 +19,7 @@ pub mod context;
 pub mod conversations;
 pub mod definitions;
 pub mod delete;
+pub mod family;
 mod fixture;
 pub mod list;
 pub mod reopen;
@@ -220,6 +221,13 @@ checks! {
         stack_and_pending: "the rest of a cascade and accepted batches are stored, in order",
         statuses: "every status is stored, with the failure where there is one",
         limits: "limits are stored, changed ones too",
+    }
+    family {
+        children: "children are stored as their parent knows them, with what they have used",
+        outbox: "values and messages to the parent are stored in order, until they are acknowledged",
+        inbox: "messages of children that wait are stored in order, and what an answer waits for",
+        strangers: "a message that comes from no child doesn't fit, and nothing of its batch is stored",
+        survives: "children and messages survive re-opening the store",
     }
     list {
         order: "lists are newest first, of those created together the greatest id first",

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Batch, Change, Dialogue, EventKind, Progress, RegistryId, Schedule, Spawning, Stage, Then};
+use soe_backends::{
+    Batch, Change, Dialogue, EventKind, ExecutionId, Progress, RegistryId, Schedule, Spawning, Stage, Then,
+};
 
 use super::transaction::{Applied, Transaction};
 use super::{Effect, Machine};
@@ -105,8 +107,20 @@ impl Transaction<'_> {
         }
     }
 
+    /// Has a message acknowledged when what comes on top of the stack now is worked off.
+    pub(super) fn push_answer(&mut self, child: ExecutionId, number: u64) {
+        self.machine.pop_worked_off();
+        self.machine.stack.push(Cursor {
+            signals: Arc::default(),
+            registry: self.state().registry.clone(),
+            listeners: Arc::default(),
+            next: 0,
+            then: Some(Box::new(Then::Acknowledge { child, number })),
+        });
+    }
+
     /// As [`Transaction::take_up`], with what comes when the batch is worked off; nothing of it is told.
-    pub(super) fn take_up_then(&mut self, signals: Batch, then: Option<Box<Then>>) -> Applied {
+    fn take_up_then(&mut self, signals: Batch, then: Option<Box<Then>>) -> Applied {
         if let Some((limit, message)) = self.broadcast_too_many(&signals) {
             self.change(Change::Accepted(signals))?;
             return self.fail_for_limit(limit, message);
@@ -159,13 +173,14 @@ impl Transaction<'_> {
 
     /// Works the stack off, as far as the schedule and the driver's turn allow; then what was accepted meanwhile.
     pub(super) fn cascade(&mut self) -> Applied {
-        while self.is_running() && !self.must_wait() {
+        while self.is_running() {
+            if self.can_take_in() && self.take_in_kept()? {
+                continue;
+            }
+            if self.must_wait() {
+                return Ok(());
+            }
             let Some(cursor) = self.machine.stack.last_mut() else {
-                if let Some(kept) = self.family().and_then(|family| family.inbox.front()).cloned() {
-                    self.change(Change::TakenIn)?;
-                    self.take_in(&kept.child, &kept.message)?;
-                    continue;
-                }
                 if self.state().pending.is_empty() {
                     return Ok(());
                 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    Batch, Change, Child, ChildStatus, EventKind, ExecutionId, Failure, Family, Incoming, Received, Schedule, Status,
-    Tell, Then, Told, Value,
+    ApplyError, Batch, Change, Child, ChildStatus, EventKind, ExecutionId, Failure, Family, Incoming, Received,
+    Schedule, Status, Tell, Then, Told, Value,
 };
 
 use super::transaction::{Applied, Transaction};
@@ -49,7 +49,7 @@ impl Transaction<'_> {
         let status = match (self.status_before, self.state().status) {
             (before, now) if before == now => None,
             (_, Status::Rested) => Some(ChildStatus::Rested),
-            (Status::Rested | Status::Suspended, Status::Running) => Some(ChildStatus::Active),
+            (Status::Rested | Status::Suspended | Status::Failed, Status::Running) => Some(ChildStatus::Active),
             (_, Status::Failed) => Some(ChildStatus::Failed),
             (_, Status::Cancelled) => Some(ChildStatus::Cancelled),
             _ => None,
@@ -62,9 +62,11 @@ impl Transaction<'_> {
         let error = failure
             .filter(|_| status == Some(ChildStatus::Failed))
             .map(|failure| failure.to_string().into());
-        let joined = self
-            .family()
-            .is_some_and(|family| family.told > self.told_before && !family.outbox.is_empty());
+        // Signals that were emitted before a failure are the parent's before it hears of that.
+        let joined = error.is_none()
+            && self
+                .family()
+                .is_some_and(|family| family.told > self.told_before && !family.outbox.is_empty());
         self.tell(Tell {
             signals: None,
             status,
@@ -129,7 +131,11 @@ impl Transaction<'_> {
             .any(|kept| kept.child == child && kept.message.number == message.number);
         let number = message.number;
         if number <= known || is_kept {
-            self.acknowledge(child, number);
+            // A depth-first child goes on when the message is dealt with, however often it was brought.
+            let pending = self.state().schedule == Schedule::DepthFirst && self.is_running();
+            if !(pending && (is_kept || self.answers(&child, number))) {
+                self.acknowledge(child, number);
+            }
             return Ok(());
         }
         match self.state().status {
@@ -142,6 +148,12 @@ impl Transaction<'_> {
                 Ok(())
             }
             Status::Running | Status::Rested if self.can_take_in() => {
+                if let Some((limit, text)) = self.too_much(&message.updates) {
+                    // It stays, to be taken when the execution is resumed under other limits.
+                    self.acknowledge(child.clone(), number);
+                    self.change(Change::Kept(Arc::new(Incoming { child, message })))?;
+                    return self.fail_for_limit(limit, text);
+                }
                 self.take_in(&child, &message)?;
                 self.cascade()
             }
@@ -154,6 +166,14 @@ impl Transaction<'_> {
         }
     }
 
+    /// Whether what this message led to is still being worked off.
+    fn answers(&self, child: &ExecutionId, number: u64) -> bool {
+        self.machine.stack.iter().any(|cursor| match cursor.then.as_deref() {
+            Some(Then::Acknowledge { child: of, number: n }) => of == child && *n == number,
+            _ => false,
+        })
+    }
+
     fn acknowledge(&mut self, child: ExecutionId, number: u64) {
         self.effects.push(Effect::Acknowledge { child, number });
     }
@@ -162,18 +182,27 @@ impl Transaction<'_> {
         self.family()?.children.get(id)
     }
 
+    /// Applies the oldest message that waits; says whether there was one.
+    pub(super) fn take_in_kept(&mut self) -> Result<bool, ApplyError> {
+        let Some(kept) = self.family().and_then(|family| family.inbox.front()).cloned() else {
+            return Ok(false);
+        };
+        if let Some((limit, text)) = self.too_much(&kept.message.updates) {
+            // It stays where it is: the first to be taken when the execution is resumed under other limits.
+            self.acknowledge(kept.child.clone(), kept.message.number);
+            self.fail_for_limit(limit, text)?;
+            return Ok(true);
+        }
+        self.change(Change::TakenIn)?;
+        self.take_in(&kept.child, &kept.message)?;
+        Ok(true)
+    }
+
     /// Applies what a child told: its values, where it stands, its signals, all in this event.
     pub(super) fn take_in(&mut self, id: &ExecutionId, message: &Arc<Told>) -> Applied {
         let Some(child) = self.child(id).cloned() else {
             return Ok(());
         };
-        if let Some((limit, text)) = self.too_much(&message.updates) {
-            // It stays: the first to be taken when the execution is resumed under other limits.
-            let (child, message) = (id.clone(), message.clone());
-            self.acknowledge(child.clone(), message.number);
-            self.change(Change::Kept(Arc::new(Incoming { child, message })))?;
-            return self.fail_for_limit(limit, text);
-        }
         self.change(Change::Received {
             child: id.clone(),
             message: Received {
@@ -186,7 +215,9 @@ impl Transaction<'_> {
             let size = value.size();
             self.append(field.clone(), value.clone(), size)?;
         }
-        let failed = matches!(message.status, Some(ChildStatus::Failed | ChildStatus::Cancelled));
+        // One that has failed can be cancelled later: that is no news.
+        let over = |status| matches!(status, ChildStatus::Failed | ChildStatus::Cancelled);
+        let failed = message.status.is_some_and(over) && !over(child.status);
         if message.signals.is_some() || failed || message.status == Some(ChildStatus::Active) {
             self.wake()?;
         }
@@ -196,16 +227,12 @@ impl Transaction<'_> {
         let depth_first = self.state().schedule == Schedule::DepthFirst;
         match &message.signals {
             Some(signals) if self.is_running() => {
-                let then = depth_first.then(|| {
-                    Box::new(Then::Acknowledge {
-                        child: id.clone(),
-                        number: message.number,
-                    })
-                });
-                self.take_up_then(signals.clone(), then)?;
-                if !depth_first {
-                    self.acknowledge(id.clone(), message.number);
+                match depth_first {
+                    // Below the batch on the stack: the child goes on when its own parent and those above are done with it.
+                    true => self.push_answer(id.clone(), message.number),
+                    false => self.acknowledge(id.clone(), message.number),
                 }
+                self.take_up(signals.clone())?;
             }
             _ => self.acknowledge(id.clone(), message.number),
         }
@@ -248,10 +275,49 @@ impl Transaction<'_> {
         })
     }
 
+    /// Acknowledges the messages that a depth-first execution is not done with: it goes on with them when it is resumed, and
+    /// nobody waits for that.
+    pub(super) fn release_senders(&mut self) {
+        if self.state().schedule != Schedule::DepthFirst {
+            return;
+        }
+        let answered = self
+            .machine
+            .stack
+            .iter()
+            .filter_map(|cursor| match cursor.then.as_deref() {
+                Some(Then::Acknowledge { child, number }) => Some((child.clone(), *number)),
+                _ => None,
+            });
+        let kept = self.family().into_iter().flat_map(|family| &family.inbox);
+        let kept = kept.map(|kept| (kept.child.clone(), kept.message.number));
+        let all: Vec<_> = answered.chain(kept).collect();
+        for (child, number) in all {
+            self.acknowledge(child, number);
+        }
+    }
+
+    /// Forgets the messages that a cancelled execution has kept.
+    pub(super) fn discard_kept(&mut self) -> Applied {
+        while let Some(kept) = self.family().and_then(|family| family.inbox.front()).cloned() {
+            self.change(Change::TakenIn)?;
+            self.event(EventKind::DeliveryDiscarded {
+                child: kept.child.clone(),
+                number: kept.message.number,
+            });
+        }
+        Ok(())
+    }
+
     /// What becomes of the children of an execution that has failed or is cancelled.
     pub(super) fn descend(&mut self, what: Descend) {
         let family = self.machine.state.family.as_deref();
-        let over = |child: &Child| matches!(child.status, ChildStatus::Failed | ChildStatus::Cancelled);
+        // One that has failed has suspended its own children, but it and they can still be cancelled.
+        let over = |child: &Child| match child.status {
+            ChildStatus::Cancelled => true,
+            ChildStatus::Failed => what == Descend::Suspend,
+            _ => false,
+        };
         let children = family.into_iter().flat_map(|family| &family.children);
         let children: Vec<ExecutionId> = children
             .filter(|(_, child)| !over(child))

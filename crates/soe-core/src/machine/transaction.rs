@@ -261,6 +261,7 @@ impl<'m> Transaction<'m> {
         for _ in 0..self.state().pending.len() {
             self.change(Change::TakenUp)?;
         }
+        self.discard_kept()?;
         self.machine.stack.clear();
         self.machine.stack_kept = 0;
         Ok(())
@@ -268,6 +269,7 @@ impl<'m> Transaction<'m> {
 
     pub(super) fn abort_all(&mut self) {
         self.dispatched.clear();
+        self.release_senders();
         // Whoever has told something must hear that it is kept.
         self.effects
             .retain(|effect| matches!(effect, Effect::Acknowledge { .. }));
@@ -295,7 +297,8 @@ impl<'m> Transaction<'m> {
         self.keep_stack()?;
         let state = self.state();
         let family = state.family.as_ref();
-        let family_rests = family.is_none_or(|family| family.active == 0 && family.inbox.is_empty()) && !self.must_wait();
+        let family_rests =
+            family.is_none_or(|family| family.active == 0 && family.inbox.is_empty()) && !self.must_wait();
         let at_rest = state.runs.is_empty() && state.stack.is_empty() && state.pending.is_empty() && family_rests;
         if at_rest && self.is_running() {
             self.change(Change::Status {

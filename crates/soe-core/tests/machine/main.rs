@@ -6,6 +6,7 @@
 mod agent;
 mod agent_native;
 mod asking;
+mod children;
 mod hostile;
 mod limits;
 mod llm;

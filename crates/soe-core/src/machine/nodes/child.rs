@@ -41,7 +41,8 @@ impl Transaction<'_> {
             );
             return self.fail_for_limit("depth", message);
         }
-        let children = self.state().context.operational.tree.children.saturating_add(total);
+        let registered = self.state().context.operational.tree.children;
+        let children = registered.saturating_add(self.to_be_registered()).saturating_add(total);
         if children > limits.children {
             let allowed = limits.children;
             let message = format!(
@@ -55,6 +56,15 @@ impl Transaction<'_> {
             ..Spawning::default()
         };
         self.register(run, node, child, spawning, None)
+    }
+
+    /// The children that runs in flight have still to start.
+    fn to_be_registered(&self) -> u64 {
+        let left = self.state().runs.values().map(|run| match run.progress {
+            Progress::Child(spawning) => spawning.total - spawning.next,
+            _ => 0,
+        });
+        left.sum()
     }
 
     /// Registers the next children: before they are created, so that what they tell finds them known.

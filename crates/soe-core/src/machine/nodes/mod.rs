@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use soe_backends::{ApplyError, Awaits, Change, Context, DialogueStep, EventKind, Progress, Run, Status};
 
+use super::Descend;
 use super::transaction::{Applied, Transaction};
 use super::{Effect, Outcome};
 use crate::config::{Node, NodeKind};
@@ -80,19 +81,29 @@ impl Transaction<'_> {
 
     /// Performs the runs in flight of a stored execution again, and goes on with its cascade.
     pub(super) fn recover(&mut self) -> Applied {
-        if !self.is_running() {
-            return Ok(());
+        if !self.state().turns.is_empty() {
+            let turns = self.state().turns.clone();
+            self.effects.push(Effect::StoreTurns(turns));
+        }
+        self.deliver_again();
+        match self.state().status {
+            Status::Running => {}
+            // What was to be done to its children may not have been.
+            Status::Cancelled => {
+                self.descend(Descend::Cancel);
+                return Ok(());
+            }
+            Status::Failed | Status::Suspended => {
+                self.descend(Descend::Suspend);
+                return Ok(());
+            }
+            _ => return Ok(()),
         }
         self.change(Change::Status {
             status: Status::Running,
             at: self.at,
             failure: None,
         })?;
-        if !self.state().turns.is_empty() {
-            let turns = self.state().turns.clone();
-            self.effects.push(Effect::StoreTurns(turns));
-        }
-        self.deliver_again();
         let runs: Vec<Arc<Run>> = self.state().runs.values().cloned().collect();
         for run in runs {
             let node = self.machine.node(&run.registry, &run.workflow, &run.node);
