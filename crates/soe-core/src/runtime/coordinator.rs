@@ -187,7 +187,9 @@ impl Coordinator {
             let step = self.machine.step(self.claim.shared.now(), Input::Continue)?;
             taken.add(step, &mut self.more);
         }
-        while let (false, Some(message)) = (self.more, self.queue.pop_front()) {
+        // What comes behind a cascade that goes on stays in the queue until that is over.
+        while !self.more {
+            let Some(message) = self.queue.pop_front() else { break };
             let now = self.claim.shared.now();
             match message {
                 Message::Broadcast { signals, reply } => match self.machine.step(now, Input::Broadcast(signals)) {
