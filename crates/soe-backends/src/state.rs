@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Dialogue, ExecutionId, Family, Limits, RegistryId, Timestamp};
+use crate::{Answers, Context, Dialogue, ExecutionId, Family, Limits, RegistryId, Timestamp};
 
 /// The version of the stored form of an [`ExecutionState`]. States of every earlier version stay readable.
 pub const FORMAT: u32 = 1;
@@ -70,6 +70,12 @@ pub struct ExecutionState {
     /// Its children, and what it has to tell its parent; `None` while there is nothing of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<Box<Family>>,
+    /// What built-in tools have answered, as long as a call may be repeated.
+    #[serde(default, skip_serializing_if = "Answers::is_empty")]
+    pub answers: Answers,
+    /// How often its workflows were changed by its own nodes.
+    #[serde(default)]
+    pub workflow_changes: u64,
     /// The number of the next telemetry event.
     pub next_event: u64,
 }
