@@ -197,7 +197,11 @@ impl Flow {
         };
         let tools = self.tools.iter().map(spec).collect();
         let llms = llm::specs();
-        Ok(Specs { tools, llms })
+        Ok(Specs {
+            tools,
+            llms,
+            ..Specs::default()
+        })
     }
 
     /// The tool called `name`, if it is registered.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Batch, Change, Commit, Event, EventKind, Excess, ExecutionState, Failure, Frame, Genesis, Run, Status,
-    Timestamp, TreeTurns, Turn, Value,
+    ApplyError, Batch, Change, Commit, Event, EventKind, Excess, ExecutionState, Failure, Frame, Genesis,
+    RegistryDocument, Run, Status, Timestamp, TreeTurns, Turn, Value,
 };
 
 use super::{Descend, Effect, Machine, Step};
@@ -16,6 +16,8 @@ pub(super) struct Transaction<'m> {
     changes: Vec<Change>,
     events: Vec<Event>,
     pub(super) effects: Vec<Effect>,
+    /// The registry that this event makes.
+    pub(super) registry: Option<Arc<RegistryDocument>>,
     /// What this event adds to the conversation history.
     pub(super) turns: Vec<Turn>,
     /// The runs that this event dispatches, with their nodes; their inputs are the context at the event's end.
@@ -45,6 +47,7 @@ impl<'m> Transaction<'m> {
             changes: Vec::with_capacity(8),
             events: Vec::with_capacity(8),
             effects: Vec::new(),
+            registry: None,
             turns: Vec::new(),
             dispatched: Vec::new(),
             pure_steps: 0,
@@ -68,6 +71,11 @@ impl<'m> Transaction<'m> {
         self.machine.state.change(&change)?;
         self.changes.push(change);
         Ok(())
+    }
+
+    /// How many changes were made so far.
+    pub(super) fn changed(&self) -> usize {
+        self.changes.len()
     }
 
     pub(super) fn event(&mut self, kind: EventKind) {
@@ -295,7 +303,8 @@ impl<'m> Transaction<'m> {
         self.keep_stack()?;
         let state = self.state();
         let family = state.family.as_ref();
-        let family_rests = family.is_none_or(|family| family.active == 0 && family.inbox.is_empty()) && !self.must_wait();
+        let family_rests =
+            family.is_none_or(|family| family.active == 0 && family.inbox.is_empty()) && !self.must_wait();
         let at_rest = state.runs.is_empty() && state.stack.is_empty() && state.pending.is_empty() && family_rests;
         if at_rest && self.is_running() {
             self.change(Change::Status {
@@ -322,7 +331,7 @@ impl<'m> Transaction<'m> {
             version: self.machine.state.version,
             at: self.at,
             changes: self.changes,
-            registry: None,
+            registry: self.registry,
             definitions: None,
             turns,
             events: self.events,

@@ -13,10 +13,10 @@ use tracing::Instrument;
 use super::claim::Claim;
 use super::family::Relay;
 use super::perform::{Performer, panic_message};
-use super::shared::{Cause, Control, Message, Progress, Reply, ended};
+use super::shared::{Answer, BuiltinResult, Cause, Control, Message, Progress, Reply, ended};
 use super::signals::EngineSignals;
 use super::{EngineError, EngineErrorKind};
-use crate::machine::{Denial, Effect, Input, Machine, MachineError, Step};
+use crate::machine::{Denial, Effect, Input, Machine, MachineError, Step, ToolFailure};
 use crate::tools::context::RunScope;
 
 /// The most inputs whose commits are stored together: what has arrived while the store was busy.
@@ -43,6 +43,8 @@ struct Taken {
     commits: Vec<Commit>,
     effects: Vec<Effect>,
     replies: Vec<Reply>,
+    /// Those who called built-in tools, with the results.
+    answers: Vec<(Answer, BuiltinResult)>,
     /// Inputs that the machine didn't take; why is only true once the commits before them are stored.
     refused: Vec<(Reply, EngineError)>,
 }
@@ -229,6 +231,12 @@ impl Coordinator {
                     let step = self.machine.step(now, Input::Acknowledged { number })?;
                     taken.add(step, &mut self.more);
                 }
+                Message::Builtin { call, reply } => {
+                    let mut step = self.machine.step(now, Input::Builtin(call))?;
+                    let result = answered(&mut step);
+                    taken.add(step, &mut self.more);
+                    taken.answers.push((reply, result));
+                }
                 Message::Granted { run, call, denied } => {
                     let input = Input::Granted { run, call, denied };
                     taken.add(self.machine.step(now, input)?, &mut self.more);
@@ -343,7 +351,7 @@ impl Coordinator {
                     });
                 }
                 Effect::Continue => self.more = true,
-                Effect::Abort { .. } => {}
+                Effect::Abort { .. } | Effect::Answer { .. } => {}
             }
         }
     }
@@ -401,6 +409,7 @@ impl Taken {
             commits: Vec::new(),
             effects: Vec::new(),
             replies: Vec::new(),
+            answers: Vec::new(),
             refused: Vec::new(),
         }
     }
@@ -416,6 +425,9 @@ impl Taken {
         // A caller that went away needs no answer; the same below.
         for reply in self.replies.drain(..) {
             let _ = reply.send(Ok(()));
+        }
+        for (reply, result) in self.answers.drain(..) {
+            let _ = reply.send(Ok(result));
         }
         for (reply, error) in self.refused.drain(..) {
             let _ = reply.send(Err(error));
@@ -433,6 +445,9 @@ impl Taken {
         for reply in self.replies.drain(..).chain(refused) {
             let _ = reply.send(Err(error.clone()));
         }
+        for (reply, _) in self.answers.drain(..) {
+            let _ = reply.send(Err(error.clone()));
+        }
     }
 }
 
@@ -440,11 +455,26 @@ impl Drop for Taken {
     /// Callers take a missing answer for a message that was never read, and send it again. One that was read, and was
     /// lost in a panic, must not be doubled.
     fn drop(&mut self) {
-        if !self.replies.is_empty() || !self.refused.is_empty() {
+        if !self.replies.is_empty() || !self.refused.is_empty() || !self.answers.is_empty() {
             let message = "a panic ended what runs it; whether this was stored is not known";
             let error = EngineError::because(EngineErrorKind::Internal, message).of(&self.execution);
             self.answer_all(&error);
         }
+    }
+}
+
+/// What the step says to the call of a built-in tool that it is about.
+fn answered(step: &mut Step) -> BuiltinResult {
+    let answer = step
+        .effects
+        .iter()
+        .position(|effect| matches!(effect, Effect::Answer { .. }));
+    match answer.map(|position| step.effects.remove(position)) {
+        Some(Effect::Answer { result }) => result,
+        _ => Err(ToolFailure {
+            message: "there was no answer".into(),
+            retryable: false,
+        }),
     }
 }
 

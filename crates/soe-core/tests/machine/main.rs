@@ -6,6 +6,7 @@
 mod agent;
 mod agent_native;
 mod asking;
+mod builtins;
 mod hostile;
 mod limits;
 mod llm;
@@ -93,6 +94,7 @@ impl Setup {
         let specs = Specs {
             tools: self.tools.into_iter().collect(),
             llms: asking::specs(),
+            ..Specs::default()
         };
         let (machine, step) = Machine::start(Timestamp::from_micros(0), self.start, specs)?;
         Ok(Bench {

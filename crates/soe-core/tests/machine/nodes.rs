@@ -6,7 +6,7 @@ use soe_core::machine::Effect;
 use soe_core::nodes::NodeOutput;
 use soe_core::tools::ToolSpec;
 
-use crate::{Bench, flow};
+use crate::flow;
 
 const TOOL: &str = "  A: {node_type: tool, event_triggers: [START], tool_name: t, output_field: out,
     event_emissions: [{signal_name: DONE}]}";

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are no test functions")]
 
 mod api;
+mod builtins;
 mod cancel;
 mod children;
 mod common;
