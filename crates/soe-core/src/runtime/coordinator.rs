@@ -189,7 +189,10 @@ impl Coordinator {
             let step = self.machine.step(self.claim.shared.now(), Input::Continue)?;
             taken.add(step, &mut self.more);
         }
-        while let (false, Some(message)) = (self.more, self.queue.pop_front()) {
+        // In this order: a message that is taken from the queue must be worked off.
+        while !self.more
+            && let Some(message) = self.queue.pop_front()
+        {
             let now = self.claim.shared.now();
             match message {
                 Message::Broadcast { signals, reply } => match self.machine.step(now, Input::Broadcast(signals)) {

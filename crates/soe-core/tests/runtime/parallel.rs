@@ -120,3 +120,20 @@ async fn more_completions_than_the_mailbox_holds() {
     let finished = soon(engine.orchestrate(start(&yaml))).await.unwrap();
     assert_eq!(engine.history(&finished.execution, "r").await.unwrap().len(), 1_000);
 }
+
+#[tokio::test]
+async fn a_completion_is_not_lost_that_arrives_together_with_one_that_goes_on_for_long() {
+    let yaml = "
+flow:
+  A: {node_type: tool, event_triggers: [START], tool_name: work, event_emissions: [{signal_name: LOOP}]}
+  B: {node_type: tool, event_triggers: [START], tool_name: work, event_emissions: [{signal_name: DONE}]}
+  Loop:
+    node_type: router
+    event_triggers: [LOOP]
+    event_emissions: [{signal_name: LOOP, condition: '{{ context.__operational__.nodes.Loop < 2500 }}'}]
+";
+    let engine = engine_with(raw_tool("work", "", |_: Value, _: ToolContext| async { Ok(json!(1)) }));
+    let finished = soon(engine.orchestrate(start(yaml))).await.unwrap();
+    let context = engine.context(&finished.execution).await.unwrap();
+    assert_eq!((count(&context, "DONE"), count(&context, "LOOP")), (1, 2_500));
+}
