@@ -7,7 +7,7 @@ use crate::tools::builtin;
 /// Which built-in tools an engine has, and how far they reach.
 ///
 /// By default there are all of them, and nothing that a workflow makes of itself can do more than its author let it: what a
-/// node injects may use only the tools that the node may use itself.
+/// node injects, or calls by name, may use only the tools that the node may use, and other execution trees are out of reach.
 ///
 /// ```
 /// use soe_core::policy::Policy;
@@ -26,17 +26,19 @@ pub struct Policy {
     /// Names that were given, and that no built-in tool has.
     unknown: Vec<String>,
     escalation: bool,
+    other_trees: bool,
     max_changes: u64,
     max_injected_bytes: usize,
 }
 
 impl Default for Policy {
-    /// All built-in tools; no escalation; 1,000 changes of an execution's workflows, each of 256 KiB.
+    /// All built-in tools; no escalation; no other trees; 1,000 changes of an execution's workflows, each of 256 KiB.
     fn default() -> Self {
         Self {
             builtins: builtin::names().collect(),
             unknown: Vec::new(),
             escalation: false,
+            other_trees: false,
             max_changes: 1_000,
             max_injected_bytes: 256 * 1024,
         }
@@ -49,6 +51,7 @@ impl Policy {
     pub fn open() -> Self {
         Self {
             escalation: true,
+            other_trees: true,
             max_changes: u64::MAX,
             max_injected_bytes: 64 * 1024 * 1024,
             ..Self::default()
@@ -79,14 +82,22 @@ impl Policy {
         self
     }
 
-    /// Whether injected nodes may use any tool and node type of the engine, whatever the injecting node may use itself.
+    /// Whether injected nodes, and calls by name, may use any tool and node type of the engine, whatever the injecting node
+    /// may use itself.
     #[must_use]
     pub fn escalation(mut self, allowed: bool) -> Self {
         self.escalation = allowed;
         self
     }
 
-    /// How often the nodes of an execution may change its workflows.
+    /// Whether the contexts of executions in other trees may be listed, read and written.
+    #[must_use]
+    pub fn other_trees(mut self, allowed: bool) -> Self {
+        self.other_trees = allowed;
+        self
+    }
+
+    /// How often the nodes of an execution may change its workflows, and how many identities and schemas they may leave.
     #[must_use]
     pub fn max_changes(mut self, changes: u64) -> Self {
         self.max_changes = changes;
@@ -107,6 +118,11 @@ impl Policy {
 
     pub(crate) fn allows_escalation(&self) -> bool {
         self.escalation
+    }
+
+    #[cfg(feature = "runtime")]
+    pub(crate) fn allows_other_trees(&self) -> bool {
+        self.other_trees
     }
 
     pub(crate) fn changes(&self) -> u64 {

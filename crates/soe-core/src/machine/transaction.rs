@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Batch, Change, Commit, Event, EventKind, Excess, ExecutionState, Failure, Frame, Genesis,
+    ApplyError, Batch, Change, Commit, Definitions, Event, EventKind, Excess, ExecutionState, Failure, Frame, Genesis,
     RegistryDocument, Run, Status, Timestamp, TreeTurns, Turn, Value,
 };
 
@@ -18,6 +18,8 @@ pub(super) struct Transaction<'m> {
     pub(super) effects: Vec<Effect>,
     /// The registry that this event makes.
     pub(super) registry: Option<Arc<RegistryDocument>>,
+    /// What the tree shares after this event, if it changes that.
+    pub(super) definitions: Option<Box<Definitions>>,
     /// What this event adds to the conversation history.
     pub(super) turns: Vec<Turn>,
     /// The runs that this event dispatches, with their nodes; their inputs are the context at the event's end.
@@ -48,6 +50,7 @@ impl<'m> Transaction<'m> {
             events: Vec::with_capacity(8),
             effects: Vec::new(),
             registry: None,
+            definitions: None,
             turns: Vec::new(),
             dispatched: Vec::new(),
             pure_steps: 0,
@@ -332,7 +335,7 @@ impl<'m> Transaction<'m> {
             at: self.at,
             changes: self.changes,
             registry: self.registry,
-            definitions: None,
+            definitions: self.definitions,
             turns,
             events: self.events,
         };

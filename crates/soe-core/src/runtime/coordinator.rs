@@ -16,7 +16,8 @@ use super::perform::{Performer, panic_message};
 use super::shared::{Answer, BuiltinResult, Cause, Control, Message, Progress, Reply, ended};
 use super::signals::EngineSignals;
 use super::{EngineError, EngineErrorKind};
-use crate::machine::{Denial, Effect, Input, Machine, MachineError, Step, ToolFailure};
+use crate::machine::{BuiltinCall, BuiltinRequest, Denial, Effect, Input, Machine, MachineError, Step, ToolFailure};
+use crate::tools::builtin::works_on_definitions;
 use crate::tools::context::RunScope;
 
 /// The most inputs whose commits are stored together: what has arrived while the store was busy.
@@ -177,6 +178,12 @@ impl Coordinator {
 
     /// Takes what has arrived, up to the machine's next pause, and stores it together.
     async fn work_off(&mut self) -> Result<(), EngineError> {
+        if !self.more
+            && self.queue.front().is_some_and(is_about_definitions)
+            && let Some(Message::Builtin { call, reply }) = self.queue.pop_front()
+        {
+            return self.define(*call, reply).await;
+        }
         let mut taken = Taken::new(&self.claim.execution);
         match self.take_queued(&mut taken) {
             Ok(()) => self.store(taken).await,
@@ -191,6 +198,7 @@ impl Coordinator {
         }
         // In this order: a message that is taken from the queue must be worked off.
         while !self.more
+            && !self.queue.front().is_some_and(is_about_definitions)
             && let Some(message) = self.queue.pop_front()
         {
             let now = self.claim.shared.now();
@@ -275,6 +283,37 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    /// Reads or changes what the tree shares: on what is stored, by itself, so that no change is lost to another.
+    async fn define(&mut self, mut call: BuiltinCall, reply: Answer) -> Result<(), EngineError> {
+        let mut taken = Taken::new(&self.claim.execution);
+        let current = match self.claim.shared.definitions(&self.claim.execution).await {
+            Ok(current) => Box::new(current),
+            Err(error) => {
+                // An answer, and no reason for the execution to stop.
+                let _ = reply.send(Err(error));
+                return Ok(());
+            }
+        };
+        if let BuiltinRequest::Arguments(arguments) = call.request {
+            call.request = BuiltinRequest::Define { arguments, current };
+        }
+        let step = self
+            .machine
+            .step(self.claim.shared.now(), Input::Builtin(Box::new(call)));
+        match step {
+            Ok(mut step) => {
+                taken.answers.push((reply, answered(&mut step)));
+                taken.add(step, &mut self.more);
+                self.store(taken).await
+            }
+            Err(error) => {
+                let error = EngineError::from(error).of(&self.claim.execution);
+                let _ = reply.send(Err(error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// Whether the execution has failed because a node has, and not because of a limit.
@@ -464,6 +503,11 @@ impl Drop for Taken {
             self.answer_all(&error);
         }
     }
+}
+
+/// Whether a message reads or changes what the tree shares, which is in the store.
+fn is_about_definitions(message: &Message) -> bool {
+    matches!(message, Message::Builtin { call, .. } if works_on_definitions(&call.tool))
 }
 
 /// What the step says to the call of a built-in tool that it is about.

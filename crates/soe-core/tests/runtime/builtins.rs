@@ -499,3 +499,98 @@ async fn a_closed_policy_has_no_tool_that_changes_anything() {
     assert!(matches!(kind(&error), EngineErrorKind::Refused), "{error}");
     assert!(error.to_string().contains("soe_inject_node"), "{error}");
 }
+
+#[tokio::test]
+async fn whichever_commit_fails_a_call_changes_what_it_changes_once() {
+    for (commits, fault) in [
+        (1, Fault::Before),
+        (1, Fault::After),
+        (2, Fault::Before),
+        (2, Fault::After),
+    ] {
+        let store = FaultyStore::new();
+        let engine = tools().backends(store.backends()).build().unwrap();
+        store.fail_after(commits, fault);
+        let flow = start(&format!("flow:\n{}", call("START", "soe_update_context")));
+        let arguments = json!({"updates": {"n": 1}});
+        let execution = engine.start(flow.field("START", Value::from(arguments))).await.unwrap();
+        // An error, unless it is the last commit that was stored all the same.
+        let stopped = soon(execution.wait()).await.is_err();
+        assert_eq!(stopped, (commits, fault) != (2, Fault::After), "{commits} {fault:?}");
+        soon(execution.signal(["GO_ON"])).await.unwrap();
+        soon(execution.wait()).await.unwrap();
+        let context = execution.context().await.unwrap();
+        let lengths = ["n", "START_result"].map(|field| context.history(field).unwrap().len());
+        assert_eq!(
+            (lengths, count(&context, "START_DONE")),
+            ([1, 1], 1),
+            "{commits} {fault:?}"
+        );
+        assert_eq!(context.operational.tool_calls, 1);
+    }
+}
+
+#[tokio::test]
+async fn an_injected_loop_and_a_template_bomb_end_at_their_limits() {
+    let engine = tools().build().unwrap();
+    let limits = Limits {
+        broadcasts: 500,
+        ..Limits::default()
+    };
+    let endless = json!({
+        "node_type": "router", "event_triggers": ["START_DONE"], "event_emissions": [{"signal_name": "START_DONE"}],
+    });
+    let flow = start(&format!("flow:\n{}", call("START", "soe_inject_node"))).limits(limits);
+    let error = soon(engine.orchestrate(flow.field("START", Value::from(inject(endless)))))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("limit broadcasts exceeded"), "{error}");
+
+    let bomb = json!({
+        "node_type": "router", "event_triggers": ["START_DONE"],
+        "event_emissions": [{"signal_name": "BANG", "condition": "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}"}],
+    });
+    let (result, execution) = called(&engine, "soe_inject_node", inject(bomb)).await;
+    assert_eq!(result["injected"], json!(true));
+    assert_eq!(
+        signals(&engine.context(&execution).await.unwrap()),
+        ["START", "START_DONE"]
+    );
+    assert_eq!(events(&engine, &execution, "context_warning").await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_documentation_is_read_and_nothing_else() {
+    let engine = tools().policy(Policy::closed()).build().unwrap();
+    let (text, _) = called(
+        &engine,
+        "soe_explore_docs",
+        json!({"path": "builtins.md", "action": "read"}),
+    )
+    .await;
+    assert!(text.as_str().unwrap().starts_with("# Built-in tools"));
+    let neighbour = json!({"path": "docs/../Cargo.toml", "action": "read"});
+    let (refused, _) = called(&engine, "soe_explore_docs", neighbour).await;
+    assert!(refused.as_str().unwrap().contains("there is no document"), "{refused}");
+    let (unknown, _) = called(&engine, "soe_explore_docs", json!({"path": "/", "action": "write"})).await;
+    assert!(unknown.as_str().unwrap().contains("soe_explore_docs"), "{unknown}");
+}
+
+#[tokio::test]
+async fn two_nodes_inject_the_same_name_at_once_and_the_later_one_stays() {
+    let engine = tools().build().unwrap();
+    let yaml = format!(
+        "flow:\n{}{}",
+        call("START", "soe_inject_node"),
+        call("B", "soe_inject_node").replace("[B]", "[START]")
+    );
+    let flow = start(&yaml).field("B", Value::from(inject(node("echo"))));
+    let (_, execution) = called_in(&engine, "inject", inject(node("soe_inject_node")), flow).await;
+    let state = engine.state(&execution).await.unwrap();
+    assert_eq!(state.workflow_changes, 2);
+    let changes = events(&engine, &execution, "workflow_changed").await;
+    let [EventKind::WorkflowChanged(first), EventKind::WorkflowChanged(second)] = &changes[..] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!((&second.replaces, &second.registry), (&first.registry, &state.registry));
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Excess, History, Map, Value};
+use soe_backends::{Change, EventKind, Excess, History, Map, Status, Value};
 
 use super::super::transaction::Transaction;
 use super::{Answered, Refused, clipped, listed};
@@ -66,6 +66,50 @@ impl Transaction<'_> {
         Ok(Value::map(answer))
     }
 
+    /// Puts copied histories in the place of those that the fields have.
+    pub(super) fn copy(&mut self, fields: &[(Arc<str>, History)]) -> Result<(), Refused> {
+        let state = self.state();
+        if state.status == Status::Cancelled {
+            return Err(Refused::Failed(format!("execution {} is cancelled", state.id)));
+        }
+        if let Some((reserved, _)) = fields
+            .iter()
+            .find(|(field, _)| field.is_empty() || field.starts_with("__"))
+        {
+            let message = format!(
+                "field '{}' can't be written: such names belong to the engine",
+                clipped(reserved)
+            );
+            return Err(Refused::Failed(message));
+        }
+        let (allowed, mut total) = (state.limits.context_bytes, state.context_bytes);
+        let mut sized = Vec::with_capacity(fields.len());
+        for (field, history) in fields {
+            let before = state.context.history(field).map_or(0, size_of_history);
+            let size = size_of_history(history);
+            total = total.saturating_sub(before).saturating_add(size);
+            sized.push((field, history, before, size));
+        }
+        if total > allowed {
+            let message =
+                format!("limit context_bytes: with these fields the context has {total} bytes, {allowed} are allowed");
+            return Err(Refused::Failed(message));
+        }
+        for (field, history, before, size) in sized {
+            self.change(Change::Replaced {
+                field: field.clone(),
+                history: history.clone(),
+                before,
+                size,
+            })?;
+            self.event(EventKind::ContextUpdated {
+                field: field.clone(),
+                length: history.len() as u64,
+            });
+        }
+        Ok(())
+    }
+
     /// These values with their sizes, if the limits allow all of them.
     fn sized(&self, values: Vec<(Arc<str>, Value)>) -> Result<Vec<(Arc<str>, Value, u64)>, Refused> {
         let limits = &self.state().limits;
@@ -94,4 +138,8 @@ impl Transaction<'_> {
         }
         Ok(sized)
     }
+}
+
+fn size_of_history(history: &History) -> u64 {
+    history.iter().map(Value::size).sum()
 }

@@ -1,18 +1,21 @@
 //! Built-in tools: what they do to an execution. Each call is an event of its own, on the live state. A call that has
 //! changed something is answered once: repeated, it gets the same answer.
 
+mod calls;
 mod context;
+mod definitions;
 mod rights;
 mod workflows;
 
 use std::sync::Arc;
 
-use soe_backends::{Answer, ApplyError, Change, EventKind, ExecutionId, Value};
+use soe_backends::{Answer, ApplyError, Change, Definitions, EventKind, ExecutionId, History, Value};
 
 use super::transaction::{Applied, Transaction};
 use super::{Effect, ToolFailure};
 use crate::config::{ConfigError, Node, NodeKind};
 use crate::llm::Excerpt;
+use crate::tools::builtin::docs;
 
 /// A call of a built-in tool.
 #[derive(Clone, Debug)]
@@ -37,6 +40,22 @@ pub struct BuiltinCall {
 pub enum BuiltinRequest {
     /// What the tool does with these arguments, which were checked against its schema.
     Arguments(serde_json::Value),
+    /// What it does with these arguments to what the tree shares, as it is stored. For the root of the tree.
+    Define {
+        /// The arguments.
+        arguments: serde_json::Value,
+        /// What the tree shares.
+        current: Box<Definitions>,
+    },
+    /// Put these histories in the place of those that the fields have, if they have any.
+    Copy {
+        /// Field name to its new history.
+        fields: Vec<(Arc<str>, History)>,
+        /// What to answer then.
+        answer: Value,
+    },
+    /// Nothing: the policy doesn't allow what would be done elsewhere. The text says why.
+    Deny(String),
 }
 
 /// Why a call has no result.
@@ -85,7 +104,7 @@ impl Transaction<'_> {
         let before = self.changed();
         let message = match self.perform_builtin(call) {
             Ok(value) => {
-                if self.changed() > before {
+                if self.changed() > before || self.definitions.is_some() {
                     self.change(Change::Answered(Arc::new(Answer {
                         execution: call.execution.clone(),
                         run: call.run,
@@ -114,21 +133,39 @@ impl Transaction<'_> {
     }
 
     fn perform_builtin(&mut self, call: &BuiltinCall) -> Answered {
-        let BuiltinRequest::Arguments(arguments) = &call.request;
-        let caller = self.caller(call)?;
         if !self.machine.policy.allows(&call.tool) {
             return Err(Refused::Denied(format!("there is no tool '{}'", call.tool)));
         }
-        match call.tool.as_ref() {
+        // The run of another execution is known there.
+        let caller = match call.execution {
+            None => Some(self.caller(call)?),
+            Some(_) => None,
+        };
+        match (&call.request, caller) {
+            (BuiltinRequest::Define { arguments, current }, _) => self.definitions(call, arguments, current),
+            (BuiltinRequest::Copy { fields, answer }, _) => self.copy(fields).map(|()| answer.clone()),
+            (BuiltinRequest::Deny(reason), _) => Err(Refused::Denied(reason.clone())),
+            (BuiltinRequest::Arguments(arguments), Some(caller)) => self.with_arguments(&caller, arguments),
+            (BuiltinRequest::Arguments(_), None) => Err(Refused::Failed(format!(
+                "'{}' works on the execution that calls it",
+                call.tool
+            ))),
+        }
+    }
+
+    fn with_arguments(&mut self, caller: &Caller<'_>, arguments: &serde_json::Value) -> Answered {
+        match caller.call.tool.as_ref() {
             "soe_get_workflows" => self.get_workflows(arguments),
-            "soe_inject_workflow" => self.inject_workflow(&caller, arguments),
-            "soe_inject_node" => self.inject_node(&caller, arguments),
-            "soe_remove_workflow" => self.remove_workflow(&caller, arguments),
-            "soe_remove_node" => self.remove_node(&caller, arguments),
-            "soe_add_signal" => self.add_signal(&caller, arguments),
+            "soe_inject_workflow" => self.inject_workflow(caller, arguments),
+            "soe_inject_node" => self.inject_node(caller, arguments),
+            "soe_remove_workflow" => self.remove_workflow(caller, arguments),
+            "soe_remove_node" => self.remove_node(caller, arguments),
+            "soe_add_signal" => self.add_signal(caller, arguments),
             "soe_get_available_tools" => Ok(self.available_tools()),
             "soe_get_context" => self.get_context(arguments),
             "soe_update_context" => self.update_context(arguments),
+            "soe_explore_docs" => docs::explore(arguments).map(Value::from).map_err(Refused::Failed),
+            "soe_call_tool" => self.call_by_name(caller, arguments),
             other => Err(Refused::Failed(format!("there is no built-in tool '{other}'"))),
         }
     }

@@ -1,7 +1,10 @@
 //! The tools that the engine brings: what they are called, what they take. What they do is in the state machine, where
 //! they read or change an execution, and in the driver, where they need the stores.
 
+mod calls;
 mod context;
+mod definitions;
+pub(crate) mod docs;
 mod workflows;
 
 use std::sync::{Arc, LazyLock};
@@ -10,6 +13,9 @@ use serde_json::{Value, json};
 
 use super::{ToolSpec, ToolSpecs};
 use crate::policy::Policy;
+
+#[cfg(feature = "runtime")]
+pub(crate) use definitions::works_on_definitions;
 
 /// A built-in tool.
 struct Builtin {
@@ -20,7 +26,13 @@ struct Builtin {
 }
 
 static ALL: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
-    let groups = [workflows::all(), context::all()];
+    let groups = [
+        workflows::all(),
+        context::all(),
+        calls::all(),
+        definitions::all(),
+        docs::all(),
+    ];
     groups.into_iter().flatten().collect()
 });
 
