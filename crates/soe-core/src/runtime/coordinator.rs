@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use soe_backends::{Commit, ExecutionId, Status};
+use soe_backends::{ExecutionId, Status};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::claim::Claim;
 use super::family::Relay;
 use super::perform::{Performer, panic_message};
-use super::shared::{Answer, BuiltinResult, Cause, Control, Message, Progress, Reply, ended};
+use super::shared::{Answer, Cause, Control, Message, Progress, Reply, ended};
 use super::signals::EngineSignals;
+use super::taken::{Taken, answered};
 use super::{EngineError, EngineErrorKind};
-use crate::machine::{BuiltinCall, BuiltinRequest, Denial, Effect, Input, Machine, MachineError, Step, ToolFailure};
+use crate::machine::{BuiltinCall, BuiltinRequest, Denial, Effect, Input, Machine, MachineError, Step};
 use crate::tools::builtin::works_on_definitions;
 use crate::tools::context::RunScope;
 
@@ -36,18 +37,6 @@ pub(super) struct Coordinator {
     cause: Option<Cause>,
     /// Those who wait until a child's message is dealt with, by child and number.
     answers: HashMap<(ExecutionId, u64), Reply>,
-}
-
-/// Inputs that were taken and not stored yet, with those who wait to hear of them.
-struct Taken {
-    execution: ExecutionId,
-    commits: Vec<Commit>,
-    effects: Vec<Effect>,
-    replies: Vec<Reply>,
-    /// Those who called built-in tools, with the results.
-    answers: Vec<(Answer, BuiltinResult)>,
-    /// Inputs that the machine didn't take; why is only true once the commits before them are stored.
-    refused: Vec<(Reply, EngineError)>,
 }
 
 impl Coordinator {
@@ -444,85 +433,9 @@ impl Coordinator {
     }
 }
 
-impl Taken {
-    fn new(execution: &ExecutionId) -> Self {
-        Self {
-            execution: execution.clone(),
-            commits: Vec::new(),
-            effects: Vec::new(),
-            replies: Vec::new(),
-            answers: Vec::new(),
-            refused: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, step: Step, more: &mut bool) {
-        self.commits.extend(step.commit);
-        *more |= step.effects.iter().any(|effect| matches!(effect, Effect::Continue));
-        self.effects.extend(step.effects);
-    }
-
-    /// It is stored.
-    fn answer(mut self) {
-        // A caller that went away needs no answer; the same below.
-        for reply in self.replies.drain(..) {
-            let _ = reply.send(Ok(()));
-        }
-        for (reply, result) in self.answers.drain(..) {
-            let _ = reply.send(Ok(result));
-        }
-        for (reply, error) in self.refused.drain(..) {
-            let _ = reply.send(Err(error));
-        }
-    }
-
-    /// It can't be stored.
-    fn fail(mut self, error: EngineError) -> EngineError {
-        self.answer_all(&error);
-        error
-    }
-
-    fn answer_all(&mut self, error: &EngineError) {
-        let refused = self.refused.drain(..).map(|(reply, _)| reply);
-        for reply in self.replies.drain(..).chain(refused) {
-            let _ = reply.send(Err(error.clone()));
-        }
-        for (reply, _) in self.answers.drain(..) {
-            let _ = reply.send(Err(error.clone()));
-        }
-    }
-}
-
-impl Drop for Taken {
-    /// Callers take a missing answer for a message that was never read, and send it again. One that was read, and was
-    /// lost in a panic, must not be doubled.
-    fn drop(&mut self) {
-        if !self.replies.is_empty() || !self.refused.is_empty() || !self.answers.is_empty() {
-            let message = "a panic ended what runs it; whether this was stored is not known";
-            let error = EngineError::because(EngineErrorKind::Internal, message).of(&self.execution);
-            self.answer_all(&error);
-        }
-    }
-}
-
 /// Whether a message reads or changes what the tree shares, which is in the store.
 fn is_about_definitions(message: &Message) -> bool {
     matches!(message, Message::Builtin { call, .. } if works_on_definitions(&call.tool))
-}
-
-/// What the step says to the call of a built-in tool that it is about.
-fn answered(step: &mut Step) -> BuiltinResult {
-    let answer = step
-        .effects
-        .iter()
-        .position(|effect| matches!(effect, Effect::Answer { .. }));
-    match answer.map(|position| step.effects.remove(position)) {
-        Some(Effect::Answer { result }) => result,
-        _ => Err(ToolFailure {
-            message: "there was no answer".into(),
-            retryable: false,
-        }),
-    }
 }
 
 /// Runs a part of a coordinator. A panic in it (of a store, a template, a clock) is its error.

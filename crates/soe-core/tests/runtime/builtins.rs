@@ -1,4 +1,4 @@
-//! Built-in tools, from tool nodes and from agents, within the policy and against it.
+//! Built-in tools, from tool nodes and from agents.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -7,13 +7,13 @@ use serde_json::{Value as Json, json};
 use soe_backends::*;
 use soe_core::llm::llm_fn;
 use soe_core::policy::Policy;
-use soe_core::runtime::{Engine, EngineBuilder, EngineErrorKind, Orchestration};
+use soe_core::runtime::{Engine, EngineBuilder, Orchestration};
 use soe_core::tools::{ToolContext, raw_tool};
 
 use crate::common::*;
 
 /// A tool that returns its arguments, and one that nobody is meant to reach.
-fn tools() -> EngineBuilder {
+pub(crate) fn tools() -> EngineBuilder {
     let echo = |arguments: Json, _: ToolContext| async move { Ok(arguments) };
     let launch = |_: Json, _: ToolContext| async move { Ok(json!("launched")) };
     builder()
@@ -22,7 +22,7 @@ fn tools() -> EngineBuilder {
 }
 
 /// A node that calls the built-in tool `tool` on `trigger` with the arguments in the field `trigger`.
-fn call(trigger: &str, tool: &str) -> String {
+pub(crate) fn call(trigger: &str, tool: &str) -> String {
     format!(
         "  {trigger}: {{node_type: tool, event_triggers: [{trigger}], tool_name: {tool}, context_parameter_field: \
          {trigger}, output_field: {trigger}_result, event_emissions: [{{signal_name: {trigger}_DONE}}], tools: [echo]}}\n"
@@ -30,7 +30,7 @@ fn call(trigger: &str, tool: &str) -> String {
 }
 
 /// One call of a built-in tool: what it returned, and the execution.
-async fn called(engine: &Engine, tool: &str, arguments: Json) -> (Json, ExecutionId) {
+pub(crate) async fn called(engine: &Engine, tool: &str, arguments: Json) -> (Json, ExecutionId) {
     called_in(
         engine,
         tool,
@@ -40,7 +40,12 @@ async fn called(engine: &Engine, tool: &str, arguments: Json) -> (Json, Executio
     .await
 }
 
-async fn called_in(engine: &Engine, tool: &str, arguments: Json, flow: Orchestration) -> (Json, ExecutionId) {
+pub(crate) async fn called_in(
+    engine: &Engine,
+    tool: &str,
+    arguments: Json,
+    flow: Orchestration,
+) -> (Json, ExecutionId) {
     let flow = flow.field("START", Value::from(arguments));
     let finished = soon(engine.orchestrate(flow)).await.unwrap();
     let context = engine.context(&finished.execution).await.unwrap();
@@ -50,7 +55,7 @@ async fn called_in(engine: &Engine, tool: &str, arguments: Json, flow: Orchestra
     (result.to_json(), finished.execution)
 }
 
-async fn events(engine: &Engine, execution: &ExecutionId, name: &str) -> Vec<EventKind> {
+pub(crate) async fn events(engine: &Engine, execution: &ExecutionId, name: &str) -> Vec<EventKind> {
     let events = engine.telemetry(execution, 0, 10_000).await.unwrap();
     events
         .into_iter()
@@ -59,7 +64,7 @@ async fn events(engine: &Engine, execution: &ExecutionId, name: &str) -> Vec<Eve
         .collect()
 }
 
-fn node(tool: &str) -> Json {
+pub(crate) fn node(tool: &str) -> Json {
     json!({
         "node_type": "tool",
         "event_triggers": ["START_DONE"],
@@ -69,7 +74,7 @@ fn node(tool: &str) -> Json {
     })
 }
 
-fn inject(node: Json) -> Json {
+pub(crate) fn inject(node: Json) -> Json {
     json!({"workflow_name": "flow", "node_name": "New", "node_config_data": node})
 }
 
@@ -343,98 +348,8 @@ async fn signals_are_added_and_their_conditions_changed() {
     assert!(result.as_str().unwrap().contains("it is not valid"), "{result}");
 }
 
-#[tokio::test]
-async fn an_injected_node_reaches_no_tool_that_its_injector_may_not_use() {
-    let engine = tools().build().unwrap();
-    let denied = async |config: Json| {
-        let (result, execution) = called(&engine, "soe_inject_node", inject(config.clone())).await;
-        let text = result
-            .as_str()
-            .unwrap_or_else(|| panic!("{config} was injected"))
-            .to_owned();
-        assert!(text.contains("the policy of this engine doesn't allow it"), "{text}");
-        assert_eq!(events(&engine, &execution, "policy_denied").await.len(), 1);
-        assert_eq!(engine.state(&execution).await.unwrap().workflow_changes, 0);
-    };
-    denied(node("launch")).await;
-    denied(node("soe_get_workflows")).await;
-    let mut grants = node("soe_inject_node");
-    grants["tools"] = json!(["launch"]);
-    denied(grants).await;
-    let agent = json!({"node_type": "agent", "event_triggers": ["X"], "prompt": "p", "tools": ["echo", "launch"]});
-    let with_llm = tools().llm(llm_fn(|_, _| async { Ok(String::new()) })).build().unwrap();
-    let (result, _) = called(&with_llm, "soe_inject_node", inject(agent.clone())).await;
-    assert!(result.as_str().unwrap().contains("uses tool 'launch'"), "{result}");
-    let trusting = tools()
-        .llm(llm_fn(|_, _| async { Ok(String::new()) }))
-        .policy(Policy::open());
-    let (result, _) = called(&trusting.build().unwrap(), "soe_inject_node", inject(agent)).await;
-    assert_eq!(result["injected"], json!(true));
-}
-
-#[tokio::test]
-async fn nor_by_a_workflow_that_it_starts_or_a_node_type_of_the_application() {
-    let secret = "\nsecret:\n  Launch: {node_type: tool, event_triggers: [GO], tool_name: launch}\nway:\n  On: {node_type: \
-                  child, event_triggers: [GO], child_workflow_name: secret, child_initial_signals: [GO]}";
-    let engine = tools()
-        .node_type("powerful", |_: soe_core::nodes::NodeInput| async {
-            Ok(soe_core::nodes::NodeOutput::new())
-        })
-        .build()
-        .unwrap();
-    let child = json!({
-        "node_type": "child", "event_triggers": ["START_DONE"], "child_workflow_name": "way",
-        "child_initial_signals": ["GO"],
-    });
-    let flow = start(&format!("flow:\n{}{secret}", call("START", "soe_inject_node")));
-    let (result, execution) = called_in(&engine, "inject", inject(child), flow).await;
-    assert!(result.as_str().unwrap().contains("uses tool 'launch'"), "{result}");
-    assert_eq!(events(&engine, &execution, "policy_denied").await.len(), 1);
-
-    let custom = json!({"node_type": "powerful", "event_triggers": ["START_DONE"]});
-    let (result, _) = called(&engine, "soe_inject_node", inject(custom)).await;
-    assert!(result.as_str().unwrap().contains("which can use any tool"), "{result}");
-    let data = json!({"workflow_name": "other", "workflow_data": {"New": node("launch")}});
-    let (result, _) = called(&engine, "soe_inject_workflow", data).await;
-    assert!(result.as_str().unwrap().contains("uses tool 'launch'"), "{result}");
-}
-
-#[tokio::test]
-async fn changes_are_limited_in_number_and_size() {
-    let engine = tools()
-        .policy(Policy::default().max_changes(2).max_injected_bytes(500))
-        .build()
-        .unwrap();
-    let mut large = node("echo");
-    large["note"] = json!("x".repeat(600));
-    let (result, _) = called(&engine, "soe_inject_node", inject(large)).await;
-    assert!(
-        result.as_str().unwrap().contains("500 may be injected at a time"),
-        "{result}"
-    );
-
-    // A node that gets one more signal with each round: after two, it is denied, and its failure emits nothing.
-    let yaml = "
-flow:
-  START:
-    node_type: tool
-    event_triggers: [START]
-    tool_name: soe_add_signal
-    parameters:
-      workflow_name: flow
-      node_name: START
-      signal_name: 'MORE_{{ context.START_result | accumulated | length }}'
-    output_field: START_result
-    event_emissions:
-      - {signal_name: START, condition: '{{ context.START_result | accumulated | length < 4 }}'}
-";
-    let finished = soon(engine.orchestrate(start(yaml))).await.unwrap();
-    assert_eq!(engine.state(&finished.execution).await.unwrap().workflow_changes, 2);
-    assert_eq!(events(&engine, &finished.execution, "policy_denied").await.len(), 1);
-}
-
 /// An LLM that says these things, one after the other.
-fn saying(replies: &[Json]) -> EngineBuilder {
+pub(crate) fn saying(replies: &[Json]) -> EngineBuilder {
     let replies: VecDeque<String> = replies.iter().map(Json::to_string).collect();
     let replies = Arc::new(Mutex::new(replies));
     tools().llm(llm_fn(move |_, _| {
@@ -447,7 +362,7 @@ fn saying(replies: &[Json]) -> EngineBuilder {
     }))
 }
 
-const AGENT: &str = "
+pub(crate) const AGENT: &str = "
 flow:
   Think:
     node_type: agent
@@ -493,14 +408,6 @@ async fn an_agent_changes_its_workflow_and_reads_its_own_writes() {
 }
 
 #[tokio::test]
-async fn a_closed_policy_has_no_tool_that_changes_anything() {
-    let engine = saying(&[]).policy(Policy::closed()).build().unwrap();
-    let error = engine.orchestrate(start(AGENT)).await.unwrap_err();
-    assert!(matches!(kind(&error), EngineErrorKind::Refused), "{error}");
-    assert!(error.to_string().contains("soe_inject_node"), "{error}");
-}
-
-#[tokio::test]
 async fn whichever_commit_fails_a_call_changes_what_it_changes_once() {
     for (commits, fault) in [
         (1, Fault::Before),
@@ -528,35 +435,6 @@ async fn whichever_commit_fails_a_call_changes_what_it_changes_once() {
         );
         assert_eq!(context.operational.tool_calls, 1);
     }
-}
-
-#[tokio::test]
-async fn an_injected_loop_and_a_template_bomb_end_at_their_limits() {
-    let engine = tools().build().unwrap();
-    let limits = Limits {
-        broadcasts: 500,
-        ..Limits::default()
-    };
-    let endless = json!({
-        "node_type": "router", "event_triggers": ["START_DONE"], "event_emissions": [{"signal_name": "START_DONE"}],
-    });
-    let flow = start(&format!("flow:\n{}", call("START", "soe_inject_node"))).limits(limits);
-    let error = soon(engine.orchestrate(flow.field("START", Value::from(inject(endless)))))
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("limit broadcasts exceeded"), "{error}");
-
-    let bomb = json!({
-        "node_type": "router", "event_triggers": ["START_DONE"],
-        "event_emissions": [{"signal_name": "BANG", "condition": "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}"}],
-    });
-    let (result, execution) = called(&engine, "soe_inject_node", inject(bomb)).await;
-    assert_eq!(result["injected"], json!(true));
-    assert_eq!(
-        signals(&engine.context(&execution).await.unwrap()),
-        ["START", "START_DONE"]
-    );
-    assert_eq!(events(&engine, &execution, "context_warning").await.len(), 1);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod api;
 mod builtins;
+mod builtins_policy;
 mod builtins_tree;
 mod cancel;
 mod children;
