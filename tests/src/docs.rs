@@ -14,6 +14,7 @@ macro_rules! files {
 
 files! {
     backends: "backends.md",
+    builtins: "builtins.md",
     context: "context.md",
     getting_started: "getting-started.md",
     identity: "identity.md",

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::{Batch, FORMAT};
 use crate::{
-    BackendError, BackendErrorKind, Context, DialogueStep, Entry, Event, ExecutionId, ExecutionState, Failure, Frame,
-    History, Incoming, Limits, ParentInfo, Progress, Received, RegistryId, Run, Schedule, Started, Status, Tell,
+    Answer, BackendError, BackendErrorKind, Context, DialogueStep, Entry, Event, ExecutionId, ExecutionState, Failure,
+    Frame, History, Incoming, Limits, ParentInfo, Progress, Received, RegistryId, Run, Schedule, Started, Status, Tell,
     Timestamp, Turn, Value,
 };
 
@@ -129,6 +129,21 @@ pub enum Change {
         /// The value's size in bytes.
         size: u64,
     },
+    /// The history of a field is a copy of another now: the one exception to appending.
+    Replaced {
+        /// The field.
+        field: Arc<str>,
+        /// Its history.
+        history: History,
+        /// The size of the values that it had, in bytes.
+        before: u64,
+        /// The size of the values that it has, in bytes.
+        size: u64,
+    },
+    /// A tool was called by way of another.
+    ToolCalled,
+    /// A built-in tool answered a call that has changed something: a repetition of the call gets the same answer.
+    Answered(Arc<Answer>),
     /// A batch was accepted that waits for the cascade in progress.
     Accepted(Batch),
     /// The oldest accepted batch was taken up.
@@ -255,6 +270,8 @@ impl ExecutionState {
             pending: Default::default(),
             family: None,
             turns: Vec::new(),
+            answers: Default::default(),
+            workflow_changes: 0,
             next_event: 0,
         }
     }
@@ -330,6 +347,22 @@ impl ExecutionState {
                     family.unsent.push((field.clone(), value.clone()));
                 }
             }
+            Change::Replaced {
+                field,
+                history,
+                before,
+                size,
+            } => {
+                self.context_bytes = self.context_bytes.saturating_sub(*before).saturating_add(*size);
+                *self.context_mut().fields.entry(field) = history.clone();
+            }
+            Change::ToolCalled => self.count_tool_call(),
+            Change::Answered(answer) => {
+                if answer.execution.is_none() && !self.runs.contains_key(&answer.run) {
+                    return Err(ApplyError::Mismatch("a run was answered that is not in flight"));
+                }
+                self.answers.keep(answer);
+            }
             Change::Accepted(batch) => self.pending.push_back(batch.clone()),
             Change::TakenUp => {
                 self.pending.pop_front();
@@ -366,7 +399,10 @@ impl ExecutionState {
                     family.inbox.pop_front();
                 }
             }
-            Change::Registry(registry) => self.registry = registry.clone(),
+            Change::Registry(registry) => {
+                self.registry = registry.clone();
+                self.workflow_changes += 1;
+            }
             Change::Limits(limits) => self.limits = limits.clone(),
         }
         Ok(())
@@ -449,6 +485,7 @@ impl ExecutionState {
             .runs
             .remove(&number)
             .ok_or(ApplyError::Mismatch("a run finished that is not in flight"))?;
+        self.answers.forget(number);
         // Runs of one commit have consecutive numbers: a neighbour tells whether the snapshot is still needed.
         let before = self.runs.range(..number).next_back();
         let after = self.runs.range(number..).next();

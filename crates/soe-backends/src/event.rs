@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Batch, Status};
-use crate::{ExecutionId, Stage, Timestamp, Usage};
+use crate::{ExecutionId, RegistryId, Stage, Timestamp, Usage};
 
 /// One thing that happened in an execution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,6 +168,30 @@ pub enum EventKind {
         /// What is wrong, and where.
         message: Arc<str>,
     },
+    /// A node changed the workflows of its execution.
+    WorkflowChanged(Box<WorkflowChange>),
+    /// A node changed what the executions of its tree share.
+    DefinitionChanged {
+        /// The node.
+        node_name: Arc<str>,
+        /// The run's number.
+        run: u64,
+        /// The built-in tool that did it.
+        tool_name: Arc<str>,
+        /// The identity or the context field.
+        name: Arc<str>,
+    },
+    /// The engine's policy denied a node something.
+    PolicyDenied {
+        /// The node.
+        node_name: Arc<str>,
+        /// The run's number.
+        run: u64,
+        /// The built-in tool that it called.
+        tool_name: Arc<str>,
+        /// What is not allowed.
+        reason: Arc<str>,
+    },
     /// A child execution is started.
     ChildStarted {
         /// The node.
@@ -219,6 +243,26 @@ pub enum EventKind {
     },
 }
 
+/// A change of an execution's workflows by one of its own nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkflowChange {
+    /// The node that made it.
+    pub node_name: Arc<str>,
+    /// The run's number.
+    pub run: u64,
+    /// The built-in tool that it called.
+    pub tool_name: Arc<str>,
+    /// The workflow that was injected, changed or removed.
+    pub workflow_name: Arc<str>,
+    /// The node that was injected, changed or removed, if it wasn't the whole workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_node: Option<Arc<str>>,
+    /// The registry from then on.
+    pub registry: RegistryId,
+    /// The registry before.
+    pub replaces: RegistryId,
+}
+
 impl EventKind {
     /// The event's name as it is stored, `node_execution` for example.
     pub fn name(&self) -> &'static str {
@@ -237,6 +281,9 @@ impl EventKind {
             EventKind::NodeFinished { .. } => "node_finished",
             EventKind::ContextUpdated { .. } => "context_updated",
             EventKind::ContextWarning { .. } => "context_warning",
+            EventKind::WorkflowChanged(_) => "workflow_changed",
+            EventKind::DefinitionChanged { .. } => "definition_changed",
+            EventKind::PolicyDenied { .. } => "policy_denied",
             EventKind::ChildStarted { .. } => "child_started",
             EventKind::SignalsToParent { .. } => "signals_to_parent",
             EventKind::ChildFailed { .. } => "child_failed",

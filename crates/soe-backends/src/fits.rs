@@ -74,6 +74,9 @@ impl Check<'_> {
                 self.finished.insert(*run);
                 Ok(())
             }
+            Change::Answered(answer) if answer.execution.is_none() && !self.in_flight(answer.run) => {
+                Err(ApplyError::Mismatch("a run was answered that is not in flight"))
+            }
             Change::Children(started) => {
                 self.children.extend(started.children.iter().cloned());
                 Ok(())
@@ -91,6 +94,9 @@ impl Check<'_> {
             | Change::Turns(_)
             | Change::TurnsStored(_)
             | Change::Appended { .. }
+            | Change::Replaced { .. }
+            | Change::ToolCalled
+            | Change::Answered(_)
             | Change::Accepted(_)
             | Change::TakenUp
             | Change::Told(_)

@@ -9,6 +9,7 @@
 //! * [`MemoryStore`]: all six in memory. `FileStore` (feature `file`): readable files in a folder.
 //! * `conformance` (feature `conformance`): the suite that checks any implementation of the traits.
 
+mod answer;
 mod backends;
 mod collections;
 mod commit;
@@ -32,13 +33,14 @@ mod traits;
 mod value;
 mod value_read;
 
+pub use answer::{Answer, Answers};
 pub use backends::{Backends, BackendsBuilder};
 pub use collections::{OrderedMap, SignalLog};
 pub use commit::{ApplyError, Change, Commit, Definitions, Genesis, RegistryDocument, TreeTurns};
 pub use context::{Context, History, Operational, ParentInfo, TreeTotals, Usage};
 pub use dialogue::{Awaits, Dialogue, DialogueStep, Entries, Entry, Question, Rejected, Stage};
 pub use error::{BackendError, BackendErrorKind};
-pub use event::{Event, EventKind, ExecutionEvent};
+pub use event::{Event, EventKind, ExecutionEvent, WorkflowChange};
 pub use family::{Child, ChildStatus, Family, Incoming, Received, Started, Tell, Told};
 #[cfg(feature = "file")]
 pub use file::{Durability, FileStore};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Dialogue, ExecutionId, Family, Limits, RegistryId, Timestamp, Turn};
+use crate::{Answers, Context, Dialogue, ExecutionId, Family, Limits, RegistryId, Timestamp, Turn};
 
 /// The version of the stored form of an [`ExecutionState`]. States of every earlier version stay readable.
 pub const FORMAT: u32 = 1;
@@ -73,6 +73,12 @@ pub struct ExecutionState {
     /// Turns that are on their way to a separate store of conversation histories.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<Turn>,
+    /// What built-in tools have answered, as long as a call may be repeated.
+    #[serde(default, skip_serializing_if = "Answers::is_empty")]
+    pub answers: Answers,
+    /// How often its workflows were changed by its own nodes.
+    #[serde(default)]
+    pub workflow_changes: u64,
     /// The number of the next telemetry event.
     pub next_event: u64,
 }

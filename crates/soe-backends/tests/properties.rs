@@ -13,8 +13,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use proptest::prelude::*;
 use soe_backends::{
-    Change, Commit, Context, DialogueStep, Entry, ExecutionId, ExecutionState, Genesis, Limits, OrderedMap, Progress,
-    RegistryId, Run, Schedule, SignalLog, Stage, Timestamp, Usage, Value,
+    Answer, Change, Commit, Context, DialogueStep, Entry, ExecutionId, ExecutionState, Genesis, Limits, OrderedMap,
+    Progress, RegistryId, Run, Schedule, SignalLog, Stage, Timestamp, Usage, Value,
 };
 
 /// Few enough names that they repeat, many enough that a map is indexed.
@@ -113,6 +113,7 @@ enum Step {
     Finish(usize),
     Progress(usize),
     Dialogue(usize),
+    Answer(usize, bool),
     Append(Arc<str>, i64),
     Broadcast(Arc<str>),
 }
@@ -123,6 +124,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..12_usize).prop_map(Step::Finish),
         1 => (0..8_usize).prop_map(Step::Progress),
         2 => (0..12_usize).prop_map(Step::Dialogue),
+        2 => (0..12_usize, any::<bool>()).prop_map(|(n, foreign)| Step::Answer(n, foreign)),
         2 => (name(), any::<i64>()).prop_map(|(name, value)| Step::Append(name, value)),
         1 => name().prop_map(Step::Broadcast),
     ]
@@ -201,6 +203,12 @@ fn make(version: u64, steps: Vec<Step>, next_run: &mut u64, in_flight: &mut Vec<
                 run: if n >= 11 { *next_run + 5 } else { pick(in_flight, n) },
                 step: dialogue_step(n),
             },
+            Step::Answer(n, foreign) => Change::Answered(Arc::new(Answer {
+                execution: foreign.then(|| ExecutionId::new("b").unwrap()),
+                run: if n >= 11 { *next_run + 5 } else { pick(in_flight, n) },
+                index: (n % 2 == 0).then_some(3),
+                value: Value::from(n as u64),
+            })),
             Step::Append(field, value) => Change::Appended {
                 field,
                 value: value.into(),

@@ -7,6 +7,7 @@ mod failure;
 pub mod llm;
 pub mod machine;
 pub mod nodes;
+pub mod policy;
 #[cfg(feature = "runtime")]
 pub mod runtime;
 pub mod template;

@@ -200,7 +200,7 @@ impl Flow {
         Ok(Specs {
             tools,
             llms,
-            turns_follow: false,
+            ..Specs::default()
         })
     }
 

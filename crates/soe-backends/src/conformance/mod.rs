@@ -218,6 +218,7 @@ checks! {
         snapshots: "the state has the contexts that runs in flight were dispatched on, as they were then, and no others",
         progress: "runs in flight are stored with how far they are",
         dialogues: "what a run has asked, and what was answered, is stored with it",
+        answers: "what built-in tools have answered is kept until the run is over, and a field can become a copy",
         stack_and_pending: "the rest of a cascade and accepted batches are stored, in order",
         statuses: "every status is stored, with the failure where there is one",
         limits: "limits are stored, changed ones too",

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixture::{Must, Writer, appended, broadcast, dispatched, frame, time};
+use super::fixture::{Must, Writer, appended, broadcast, dispatched, frame, id, time};
 use super::{Factory, Finding, Outcome, ensure};
 use crate::{
-    Backends, Change, Context, Dialogue, DialogueStep, Entry, ExecutionState, Failure, Limits, Progress, Question,
-    Rejected, Run, Stage, Status, Usage, Value,
+    Answer, Backends, Change, Context, Dialogue, DialogueStep, Entry, ExecutionState, Failure, Limits, Progress,
+    Question, Rejected, Run, Stage, Status, Usage, Value,
 };
 
 /// Contexts of runs in flight.
@@ -107,6 +107,47 @@ pub async fn progress(factory: &dyn Factory) -> Outcome {
         )
         .await?;
     writer.verify("after three attempts").await
+}
+
+/// Answers of built-in tools.
+pub async fn answers(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let mut writer = Writer::create(&backends, "answers").await?;
+    let answered = |execution: Option<&str>, run, index| {
+        Change::Answered(Arc::new(Answer {
+            execution: execution.map(id),
+            run,
+            index,
+            value: Value::map([("status", "updated")].map(|(key, value)| (key, Value::from(value)))),
+        }))
+    };
+    writer
+        .commit(vec![
+            appended("a", 1_i64),
+            appended("a", 2_i64),
+            dispatched(1, 2),
+            dispatched(2, 2),
+        ])
+        .await?;
+    writer
+        .commit(vec![
+            answered(None, 1, None),
+            answered(None, 2, Some(3)),
+            Change::ToolCalled,
+        ])
+        .await?;
+    let foreign = (0..70).map(|run| answered(Some("a-child"), run, None));
+    writer.commit(foreign.collect()).await?;
+    writer.verify("with answers").await?;
+    let history = [Value::Null, Value::from("copied")].into_iter().collect();
+    let replaced = Change::Replaced {
+        field: "a".into(),
+        history,
+        before: 2 * Value::from(1_i64).size(),
+        size: 60,
+    };
+    writer.commit(vec![Change::Finished { run: 1 }, replaced]).await?;
+    writer.verify("after a run and a copied field").await
 }
 
 /// What runs have asked, and what was answered.

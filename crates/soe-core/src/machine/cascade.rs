@@ -135,10 +135,11 @@ impl Transaction<'_> {
         let Some(registry) = self.machine.registries.first() else {
             return Ok(());
         };
-        let Some(workflow) = registry.workflows.get(&state.workflow) else {
-            return Ok(());
-        };
-        let listeners = workflow.listeners(&signals);
+        // The workflow may have been removed.
+        let workflow = registry.workflows.get(&state.workflow);
+        let listeners = workflow
+            .map(|workflow| workflow.listeners(&signals))
+            .unwrap_or_default();
         if !listeners.is_empty() || then.is_some() {
             let registry = registry.id.clone();
             self.machine.stack.push(Cursor {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Context, ExecutionId, Run, Timestamp, Told, Turn};
+use soe_backends::{Context, ExecutionId, Run, Timestamp, Told, Turn, Value};
 
-use super::{Outcome, Start};
+use super::{Outcome, Start, ToolFailure};
 use crate::config::Node;
 
 /// One thing to be done, after the commit that implies it is stored.
@@ -13,6 +13,11 @@ use crate::config::Node;
 pub enum Effect {
     /// Call a tool, and answer with [`Input::Completed`](super::Input::Completed).
     CallTool(ToolCall),
+    /// Answer the call of the built-in tool that this event was about.
+    Answer {
+        /// What the tool returns.
+        result: Result<Value, ToolFailure>,
+    },
     /// Run a custom node, and answer with [`Input::Completed`](super::Input::Completed).
     RunNode(NodeRun),
     /// Ask an LLM, and answer with [`Input::Completed`](super::Input::Completed).

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use soe_backends::{ExecutionId, Told, Usage, Value};
 
+use super::BuiltinCall;
 use crate::llm::ToolRequest;
 use crate::nodes::NodeOutput;
 
@@ -58,6 +59,8 @@ pub enum Input {
         /// Tokens, if the endpoint reports them.
         usage: Option<Usage>,
     },
+    /// A built-in tool is called: answered by [`Effect::Answer`](super::Effect::Answer).
+    Builtin(Box<BuiltinCall>),
     /// A message of a child.
     FromChild {
         /// The child.

@@ -11,6 +11,7 @@
 //!
 //! So a join condition over a count becomes true in exactly one evaluation, whatever the timing.
 
+mod builtin;
 mod cascade;
 mod effect;
 mod family;
@@ -27,10 +28,12 @@ use soe_backends::{
 
 use crate::config::{Node, Registry};
 use crate::llm::LlmSpecs;
+use crate::policy::Policy;
 use crate::tools::ToolSpecs;
 use cascade::Cursor;
 use transaction::Transaction;
 
+pub use builtin::{BuiltinCall, BuiltinRequest};
 pub use effect::{Descend, Effect, LlmCall, NodeRun, Spawn, ToolCall};
 pub use input::{AnswerContent, Denial, Input, LlmAnswer, Outcome, ToolFailure};
 
@@ -57,12 +60,16 @@ const MAX_PENDING: usize = 10_000;
 /// What an engine has plugged in, as far as the machine has to know.
 #[derive(Clone, Debug, Default)]
 pub struct Specs {
-    /// The tools.
+    /// The tools, built-in ones included.
     pub tools: ToolSpecs,
     /// The LLMs.
     pub llms: LlmSpecs,
     /// Whether turns of conversations go to a store of their own, after the commit. Otherwise they ride in it.
     pub turns_follow: bool,
+    /// The node types of the application.
+    pub node_types: Arc<[Arc<str>]>,
+    /// What workflows may do to themselves.
+    pub policy: Policy,
 }
 
 impl From<ToolSpecs> for Specs {
@@ -201,14 +208,7 @@ impl Machine {
             workflows: start.registry.document.clone(),
         };
         let state = ExecutionState::genesis(start.id, &genesis, at);
-        let mut machine = Self {
-            state,
-            registries: vec![start.registry],
-            specs: specs.into(),
-            turns_stored: 0,
-            stack: Vec::new(),
-            stack_kept: 0,
-        };
+        let mut machine = Self::of(state, vec![start.registry], specs.into());
 
         let mut transaction = Transaction::begin(&mut machine, at);
         transaction.created(genesis);
@@ -237,14 +237,7 @@ impl Machine {
         registries: Vec<Arc<Registry>>,
         specs: impl Into<Specs>,
     ) -> Result<Self, MachineError> {
-        let mut machine = Self {
-            state,
-            registries,
-            specs: specs.into(),
-            turns_stored: 0,
-            stack: Vec::new(),
-            stack_kept: 0,
-        };
+        let mut machine = Self::of(state, registries, specs.into());
         for id in Self::needed_registries(&machine.state) {
             machine.registry(&id).ok_or(MachineError::MissingRegistry(id))?;
         }
@@ -254,6 +247,17 @@ impl Machine {
         ))?;
         machine.stack_kept = machine.stack.len();
         Ok(machine)
+    }
+
+    fn of(state: ExecutionState, registries: Vec<Arc<Registry>>, specs: Specs) -> Self {
+        Self {
+            state,
+            registries,
+            specs,
+            turns_stored: 0,
+            stack: Vec::new(),
+            stack_kept: 0,
+        }
     }
 
     /// The registries that are needed to go on with an execution, the current one first.
@@ -303,6 +307,7 @@ impl Machine {
             Input::Granted { run, call, denied } => transaction.granted(run, call, denied)?,
             Input::Asked { run, call } => transaction.custom_asked(run, call)?,
             Input::Replied { run, call, usage } => transaction.custom_replied(run, call, usage)?,
+            Input::Builtin(call) => transaction.builtin(&call)?,
             Input::FromChild { child, message } => {
                 if transaction.child(&child).is_none() {
                     return Err(MachineError::NotAChild(child));
@@ -334,8 +339,11 @@ impl Machine {
     }
 
     fn cursor(&self, frame: &Frame) -> Option<Cursor> {
-        let workflow = self.registry(&frame.registry)?.workflows.get(&self.state.workflow)?;
-        let listeners = workflow.listeners(&frame.signals);
+        // The workflow may have been removed.
+        let workflow = self.registry(&frame.registry)?.workflows.get(&self.state.workflow);
+        let listeners = workflow
+            .map(|workflow| workflow.listeners(&frame.signals))
+            .unwrap_or_default();
         Some(Cursor {
             signals: frame.signals.clone(),
             registry: frame.registry.clone(),

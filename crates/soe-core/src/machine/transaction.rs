@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Batch, Change, Commit, Event, EventKind, Excess, ExecutionState, Failure, Frame, Genesis, Run, Status,
-    Timestamp, TreeTurns, Turn, Value,
+    ApplyError, Batch, Change, Commit, Definitions, Event, EventKind, Excess, ExecutionState, Failure, Frame, Genesis,
+    RegistryDocument, Run, Status, Timestamp, TreeTurns, Turn, Value,
 };
 
 use super::{Descend, Effect, Machine, Step};
@@ -16,6 +16,10 @@ pub(super) struct Transaction<'m> {
     changes: Vec<Change>,
     events: Vec<Event>,
     pub(super) effects: Vec<Effect>,
+    /// The registry that this event makes.
+    pub(super) registry: Option<Arc<RegistryDocument>>,
+    /// What the tree shares after this event, if it changes that.
+    pub(super) definitions: Option<Box<Definitions>>,
     /// What this event adds to the conversation history.
     pub(super) turns: Vec<Turn>,
     /// The runs that this event dispatches, with their nodes; their inputs are the context at the event's end.
@@ -45,6 +49,8 @@ impl<'m> Transaction<'m> {
             changes: Vec::with_capacity(8),
             events: Vec::with_capacity(8),
             effects: Vec::new(),
+            registry: None,
+            definitions: None,
             turns: Vec::new(),
             dispatched: Vec::new(),
             pure_steps: 0,
@@ -68,6 +74,11 @@ impl<'m> Transaction<'m> {
         self.machine.state.change(&change)?;
         self.changes.push(change);
         Ok(())
+    }
+
+    /// How many changes were made so far.
+    pub(super) fn changed(&self) -> usize {
+        self.changes.len()
     }
 
     pub(super) fn event(&mut self, kind: EventKind) {
@@ -323,8 +334,8 @@ impl<'m> Transaction<'m> {
             version: self.machine.state.version,
             at: self.at,
             changes: self.changes,
-            registry: None,
-            definitions: None,
+            registry: self.registry,
+            definitions: self.definitions,
             turns,
             events: self.events,
         };

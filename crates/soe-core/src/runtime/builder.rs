@@ -9,6 +9,7 @@ use super::Engine;
 use super::shared::{Clock, Settings, Shared};
 use crate::llm::{Llm, Llms, RegisterLlmError};
 use crate::nodes::{CustomNode, NodeTypes, RegisterNodeError};
+use crate::policy::Policy;
 use crate::tools::{RegisterToolError, ToolDefinition, ToolRegistry};
 
 /// Builds an [`Engine`]: stores, tools, node types, limits. Everything has a default.
@@ -29,6 +30,7 @@ pub struct EngineBuilder {
     max_tasks: Option<usize>,
     max_llm_calls: Option<usize>,
     clock: Clock,
+    policy: Policy,
     error: Option<BuildError>,
 }
 
@@ -45,6 +47,9 @@ pub enum BuildError {
     /// An LLM was refused.
     #[error(transparent)]
     Llm(#[from] RegisterLlmError),
+    /// The policy names something that is no built-in tool.
+    #[error("the policy names tools that are not built in: {}", .0.join(", "))]
+    UnknownBuiltin(Vec<String>),
     /// With no request allowed, no LLM would ever be asked.
     #[error("max_llm_calls must be at least 1")]
     NoLlmCalls,
@@ -64,6 +69,7 @@ impl Default for EngineBuilder {
             max_tasks: None,
             max_llm_calls: None,
             clock: Arc::new(|| Timestamp::from(SystemTime::now())),
+            policy: Policy::default(),
             error: None,
         }
     }
@@ -149,6 +155,13 @@ impl EngineBuilder {
         self
     }
 
+    /// What workflows may do to themselves: which built-in tools there are, and how far they reach. By default they may
+    /// change themselves within what their authors let them do: [`Policy::default`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
     /// Where times come from; the system's clock by default. For tests.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
@@ -158,7 +171,7 @@ impl EngineBuilder {
     /// The engine.
     ///
     /// # Errors
-    /// A tool or a node type was refused, or a limit is zero.
+    /// A tool or a node type was refused, a limit is zero, or the policy names a tool that is not built in.
     pub fn build(self) -> Result<Engine, BuildError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -169,6 +182,9 @@ impl EngineBuilder {
         if self.max_llm_calls == Some(0) {
             return Err(BuildError::NoLlmCalls);
         }
+        if !self.policy.unknown_names().is_empty() {
+            return Err(BuildError::UnknownBuiltin(self.policy.unknown_names().to_vec()));
+        }
         let settings = Settings {
             backends: self.backends.unwrap_or_else(Backends::memory),
             tools: self.tools,
@@ -178,6 +194,7 @@ impl EngineBuilder {
             max_tasks: self.max_tasks,
             max_llm_calls: self.max_llm_calls,
             clock: self.clock,
+            policy: self.policy,
         };
         Ok(Engine::new(Shared::new(settings)))
     }
@@ -192,6 +209,7 @@ impl std::fmt::Debug for EngineBuilder {
             .field("limits", &self.limits)
             .field("max_tasks", &self.max_tasks)
             .field("max_llm_calls", &self.max_llm_calls)
+            .field("policy", &self.policy)
             .field("error", &self.error)
             .finish_non_exhaustive()
     }

@@ -114,8 +114,11 @@ impl Claim {
             rest.push_back(message);
         }
         for message in rest {
-            if let Message::Broadcast { reply, .. } | Message::Asked { reply, .. } | Message::FromChild { reply, .. } =
-                message
+            if let Message::Builtin { reply, .. } = message {
+                let _ = reply.send(Err(error.clone()));
+            } else if let Message::Broadcast { reply, .. }
+            | Message::Asked { reply, .. }
+            | Message::FromChild { reply, .. } = message
             {
                 // A caller that went away needs no answer.
                 let _ = reply.send(Err(error.clone()));

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use soe_backends::{Commit, ExecutionId, Status};
+use soe_backends::{ExecutionId, Status};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::claim::Claim;
 use super::family::Relay;
 use super::perform::{Performer, panic_message};
-use super::shared::{Cause, Control, Message, Progress, Reply, ended};
+use super::shared::{Answer, Cause, Control, Message, Progress, Reply, ended};
 use super::signals::EngineSignals;
+use super::taken::{Taken, answered};
 use super::{EngineError, EngineErrorKind};
-use crate::machine::{Denial, Effect, Input, Machine, MachineError, Step};
+use crate::machine::{BuiltinCall, BuiltinRequest, Denial, Effect, Input, Machine, MachineError, Step};
+use crate::tools::builtin::works_on_definitions;
 use crate::tools::context::RunScope;
 
 /// The most inputs whose commits are stored together: what has arrived while the store was busy.
@@ -35,16 +37,6 @@ pub(super) struct Coordinator {
     cause: Option<Cause>,
     /// Those who wait until a child's message is dealt with, by child and number.
     answers: HashMap<(ExecutionId, u64), Reply>,
-}
-
-/// Inputs that were taken and not stored yet, with those who wait to hear of them.
-struct Taken {
-    execution: ExecutionId,
-    commits: Vec<Commit>,
-    effects: Vec<Effect>,
-    replies: Vec<Reply>,
-    /// Inputs that the machine didn't take; why is only true once the commits before them are stored.
-    refused: Vec<(Reply, EngineError)>,
 }
 
 impl Coordinator {
@@ -175,6 +167,12 @@ impl Coordinator {
 
     /// Takes what has arrived, up to the machine's next pause, and stores it together.
     async fn work_off(&mut self) -> Result<(), EngineError> {
+        if !self.more
+            && self.queue.front().is_some_and(is_about_definitions)
+            && let Some(Message::Builtin { call, reply }) = self.queue.pop_front()
+        {
+            return self.define(*call, reply).await;
+        }
         let mut taken = Taken::new(&self.claim.execution);
         match self.take_queued(&mut taken) {
             Ok(()) => self.store(taken).await,
@@ -187,9 +185,11 @@ impl Coordinator {
             let step = self.machine.step(self.claim.shared.now(), Input::Continue)?;
             taken.add(step, &mut self.more);
         }
-        // What comes behind a cascade that goes on stays in the queue until that is over.
-        while !self.more {
-            let Some(message) = self.queue.pop_front() else { break };
+        // In this order: a message that is taken from the queue must be worked off.
+        while !self.more
+            && !self.queue.front().is_some_and(is_about_definitions)
+            && let Some(message) = self.queue.pop_front()
+        {
             let now = self.claim.shared.now();
             match message {
                 Message::Broadcast { signals, reply } => match self.machine.step(now, Input::Broadcast(signals)) {
@@ -231,6 +231,12 @@ impl Coordinator {
                     let step = self.machine.step(now, Input::Acknowledged { number })?;
                     taken.add(step, &mut self.more);
                 }
+                Message::Builtin { call, reply } => {
+                    let mut step = self.machine.step(now, Input::Builtin(call))?;
+                    let result = answered(&mut step);
+                    taken.add(step, &mut self.more);
+                    taken.answers.push((reply, result));
+                }
                 Message::Granted { run, call, denied } => {
                     let input = Input::Granted { run, call, denied };
                     taken.add(self.machine.step(now, input)?, &mut self.more);
@@ -266,6 +272,37 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    /// Reads or changes what the tree shares: on what is stored, by itself, so that no change is lost to another.
+    async fn define(&mut self, mut call: BuiltinCall, reply: Answer) -> Result<(), EngineError> {
+        let mut taken = Taken::new(&self.claim.execution);
+        let current = match self.claim.shared.definitions(&self.claim.execution).await {
+            Ok(current) => Box::new(current),
+            Err(error) => {
+                // An answer, and no reason for the execution to stop.
+                let _ = reply.send(Err(error));
+                return Ok(());
+            }
+        };
+        if let BuiltinRequest::Arguments(arguments) = call.request {
+            call.request = BuiltinRequest::Define { arguments, current };
+        }
+        let step = self
+            .machine
+            .step(self.claim.shared.now(), Input::Builtin(Box::new(call)));
+        match step {
+            Ok(mut step) => {
+                taken.answers.push((reply, answered(&mut step)));
+                taken.add(step, &mut self.more);
+                self.store(taken).await
+            }
+            Err(error) => {
+                let error = EngineError::from(error).of(&self.claim.execution);
+                let _ = reply.send(Err(error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// Whether the execution has failed because a node has, and not because of a limit.
@@ -363,7 +400,7 @@ impl Coordinator {
                     });
                 }
                 Effect::Continue => self.more = true,
-                Effect::StoreTurns(_) | Effect::Abort { .. } => {}
+                Effect::StoreTurns(_) | Effect::Abort { .. } | Effect::Answer { .. } => {}
             }
         }
     }
@@ -414,58 +451,9 @@ impl Coordinator {
     }
 }
 
-impl Taken {
-    fn new(execution: &ExecutionId) -> Self {
-        Self {
-            execution: execution.clone(),
-            commits: Vec::new(),
-            effects: Vec::new(),
-            replies: Vec::new(),
-            refused: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, step: Step, more: &mut bool) {
-        self.commits.extend(step.commit);
-        *more |= step.effects.iter().any(|effect| matches!(effect, Effect::Continue));
-        self.effects.extend(step.effects);
-    }
-
-    /// It is stored.
-    fn answer(mut self) {
-        // A caller that went away needs no answer; the same below.
-        for reply in self.replies.drain(..) {
-            let _ = reply.send(Ok(()));
-        }
-        for (reply, error) in self.refused.drain(..) {
-            let _ = reply.send(Err(error));
-        }
-    }
-
-    /// It can't be stored.
-    fn fail(mut self, error: EngineError) -> EngineError {
-        self.answer_all(&error);
-        error
-    }
-
-    fn answer_all(&mut self, error: &EngineError) {
-        let refused = self.refused.drain(..).map(|(reply, _)| reply);
-        for reply in self.replies.drain(..).chain(refused) {
-            let _ = reply.send(Err(error.clone()));
-        }
-    }
-}
-
-impl Drop for Taken {
-    /// Callers take a missing answer for a message that was never read, and send it again. One that was read, and was
-    /// lost in a panic, must not be doubled.
-    fn drop(&mut self) {
-        if !self.replies.is_empty() || !self.refused.is_empty() {
-            let message = "a panic ended what runs it; whether this was stored is not known";
-            let error = EngineError::because(EngineErrorKind::Internal, message).of(&self.execution);
-            self.answer_all(&error);
-        }
-    }
+/// Whether a message reads or changes what the tree shares, which is in the store.
+fn is_about_definitions(message: &Message) -> bool {
+    matches!(message, Message::Builtin { call, .. } if works_on_definitions(&call.tool))
 }
 
 /// Runs a part of a coordinator. A panic in it (of a store, a template, a clock) is its error.

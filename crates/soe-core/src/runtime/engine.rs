@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::claim::{Claim, Claiming};
 use super::coordinator::Coordinator;
-use super::shared::{Active, Control, Finished, Message, Progress, Reply, Shared, ended};
+use super::shared::{Active, Control, Finished, Message, Progress, Shared, ended};
 use super::{
     ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Execution, Orchestration, TokenStream,
 };
@@ -337,11 +337,11 @@ impl Shared {
     }
 
     /// Sends a message to the coordinator of an execution, which is started if there is none, and waits for the answer.
-    pub(super) async fn ask(
+    pub(super) async fn ask<T>(
         self: &Arc<Self>,
         execution: &ExecutionId,
-        message: impl Fn(Reply) -> Message,
-    ) -> Result<(), EngineError> {
+        message: impl Fn(oneshot::Sender<Result<T, EngineError>>) -> Message,
+    ) -> Result<T, EngineError> {
         for _ in 0..TRIES {
             let (reply, answer) = oneshot::channel();
             let message = message(reply);

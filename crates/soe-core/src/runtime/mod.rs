@@ -18,6 +18,7 @@ mod shared;
 mod shutdown;
 mod signals;
 mod store;
+mod taken;
 mod tokens;
 mod tree;
 

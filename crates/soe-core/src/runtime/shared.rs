@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status, Timestamp, Told, TreeTotals, Usage};
+use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status, Timestamp, Told, TreeTotals, Usage, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,9 +15,10 @@ use super::registries::Registries;
 use super::tokens::Onlookers;
 use super::{EngineError, EngineErrorKind};
 use crate::llm::Llms;
-use crate::machine::{Denial, Outcome, Specs};
+use crate::machine::{BuiltinCall, Denial, Outcome, Specs, ToolFailure};
 use crate::nodes::NodeTypes;
-use crate::tools::ToolRegistry;
+use crate::policy::Policy;
+use crate::tools::{ToolRegistry, builtin};
 
 pub(super) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -31,6 +32,7 @@ pub(super) struct Settings {
     pub(super) max_tasks: Option<usize>,
     pub(super) max_llm_calls: Option<usize>,
     pub(super) clock: Clock,
+    pub(super) policy: Policy,
 }
 
 pub(super) struct Shared {
@@ -82,6 +84,12 @@ pub(super) struct Active {
 /// Where the answer to a caller goes. Dropped without an answer, it tells that the message was never read.
 pub(super) type Reply = oneshot::Sender<Result<(), EngineError>>;
 
+/// Where a built-in tool's answer goes.
+pub(super) type Answer = oneshot::Sender<Result<BuiltinResult, EngineError>>;
+
+/// What a built-in tool returns.
+pub(super) type BuiltinResult = Result<Value, ToolFailure>;
+
 /// What comes to a coordinator in the order of arrival.
 pub(super) enum Message {
     Broadcast {
@@ -103,6 +111,11 @@ pub(super) enum Message {
     /// The parent has dealt with the messages up to this number.
     Acknowledged {
         number: u64,
+    },
+    /// A built-in tool is called.
+    Builtin {
+        call: Box<BuiltinCall>,
+        reply: Answer,
     },
     /// The answer to a reservation.
     Granted {
@@ -160,10 +173,13 @@ const BUDGETS_SWEPT: usize = 1_024;
 
 impl Shared {
     pub(super) fn new(settings: Settings) -> Arc<Self> {
+        let (own, plugged_in) = (builtin::specs(&settings.policy), settings.tools.specs());
         let specs = Specs {
-            tools: settings.tools.specs(),
+            tools: plugged_in.iter().chain(own.iter()).cloned().collect(),
             llms: settings.llms.specs(),
             turns_follow: settings.backends.conversations().is_some() && !settings.backends.sections().turns,
+            node_types: settings.nodes.names().cloned().collect(),
+            policy: settings.policy,
         };
         let semaphore = |limit: usize| Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
         let limited = |spec: &Arc<crate::tools::ToolSpec>| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use soe_backends::{BackendErrorKind, Commit, Event, ExecutionId, ExecutionState};
+use soe_backends::{BackendErrorKind, Commit, Definitions, Event, ExecutionId, ExecutionState};
 use tracing::Level;
 
 use super::shared::Shared;
@@ -65,6 +65,21 @@ impl Shared {
     pub(super) async fn find(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, EngineError> {
         let state = self.call(self.backends.context().load(execution)).await;
         state.map_err(|error| error.of(execution))
+    }
+
+    /// What is stored for an execution's tree, whose root it is.
+    ///
+    /// # Errors
+    /// The store fails, or the engine stopped while the store didn't answer.
+    pub(super) async fn definitions(&self, main: &ExecutionId) -> Result<Definitions, EngineError> {
+        let mut definitions = Definitions::default();
+        if let Some(store) = self.backends.identities() {
+            definitions.identities = self.call(store.identities(main)).await?;
+        }
+        if let Some(store) = self.backends.schemas() {
+            definitions.context_schema = self.call(store.schemas(main)).await?;
+        }
+        Ok(definitions)
     }
 
     /// Waits for a call of the store, unless the engine stops and the store doesn't answer.

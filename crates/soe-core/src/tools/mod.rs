@@ -6,6 +6,7 @@
 //! [`ToolSpec`] is what the engine's pure part knows about a tool: it is there without the feature `runtime`.
 
 mod arguments;
+pub mod builtin;
 mod spec;
 
 #[cfg(feature = "runtime")]

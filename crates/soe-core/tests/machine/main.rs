@@ -6,6 +6,7 @@
 mod agent;
 mod agent_native;
 mod asking;
+mod builtins;
 mod children;
 mod hostile;
 mod limits;
@@ -94,7 +95,7 @@ impl Setup {
         let specs = Specs {
             tools: self.tools.into_iter().collect(),
             llms: asking::specs(),
-            turns_follow: false,
+            ..Specs::default()
         };
         let (machine, step) = Machine::start(Timestamp::from_micros(0), self.start, specs)?;
         Ok(Bench {

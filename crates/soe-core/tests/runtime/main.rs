@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are no test functions")]
 
 mod api;
+mod builtins;
+mod builtins_policy;
+mod builtins_tree;
 mod cancel;
 mod children;
 mod common;

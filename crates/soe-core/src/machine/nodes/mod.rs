@@ -46,7 +46,7 @@ impl Transaction<'_> {
     }
 
     /// The node that a run is pinned to.
-    fn node_of(&self, run: &Run) -> Result<Arc<Node>, ApplyError> {
+    pub(super) fn node_of(&self, run: &Run) -> Result<Arc<Node>, ApplyError> {
         let node = self.machine.node(&run.registry, &run.workflow, &run.node);
         node.ok_or(ApplyError::Mismatch(
             "a run is pinned to a node that its registry doesn't have",

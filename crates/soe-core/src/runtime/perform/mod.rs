@@ -1,5 +1,6 @@
 //! Effects that await something: each is a task of its own, and answers over the coordinator's mailbox.
 
+mod builtin;
 mod llm;
 mod permits;
 
@@ -20,6 +21,7 @@ use super::shared::{Cause, Message, Shared};
 use crate::machine::{NodeRun, Outcome, ToolCall, ToolFailure};
 use crate::nodes::NodeInput;
 use crate::nodes::input::ToolCaller;
+use crate::tools::builtin::is_builtin;
 use crate::tools::context::{CallInfo, RunScope};
 use crate::tools::{ToolContext, ToolError};
 use llm::EngineLlms;
@@ -119,6 +121,9 @@ impl Performer {
     }
 
     async fn tool_result(&self, call: ToolCall) -> (Result<soe_backends::Value, ToolFailure>, Option<Cause>) {
+        if is_builtin(&call.tool) {
+            return (self.builtin_result(call).await, None);
+        }
         let Some(tool) = self.shared.tools.get(&call.tool) else {
             let message = format!("tool '{}' is not registered with this engine", call.tool).into();
             return (
