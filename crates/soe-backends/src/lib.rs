@@ -10,6 +10,7 @@
 //! * `conformance` (feature `conformance`): the suite that checks any implementation of the traits.
 
 mod answer;
+mod apply;
 mod backends;
 mod collections;
 mod commit;

@@ -10,6 +10,7 @@ use soe_backends::{ExecutionId, Limits, Status};
 use soe_core::config::{Config, NodeKind, ValidateOptions, Workflow};
 use soe_core::llm::Llms;
 use soe_core::runtime::{EngineError, EngineErrorKind, Orchestration};
+use soe_core::tools::builtin;
 
 use crate::args::{Format, Run, SendSignal};
 use crate::awaited::triggers;
@@ -314,7 +315,8 @@ fn check_tools(workflow: &Workflow, tools: &Loaded) -> anyhow::Result<()> {
         NodeKind::Agent(agent) => agent.tools.as_slice(),
         _ => &[],
     });
-    let missing = needed.filter(|tool| !specs.contains(tool)).map(AsRef::as_ref);
+    let is_there = |tool: &&Arc<str>| specs.contains(tool) || builtin::is_builtin(tool);
+    let missing = needed.filter(|tool| !is_there(tool)).map(AsRef::as_ref);
     let missing: std::collections::BTreeSet<&str> = missing.collect();
     if !missing.is_empty() {
         let names = missing.into_iter().collect::<Vec<_>>().join(", ");

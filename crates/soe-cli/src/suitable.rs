@@ -1,47 +1,10 @@
-//! What is valid as configuration, but not for this command: nodes that it can't run, and files that are something else.
+//! What is valid YAML, but not what this command is given: files that are something else.
 
 use serde_json::{Map, Value};
-use soe_core::config::{Severity, parse_yaml};
+use soe_core::config::parse_yaml;
 
 use crate::problems::{Problem, Source};
-use crate::tools::{Positions, join};
-
-/// The node types that can be written, but not run yet.
-const NOT_RUNNABLE: &[&str] = &["child"];
-
-/// A warning for each node of a workflow file that this version doesn't run, in the order of the file.
-pub(crate) fn not_runnable(file: &Source) -> Vec<Problem> {
-    let Some(root) = mapping_in(file) else {
-        return Vec::new();
-    };
-    let (workflows, prefix) = match root.get("workflows") {
-        Some(section) => (section.as_object(), "workflows"),
-        None => (Some(&root), ""),
-    };
-    let mut positions = None;
-    let mut problems = Vec::new();
-    for (workflow, nodes) in workflows.into_iter().flatten() {
-        for (node, fields) in nodes.as_object().into_iter().flatten() {
-            let node_type = fields.get("node_type").and_then(Value::as_str);
-            let Some(node_type) = node_type.filter(|name| NOT_RUNNABLE.contains(name)) else {
-                continue;
-            };
-            let positions = positions.get_or_insert_with(|| Positions::of(&file.text));
-            let path = [workflow, node, "node_type"]
-                .iter()
-                .fold(prefix.to_owned(), |path, key| join(&path, key));
-            let message = format!("this version doesn't run nodes of type '{node_type}' yet");
-            problems.push(Problem {
-                severity: Severity::Warning,
-                workflow: Some(workflow.clone()),
-                node: Some(node.clone()),
-                field: Some("node_type".to_owned()),
-                ..Problem::error("not-runnable-yet", message).at(positions.get(&path))
-            });
-        }
-    }
-    problems
-}
+use crate::tools::Positions;
 
 /// What is wrong with a file that is taken for workflows by its name, but has tools in it.
 pub(crate) fn misnamed_tools(file: &Source) -> Option<Problem> {

@@ -84,8 +84,7 @@ fn check(path: &Path, args: &Validate) -> anyhow::Result<Vec<Checked>> {
         options.sent_signals = Some(sent);
     }
     let report = config::validate(&file.text, &options);
-    let mut diagnostics: Vec<Problem> = report.diagnostics.iter().map(Problem::from).collect();
-    diagnostics.extend(suitable::not_runnable(&file));
+    let diagnostics: Vec<Problem> = report.diagnostics.iter().map(Problem::from).collect();
     let mut checked = of_tools(tools);
     checked.push(Checked { file, diagnostics });
     Ok(checked)

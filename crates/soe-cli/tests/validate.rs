@@ -103,39 +103,6 @@ fn warnings_fail_only_when_asked() {
 }
 
 #[test]
-fn nodes_that_cannot_run_yet_are_pointed_out() {
-    let text = "
-talk:
-  Ask:
-    node_type: child
-    event_triggers: [START]
-    child_workflow_name: other
-    child_initial_signals: [GO]
-other:
-  Answer: {node_type: llm, event_triggers: [GO], prompt: Hi}
-";
-    let sections = format!("workflows:{}", text.replace('\n', "\n  "));
-    let soe = Soe::with(&[("w.yaml", text), ("sections.yaml", &sections), ("good.yaml", GOOD)]);
-    let done = soe.run(&["validate", "w.yaml"]).exits_with(0);
-    done.says("warning[not-runnable-yet]: this version doesn't run nodes of type 'child' yet")
-        .says("w.yaml:4:")
-        .says("valid: 1 warning in 1 file");
-    let report = soe.run(&["validate", "--json", "sections.yaml"]).exits_with(0).json();
-    let warning = &report["files"][0]["diagnostics"][0];
-    assert_eq!(
-        (
-            &warning["code"],
-            &warning["severity"],
-            &warning["node"],
-            &warning["line"]
-        ),
-        (&"not-runnable-yet".into(), &"warning".into(), &"Ask".into(), &4.into())
-    );
-    soe.run(&["validate", "w.yaml", "--strict"]).exits_with(1);
-    soe.run(&["validate", "good.yaml", "--strict"]).exits_with(0);
-}
-
-#[test]
 fn nodes_that_ask_llms_are_valid_and_the_tools_of_agents_are_checked() {
     let text = "
 talk:

@@ -163,6 +163,26 @@ fn of_agent(kind: &EventKind) -> Option<Described> {
             let text = format!("{}: it has no tool '{}'", safe(node_name), brief(tool_name, MAX_VALUE));
             (WARNING, "warning", text)
         }
+        EventKind::ChildStarted { node_name, child, .. } => (FAINT, "child", format!("{}: {child}", safe(node_name))),
+        EventKind::ChildFailed { child, error } => (
+            WARNING,
+            "warning",
+            format!("child {child}: {}", brief(error, MAX_VALUE)),
+        ),
+        EventKind::SignalsToParent { signals } => {
+            let names: Vec<_> = signals.iter().map(|signal| safe(signal)).collect();
+            (FAINT, "parent", format!("is told {}", names.join(", ")))
+        }
+        EventKind::ExecutionSuspended {} => (WARNING, "suspended", "an execution above has failed".to_owned()),
+        EventKind::PolicyDenied {
+            node_name,
+            tool_name,
+            reason,
+            ..
+        } => {
+            let text = format!("{}: {}: {}", safe(node_name), safe(tool_name), brief(reason, MAX_VALUE));
+            (WARNING, "denied", text)
+        }
         other => (FAINT, "event", other.name().replace('_', " ")),
     })
 }

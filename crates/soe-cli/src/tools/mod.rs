@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use soe_core::tools::ToolRegistry;
+use soe_core::tools::{ToolRegistry, builtin};
 
 use crate::problems::{Problem, Source};
 
-pub(crate) use position::{Positions, join};
+pub(crate) use position::Positions;
 pub(crate) use process::kill_all;
 
 /// The name of the tools file that is used without being named.
@@ -24,7 +24,7 @@ pub(crate) const DEFAULT_FILE: &str = "tools.yaml";
 /// The tools of all tools files of a command.
 pub(crate) struct Loaded {
     pub(crate) registry: ToolRegistry,
-    /// The names that the files give, those with problems included.
+    /// The names that the files give, those with problems included, and those of the built-in tools.
     pub(crate) names: BTreeSet<String>,
     /// What is wrong with each file.
     pub(crate) files: Vec<(Source, Vec<Problem>)>,
@@ -55,7 +55,7 @@ impl Loaded {
 pub(crate) fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
     let mut loaded = Loaded {
         registry: ToolRegistry::new(),
-        names: BTreeSet::new(),
+        names: builtin::names().map(str::to_owned).collect(),
         files: Vec::new(),
         paths: paths.to_vec(),
     };

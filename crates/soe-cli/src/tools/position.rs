@@ -115,7 +115,7 @@ impl Open {
 }
 
 /// The path of an entry.
-pub(crate) fn join(path: &str, key: &str) -> String {
+pub(super) fn join(path: &str, key: &str) -> String {
     match path.is_empty() {
         true => key.to_owned(),
         false => format!("{path}.{key}"),

@@ -31,6 +31,7 @@ book! {
     "llm.md": "guide" "nodes" "llm";
     "schema.md": "guide" "llm" "schema";
     "agent.md": "guide" "nodes" "agent" "llm" "tool";
+    "child.md": "guide" "nodes" "child" "joins";
     "identity.md": "guide" "llm" "identity";
     "builtins.md": "guide" "reference" "tool" "self-evolution" "policy";
     "patterns.md": "guide" "patterns";

@@ -1,0 +1,335 @@
+//! From commits to states: [`ExecutionState::apply`] is the one fold, in the live engine, in every store, at recovery.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::state::FORMAT;
+use crate::{
+    ApplyError, BackendError, BackendErrorKind, Change, Commit, Context, DialogueStep, Entry, ExecutionId,
+    ExecutionState, Genesis, Progress, Run, Status, Timestamp,
+};
+
+impl ExecutionState {
+    /// The state that the first commit of an execution makes.
+    ///
+    /// # Errors
+    /// [`ApplyError`] if it is not a first commit.
+    pub fn create(commit: &Commit) -> Result<Self, ApplyError> {
+        let Some(Change::Created(genesis)) = commit.changes.first() else {
+            return Err(ApplyError::NotCreated);
+        };
+        let mut state = Self::genesis(commit.execution.clone(), genesis, commit.at);
+        state.apply_changes(commit, &commit.changes[1..])?;
+        Ok(state)
+    }
+
+    /// The state at version 0, before its first commit is complete.
+    pub fn genesis(id: ExecutionId, genesis: &Genesis, at: Timestamp) -> Self {
+        let mut context = Context {
+            parent: genesis.parent.clone(),
+            ..Context::default()
+        };
+        context.operational.main_execution_id = Some(genesis.main_execution_id.clone());
+        context.fields = genesis.fields.iter().cloned().collect();
+        Self {
+            format: FORMAT,
+            id,
+            version: 0,
+            status: Status::Prepared,
+            status_since: None,
+            active_us: 0,
+            failure: None,
+            workflow: genesis.workflow.clone(),
+            registry: genesis.registry.clone(),
+            schedule: genesis.schedule,
+            limits: genesis.limits.clone(),
+            created_at: at,
+            updated_at: at,
+            context: Arc::new(context),
+            context_bytes: genesis.context_bytes,
+            broadcasts: 0,
+            runs_started: 0,
+            runs: Default::default(),
+            next_run: 1,
+            snapshots: Default::default(),
+            stack: Vec::new(),
+            pending: Default::default(),
+            family: None,
+            turns: Vec::new(),
+            answers: Default::default(),
+            workflow_changes: 0,
+            next_event: 0,
+        }
+    }
+
+    /// Applies a commit.
+    ///
+    /// # Errors
+    /// [`ApplyError`] if it was computed from another state; this one must not be used any more if the error is a mismatch.
+    pub fn apply(&mut self, commit: &Commit) -> Result<(), ApplyError> {
+        if commit.execution != self.id {
+            return Err(ApplyError::Execution(commit.execution.clone()));
+        }
+        self.apply_changes(commit, &commit.changes)
+    }
+
+    fn apply_changes(&mut self, commit: &Commit, changes: &[Change]) -> Result<(), ApplyError> {
+        if commit.version != self.version + 1 {
+            return Err(ApplyError::Version {
+                commit: commit.version,
+                state: self.version,
+            });
+        }
+        for change in changes {
+            self.change(change)?;
+        }
+        self.seal(commit.at, commit.events.len());
+        Ok(())
+    }
+
+    /// Applies one change of the commit that is being made. [`ExecutionState::seal`] ends the commit.
+    ///
+    /// # Errors
+    /// [`ApplyError::Mismatch`] if the change contradicts the state.
+    pub fn change(&mut self, change: &Change) -> Result<(), ApplyError> {
+        match change {
+            Change::Created(_) => return Err(ApplyError::Mismatch("it exists already")),
+            Change::Status { status, at, failure } => {
+                if self.status == Status::Running {
+                    // Running on means that it was interrupted: the time since its last commit doesn't count.
+                    let until = if *status == Status::Running {
+                        self.updated_at
+                    } else {
+                        *at
+                    };
+                    self.active_us += self.status_since.map_or(0, |since| micros(until.since(since)));
+                }
+                self.status = *status;
+                self.status_since = Some(*at);
+                self.failure = failure.clone();
+            }
+            Change::Broadcast(signals) => {
+                self.broadcasts += 1;
+                let log = &mut self.context_mut().operational.signals;
+                signals.iter().for_each(|signal| log.push(signal.clone()));
+            }
+            Change::Routed { node } => self.count_run(node),
+            Change::Dispatched(run) => self.dispatch(run)?,
+            Change::Progressed { run, progress } => match self.runs.get_mut(run) {
+                Some(run) => Arc::make_mut(run).progress = progress.clone(),
+                None => return Err(ApplyError::Mismatch("a run that is not in flight made progress")),
+            },
+            Change::Dialogue { run, step } => self.converse(*run, step)?,
+            Change::Turns(turns) => self.turns.extend_from_slice(turns),
+            Change::TurnsStored(count) => drop(self.turns.drain(..(*count).min(self.turns.len()))),
+            Change::Finished { run } => self.finish(*run)?,
+            Change::Error => self.context_mut().operational.errors += 1,
+            Change::Appended { field, value, size } => {
+                self.context_bytes += size;
+                self.context_mut().append(field, value.clone());
+                let parent = self.context.parent.as_ref();
+                if parent.is_some_and(|parent| parent.context_updates_to_parent.contains(field)) {
+                    let family = self.family.get_or_insert_default();
+                    family.unsent.push((field.clone(), value.clone()));
+                }
+            }
+            Change::Replaced {
+                field,
+                history,
+                before,
+                size,
+            } => {
+                self.context_bytes = self.context_bytes.saturating_sub(*before).saturating_add(*size);
+                *self.context_mut().fields.entry(field) = history.clone();
+            }
+            Change::ToolCalled => self.count_tool_call(),
+            Change::Answered(answer) => {
+                if answer.execution.is_none() && !self.runs.contains_key(&answer.run) {
+                    return Err(ApplyError::Mismatch("a run was answered that is not in flight"));
+                }
+                self.answers.keep(answer);
+            }
+            Change::Accepted(batch) => self.pending.push_back(batch.clone()),
+            Change::TakenUp => {
+                self.pending.pop_front();
+            }
+            Change::Stack { kept, frames } => {
+                if *kept > self.stack.len() {
+                    return Err(ApplyError::Mismatch("it keeps more of the stack than there is"));
+                }
+                self.stack.truncate(*kept);
+                self.stack.extend_from_slice(frames);
+            }
+            Change::Children(started) => {
+                self.family.get_or_insert_default().start(started);
+                self.context_mut().operational.tree.children += started.children.len() as u64;
+            }
+            Change::Told(tell) => {
+                let totals = self.context.operational.tree;
+                self.family.get_or_insert_default().tell(tell, totals);
+            }
+            Change::Acknowledged(number) => {
+                if let Some(family) = &mut self.family {
+                    family.acknowledged(*number);
+                }
+            }
+            Change::Received { child, message } => {
+                let family = self.family.as_mut();
+                let totals = family.and_then(|family| family.received(child, message));
+                let (before, now) = totals.ok_or(ApplyError::Mismatch("a message came from no child"))?;
+                self.context_mut().operational.tree.replace(before, now);
+            }
+            Change::Kept(incoming) => self.family.get_or_insert_default().inbox.push_back(incoming.clone()),
+            Change::TakenIn => {
+                if let Some(family) = &mut self.family {
+                    family.inbox.pop_front();
+                }
+            }
+            Change::Registry(registry) => {
+                self.registry = registry.clone();
+                self.workflow_changes += 1;
+            }
+            Change::Limits(limits) => self.limits = limits.clone(),
+        }
+        Ok(())
+    }
+
+    /// Ends a commit: counts it, and keeps the context for the runs that it dispatched.
+    pub fn seal(&mut self, at: Timestamp, events: usize) {
+        self.version += 1;
+        self.updated_at = at;
+        self.next_event += events as u64;
+        let dispatched_now = self
+            .runs
+            .last_key_value()
+            .is_some_and(|(_, run)| run.snapshot == self.version);
+        if dispatched_now {
+            self.snapshots.insert(self.version, self.context.clone());
+        }
+    }
+
+    /// The context, to be changed. Snapshots of it stay as they are.
+    fn context_mut(&mut self) -> &mut Context {
+        Arc::make_mut(&mut self.context)
+    }
+
+    fn count_run(&mut self, node: &Arc<str>) {
+        self.runs_started += 1;
+        *self.context_mut().operational.nodes.entry(node) += 1;
+    }
+
+    fn dispatch(&mut self, run: &Arc<Run>) -> Result<(), ApplyError> {
+        run.check_dispatch(self.next_run, self.version)?;
+        self.next_run += 1;
+        self.count_run(&run.node);
+        if matches!(run.progress, Progress::Tool { .. }) {
+            self.count_tool_call();
+        }
+        self.runs.insert(run.number, run.clone());
+        Ok(())
+    }
+
+    fn count_tool_call(&mut self) {
+        let operational = &mut self.context_mut().operational;
+        operational.tool_calls += 1;
+        operational.tree.tool_calls += 1;
+    }
+
+    fn converse(&mut self, run: u64, step: &DialogueStep) -> Result<(), ApplyError> {
+        let Some(run) = self.runs.get_mut(&run) else {
+            return Err(ApplyError::Mismatch(
+                "a run that is not in flight asked or was answered",
+            ));
+        };
+        let run = Arc::make_mut(run);
+        if let Some(dialogue) = run.progress.dialogue_mut() {
+            dialogue.change(step);
+        }
+        let node = run.node.clone();
+        match step {
+            DialogueStep::Asked => {
+                let operational = &mut self.context_mut().operational;
+                operational.llm_calls += 1;
+                operational.tree.llm_calls += 1;
+            }
+            DialogueStep::Replied { usage: Some(usage) } => {
+                let operational = &mut self.context_mut().operational;
+                let tokens = usage.total();
+                operational.tokens = operational.tokens.saturating_add(tokens);
+                operational.tree.tokens = operational.tree.tokens.saturating_add(tokens);
+                let of_node = operational.node_tokens.entry(&node);
+                *of_node = of_node.saturating_add(tokens);
+            }
+            DialogueStep::Entry(Entry::Called { refused: false, .. }) => self.count_tool_call(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, number: u64) -> Result<(), ApplyError> {
+        let run = self
+            .runs
+            .remove(&number)
+            .ok_or(ApplyError::Mismatch("a run finished that is not in flight"))?;
+        self.answers.forget(number);
+        // Runs of one commit have consecutive numbers: a neighbour tells whether the snapshot is still needed.
+        let before = self.runs.range(..number).next_back();
+        let after = self.runs.range(number..).next();
+        let needed = [before, after]
+            .into_iter()
+            .flatten()
+            .any(|(_, other)| other.snapshot == run.snapshot);
+        if !needed {
+            self.snapshots.remove(&run.snapshot);
+        }
+        if self.runs.is_empty() {
+            // An empty map keeps its last node, and an execution at rest should hold no more than it needs.
+            self.runs = BTreeMap::new();
+            self.snapshots = BTreeMap::new();
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    /// Whether the run can be dispatched next, by the commit after `version`.
+    pub(crate) fn check_dispatch(&self, next_run: u64, version: u64) -> Result<(), ApplyError> {
+        if self.number != next_run {
+            return Err(ApplyError::Mismatch(
+                "a run was dispatched under a number that is not the next",
+            ));
+        }
+        if self.snapshot != version + 1 {
+            return Err(ApplyError::Mismatch("a run was dispatched on another commit's context"));
+        }
+        Ok(())
+    }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Checks the versions of a batch (see [`ContextBackend::commit`](crate::ContextBackend::commit)) against the version that
+/// is `stored`.
+pub(crate) fn check_versions(commits: &[Commit], stored: Option<u64>) -> Result<(), BackendError> {
+    let Some(first) = commits.first() else { return Ok(()) };
+    let creates = matches!(first.changes.first(), Some(Change::Created(_)));
+    let consecutive = commits
+        .windows(2)
+        .all(|pair| pair[0].version.checked_add(1) == Some(pair[1].version));
+    let base = first.version.checked_sub(1);
+    if base == Some(stored.unwrap_or(0)) && stored.is_none() == creates && consecutive {
+        Ok(())
+    } else {
+        Err(BackendError::conflict(&first.execution, base.unwrap_or(0), stored))
+    }
+}
+
+/// The error of a commit that has the right version, but was not made by an engine from the stored state.
+pub(crate) fn unfit(execution: &ExecutionId, error: ApplyError) -> BackendError {
+    let message = "a commit contradicts the stored state; nothing of the batch was stored";
+    BackendError::new(BackendErrorKind::Corrupt, message)
+        .execution(execution)
+        .because(error)
+}
