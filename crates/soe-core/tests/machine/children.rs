@@ -56,11 +56,11 @@ fn told(number: u64, signals: &[&str], values: &[i64], status: Option<ChildStatu
 
 impl Bench {
     fn spawn(&self) -> &Spawn {
-        let spawns = self.effects.iter().filter_map(|effect| match effect {
+        let mut spawns = self.effects.iter().filter_map(|effect| match effect {
             Effect::Spawn(spawn) => Some(spawn),
             _ => None,
         });
-        spawns.last().unwrap()
+        spawns.next_back().unwrap()
     }
 
     fn spawned(&mut self) {
