@@ -74,7 +74,7 @@ async fn separate_stores_conform() {
             .build()
     };
     let report = conformance::run_all(&Threads(split)).await;
-    assert_eq!(report.skipped.len(), 3, "{report}");
+    assert_eq!(report.skipped.len(), 4, "{report}");
 }
 
 #[tokio::test]
