@@ -88,7 +88,10 @@ impl Performer {
             return Ok(allowed);
         };
         let limits = [self.shared.permits.tools.get(&name), self.shared.permits.tasks.as_ref()];
-        let _permits = self.permits(limits).await;
+        let _permits = match self.permits(limits) {
+            None => Vec::new(),
+            Some(permits) => permits.await,
+        };
         let context = self.context(call.run, call.attempt, &call.node.name, &call.node.config);
         let context = match call.index {
             Some(index) => context.for_call(index),

@@ -138,7 +138,10 @@ impl Performer {
             self.shared.permits.tools.get(&call.tool),
             self.shared.permits.tasks.as_ref(),
         ];
-        let _permits = self.permits(limits).await;
+        let _permits = match self.permits(limits) {
+            None => Vec::new(),
+            Some(permits) => permits.await,
+        };
         let context = self.context(call.run, call.attempt, &call.node.name, &call.node.config);
         let result = match call.index {
             None => tool.call(call.arguments, context).await,
@@ -166,7 +169,10 @@ impl Performer {
                 None,
             );
         };
-        let _permits = self.permits([self.shared.permits.tasks.as_ref(), None]).await;
+        let _permits = match self.permits([self.shared.permits.tasks.as_ref(), None]) {
+            None => Vec::new(),
+            Some(permits) => permits.await,
+        };
         let context = self.context(run.run, 1, &run.node.name, &run.node.config);
         let llms = EngineLlms {
             shared: self.shared.clone(),
@@ -198,13 +204,13 @@ impl Performer {
         ToolContext::new(call, self.run.clone())
     }
 
-    /// The right to make a call, to be waited for. Boxed, so that unlimited calls don't carry the space of waiting.
-    fn permits(&self, limits: [Option<&Arc<Semaphore>>; 2]) -> BoxFuture<'static, Vec<OwnedSemaphorePermit>> {
-        let limits: Vec<_> = limits.into_iter().flatten().cloned().collect();
-        match limits.is_empty() {
-            true => Box::pin(std::future::ready(Vec::new())),
-            false => Box::pin(permits::all(limits)),
+    /// The right to make a call, to be waited for; `None` where nothing limits it. Boxed, so that unlimited calls don't carry
+    /// the space of waiting.
+    fn permits(&self, limits: [Option<&Arc<Semaphore>>; 2]) -> Option<BoxFuture<'static, Vec<OwnedSemaphorePermit>>> {
+        if limits.iter().all(Option::is_none) {
+            return None;
         }
+        Some(Box::pin(permits::all(limits.into_iter().flatten().cloned().collect())))
     }
 }
 
