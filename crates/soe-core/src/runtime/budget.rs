@@ -1,8 +1,9 @@
 //! What an execution tree has used of its limits.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use soe_backends::{Limits, TreeTotals, Usage};
+use soe_backends::{ExecutionId, Limits, TreeTotals, Usage};
 
 use crate::machine::Denial;
 
@@ -11,6 +12,30 @@ use crate::machine::Denial;
 #[derive(Debug)]
 pub(super) struct Budget(Mutex<Used>);
 
+/// The budgets in use, by the roots of their trees. Those that no execution uses any more are forgotten.
+#[derive(Default)]
+pub(super) struct Budgets {
+    by_root: HashMap<ExecutionId, Weak<Budget>>,
+    /// Forgotten ones are swept out when the map has grown to this size.
+    sweep_at: usize,
+}
+
+impl Budgets {
+    /// The budget of a tree, which begins with what is `known` of it.
+    pub(super) fn of(&mut self, main: &ExecutionId, known: TreeTotals) -> Arc<Budget> {
+        if let Some(budget) = self.by_root.get(main).and_then(Weak::upgrade) {
+            return budget;
+        }
+        if self.by_root.len() >= self.sweep_at {
+            self.by_root.retain(|_, budget| budget.strong_count() > 0);
+            self.sweep_at = (self.by_root.len() * 2).max(64);
+        }
+        let budget = Arc::new(Budget::new(known));
+        self.by_root.insert(main.clone(), Arc::downgrade(&budget));
+        budget
+    }
+}
+
 #[derive(Debug)]
 struct Used {
     llm_calls: u64,
@@ -18,7 +43,7 @@ struct Used {
 }
 
 impl Budget {
-    pub(super) fn new(used: TreeTotals) -> Self {
+    fn new(used: TreeTotals) -> Self {
         Self(Mutex::new(Used {
             llm_calls: used.llm_calls,
             tokens: used.tokens,

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status, Timestamp, Told, TreeTotals, Usage, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::budget::Budget;
+use super::budget::{Budget, Budgets};
 use super::events::Subscribers;
 use super::registries::Registries;
 use super::tokens::Onlookers;
@@ -51,7 +51,7 @@ pub(super) struct Shared {
     pub(super) registries: Registries,
     pub(super) subscribers: Subscribers,
     /// What each tree has used that has an active execution.
-    budgets: Mutex<HashMap<ExecutionId, Weak<Budget>>>,
+    budgets: Mutex<Budgets>,
     /// The executions that have a coordinator. The lock is held for a look-up, never across an await.
     active: Mutex<HashMap<ExecutionId, Active>>,
     /// Says how many coordinators there are, for those who wait for the last to end.
@@ -168,9 +168,6 @@ pub struct Finished {
     pub status: Status,
 }
 
-/// Budgets of trees that are over are forgotten when there are so many.
-const BUDGETS_SWEPT: usize = 1_024;
-
 impl Shared {
     pub(super) fn new(settings: Settings) -> Arc<Self> {
         let (own, plugged_in) = (builtin::specs(&settings.policy), settings.tools.specs());
@@ -231,15 +228,7 @@ impl Shared {
     /// What the tree of `main` has used; `known` is what one of its executions knows of it, where nobody knows more.
     pub(super) fn budget(&self, main: &ExecutionId, known: TreeTotals) -> Arc<Budget> {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(budget) = budgets.get(main).and_then(Weak::upgrade) {
-            return budget;
-        }
-        if budgets.len() >= BUDGETS_SWEPT {
-            budgets.retain(|_, budget| budget.strong_count() > 0);
-        }
-        let budget = Arc::new(Budget::new(known));
-        budgets.insert(main.clone(), Arc::downgrade(&budget));
-        budget
+        budgets.of(main, known)
     }
 
     /// # Errors
