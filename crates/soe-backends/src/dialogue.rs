@@ -16,8 +16,11 @@ pub struct Dialogue {
     pub calls: u32,
     /// What the run waits for.
     pub awaits: Awaits,
-    /// The runs that were in flight when this one was dispatched, with the number of their first turn that it doesn't see
-    /// in the conversation history: what it is told depends on the event that triggered it, not on who is faster.
+    /// Of a run with a conversation history: the first run of the event that dispatched it. It sees no turns of this one and
+    /// later ones: what it is told depends on the event that triggered it, not on who is faster.
+    #[serde(default)]
+    pub unseen_from: u64,
+    /// The earlier runs that were in flight then, with the number of their first turn that it doesn't see.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unseen: BTreeMap<u64, usize>,
     /// What is asked for.
@@ -265,12 +268,9 @@ pub enum DialogueStep {
 }
 
 impl Dialogue {
-    /// A dialogue that begins with a question at `stage`, while these runs are in flight: see [`Dialogue::unseen`].
-    pub fn new(stage: Stage, unseen: BTreeMap<u64, usize>) -> Self {
-        let mut dialogue = Self {
-            unseen,
-            ..Self::default()
-        };
+    /// A dialogue that begins with a question at `stage`.
+    pub fn new(stage: Stage) -> Self {
+        let mut dialogue = Self::default();
         dialogue.ask(stage.into());
         dialogue
     }

@@ -168,7 +168,11 @@ pub async fn dialogues(factory: &dyn Factory) -> Outcome {
             completion_tokens,
         }),
     };
-    let agent = Dialogue::new(Stage::Router, [(1, 0)].into());
+    let agent = Dialogue {
+        unseen_from: 2,
+        unseen: [(1, 0)].into(),
+        ..Dialogue::new(Stage::Router)
+    };
     let changes = vec![
         begin(1, Progress::Llm(Box::default())),
         begin(2, Progress::Agent(Box::new(agent))),

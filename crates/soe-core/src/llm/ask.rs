@@ -218,9 +218,11 @@ impl Subject<'_> {
         let Some((by, number)) = written.filter(|(by, _)| by.execution == run.execution) else {
             return true;
         };
-        let unseen = self.call.run.progress.dialogue().map(|dialogue| &dialogue.unseen);
-        let first = unseen.and_then(|unseen| unseen.get(&by.number));
-        by.number < run.number && first.is_none_or(|first| number < *first)
+        let Some(dialogue) = self.call.run.progress.dialogue() else {
+            return true;
+        };
+        let first = dialogue.unseen.get(&by.number);
+        by.number < dialogue.unseen_from && first.is_none_or(|first| number < *first)
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {

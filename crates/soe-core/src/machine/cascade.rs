@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{
-    Batch, Change, Dialogue, EventKind, ExecutionId, Progress, RegistryId, Schedule, Spawning, Stage, Then,
-};
+use soe_backends::{Batch, Change, EventKind, ExecutionId, Progress, RegistryId, Schedule, Spawning, Stage, Then};
 
 use super::transaction::{Applied, Transaction};
 use super::{Effect, Machine};
@@ -232,12 +230,12 @@ impl Transaction<'_> {
             NodeKind::Router => self.route(node),
             NodeKind::Tool(_) => self.dispatch(node, Progress::Tool { attempt: 1 }),
             NodeKind::Custom(_) => self.dispatch(node, Progress::Custom),
-            NodeKind::Llm(_) => {
-                let dialogue = Dialogue::new(Stage::Llm, self.unseen());
+            NodeKind::Llm(llm) => {
+                let dialogue = self.new_dialogue(Stage::Llm, llm);
                 self.dispatch(node, Progress::Llm(Box::new(dialogue)))
             }
             NodeKind::Agent(agent) => {
-                let dialogue = Dialogue::new(self.turn_stage(agent), self.unseen());
+                let dialogue = self.new_dialogue(self.turn_stage(agent), &agent.llm);
                 self.dispatch(node, Progress::Agent(Box::new(dialogue)))
             }
             NodeKind::Child(_) => self.dispatch(node, Progress::Child(Spawning::default())),

@@ -1,10 +1,10 @@
 //! What llm and agent nodes have in common: asking, invalid replies, the output, failing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Awaits, Change, Context, Dialogue, DialogueStep, EventKind, Failure, Rejected, Run, RunId, Turn, Value,
+    ApplyError, Awaits, Change, Context, Dialogue, DialogueStep, EventKind, Failure, Rejected, Run, RunId, Stage, Turn,
+    Value,
 };
 
 use super::super::transaction::{Applied, Transaction};
@@ -36,10 +36,21 @@ impl Transaction<'_> {
         self.change(Change::Dialogue { run, step })
     }
 
-    /// The runs in flight, with the number of their next turn in the conversation history.
-    pub(in super::super) fn unseen(&self) -> BTreeMap<u64, usize> {
-        let dialogue = |run: &Arc<Run>| Some((run.number, run.progress.dialogue()?.entries.len()));
-        self.state().runs.values().filter_map(dialogue).collect()
+    /// A dialogue that begins. Where there is a conversation history, it knows which turns are none of its business.
+    pub(in super::super) fn new_dialogue(&self, stage: Stage, llm: &LlmNode) -> Dialogue {
+        let dialogue = Dialogue::new(stage);
+        if llm.identity.is_none() {
+            return dialogue;
+        }
+        let state = self.state();
+        let unseen_from = self.dispatched.first().map_or(state.next_run, |(run, _)| *run);
+        let talks = |run: &Arc<Run>| Some((run.number, run.progress.dialogue()?.entries.len()));
+        let earlier = state.runs.range(..unseen_from);
+        Dialogue {
+            unseen_from,
+            unseen: earlier.filter_map(|(_, run)| talks(run)).collect(),
+            ..dialogue
+        }
     }
 
     /// A request leaves, or the driver is asked whether one may: where a limit counts what other executions use too.
