@@ -148,7 +148,8 @@ pub enum AnswerContent {
 }
 
 /// Why a request to an LLM may not be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("limit {limit} exceeded: {message}")]
 pub struct Denial {
     /// The limit's name in [`Limits`](soe_backends::Limits).
     pub limit: &'static str,

@@ -182,96 +182,86 @@ impl Coordinator {
 
     fn take_queued(&mut self, taken: &mut Taken) -> Result<(), MachineError> {
         if std::mem::take(&mut self.more) {
-            let step = self.machine.step(self.claim.shared.now(), Input::Continue)?;
-            taken.add(step, &mut self.more);
+            self.step(Input::Continue, taken)?;
         }
         // In this order: a message that is taken from the queue must be worked off.
         while !self.more
             && !self.queue.front().is_some_and(is_about_definitions)
             && let Some(message) = self.queue.pop_front()
         {
-            let now = self.claim.shared.now();
-            match message {
-                Message::Broadcast { signals, reply } => match self.machine.step(now, Input::Broadcast(signals)) {
-                    Ok(step) => {
-                        taken.add(step, &mut self.more);
-                        taken.replies.push(reply);
-                    }
-                    Err(error @ MachineError::Broken(_)) => {
-                        taken.replies.push(reply);
-                        return Err(error);
-                    }
-                    Err(refused) => {
-                        let error = EngineError::from(refused).of(&self.claim.execution);
-                        taken.refused.push((reply, error));
-                    }
-                },
-                Message::FromChild { child, message, reply } => {
-                    let number = message.number;
-                    let input = Input::FromChild {
-                        child: child.clone(),
-                        message,
-                    };
-                    match self.machine.step(now, input) {
-                        Ok(step) => {
-                            taken.add(step, &mut self.more);
-                            self.answers.insert((child, number), reply);
-                        }
-                        Err(error @ MachineError::Broken(_)) => {
-                            taken.replies.push(reply);
-                            return Err(error);
-                        }
-                        Err(refused) => {
-                            let error = EngineError::from(refused).of(&self.claim.execution);
-                            taken.refused.push((reply, error));
-                        }
-                    }
+            self.take_message(message, taken)?;
+        }
+        Ok(())
+    }
+
+    fn take_message(&mut self, message: Message, taken: &mut Taken) -> Result<(), MachineError> {
+        match message {
+            Message::Broadcast { signals, reply } => {
+                let reply = self.step_for(Input::Broadcast(signals), reply, taken)?;
+                taken.replies.extend(reply);
+            }
+            Message::FromChild { child, message, reply } => {
+                let answered = (child.clone(), message.number);
+                if let Some(reply) = self.step_for(Input::FromChild { child, message }, reply, taken)? {
+                    self.answers.insert(answered, reply);
                 }
-                Message::Acknowledged { number } => {
-                    let step = self.machine.step(now, Input::Acknowledged { number })?;
-                    taken.add(step, &mut self.more);
+            }
+            Message::Acknowledged { number } => self.step(Input::Acknowledged { number }, taken)?,
+            Message::Builtin { call, reply } => {
+                let mut step = self.machine.step(self.claim.shared.now(), Input::Builtin(call))?;
+                let result = answered(&mut step);
+                taken.add(step, &mut self.more);
+                taken.answers.push((reply, result));
+            }
+            Message::Granted { run, call, denied } => self.step(Input::Granted { run, call, denied }, taken)?,
+            Message::Asked { run, call, reply } => match self.reserve() {
+                None => {
+                    self.step(Input::Asked { run, call }, taken)?;
+                    taken.replies.push(reply);
                 }
-                Message::Builtin { call, reply } => {
-                    let mut step = self.machine.step(now, Input::Builtin(call))?;
-                    let result = answered(&mut step);
-                    taken.add(step, &mut self.more);
-                    taken.answers.push((reply, result));
+                Some(denial) => {
+                    let error = EngineError::because(EngineErrorKind::Refused, denial.to_string());
+                    taken.refused.push((reply, error.of(&self.claim.execution)));
                 }
-                Message::Granted { run, call, denied } => {
-                    let input = Input::Granted { run, call, denied };
-                    taken.add(self.machine.step(now, input)?, &mut self.more);
-                }
-                Message::Asked { run, call, reply } => match self.reserve() {
-                    None => {
-                        taken.add(self.machine.step(now, Input::Asked { run, call })?, &mut self.more);
-                        taken.replies.push(reply);
-                    }
-                    Some(denial) => {
-                        let message = format!("limit {} exceeded: {}", denial.limit, denial.message);
-                        let error = EngineError::because(EngineErrorKind::Refused, message);
-                        taken.refused.push((reply, error.of(&self.claim.execution)));
-                    }
-                },
-                Message::Replied { run, call, usage } => {
-                    let input = Input::Replied { run, call, usage };
-                    taken.add(self.machine.step(now, input)?, &mut self.more);
-                }
-                Message::Completed {
-                    run,
-                    attempt,
-                    outcome,
-                    cause,
-                } => {
-                    let was_running = self.machine.state().status == Status::Running;
-                    let input = Input::Completed { run, attempt, outcome };
-                    taken.add(self.machine.step(now, input)?, &mut self.more);
-                    if was_running && self.failed_by_a_node() {
-                        self.cause = cause;
-                    }
+            },
+            Message::Replied { run, call, usage } => self.step(Input::Replied { run, call, usage }, taken)?,
+            Message::Completed {
+                run,
+                attempt,
+                outcome,
+                cause,
+            } => {
+                let was_running = self.machine.state().status == Status::Running;
+                self.step(Input::Completed { run, attempt, outcome }, taken)?;
+                if was_running && self.failed_by_a_node() {
+                    self.cause = cause;
                 }
             }
         }
         Ok(())
+    }
+
+    fn step(&mut self, input: Input, taken: &mut Taken) -> Result<(), MachineError> {
+        let step = self.machine.step(self.claim.shared.now(), input)?;
+        taken.add(step, &mut self.more);
+        Ok(())
+    }
+
+    /// Takes an input that the machine may refuse: its sender hears of that when what came before is stored. Otherwise the
+    /// reply is still to be given.
+    fn step_for(&mut self, input: Input, reply: Reply, taken: &mut Taken) -> Result<Option<Reply>, MachineError> {
+        match self.step(input, taken) {
+            Ok(()) => Ok(Some(reply)),
+            Err(error @ MachineError::Broken(_)) => {
+                taken.replies.push(reply);
+                Err(error)
+            }
+            Err(refused) => {
+                let error = EngineError::from(refused).of(&self.claim.execution);
+                taken.refused.push((reply, error));
+                Ok(None)
+            }
+        }
     }
 
     /// Reads or changes what the tree shares: on what is stored, by itself, so that no change is lost to another.

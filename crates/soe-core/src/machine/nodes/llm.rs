@@ -150,7 +150,7 @@ impl Transaction<'_> {
                 Ok(())
             }
             Some(denial) => {
-                let message = format!("limit {} exceeded: {}", denial.limit, denial.message).into();
+                let message = denial.to_string().into();
                 self.give_up(&run, &node, message, Some(denial.limit))?;
                 self.cascade()
             }
