@@ -73,38 +73,9 @@ impl NodeError {
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(error.into())
     }
-
-    /// What caused the error, if it says so.
-    pub fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
-    }
-
-    /// The application's error as a trait object.
-    pub fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
-        self.0.as_ref()
-    }
-
-    /// The application's error as a trait object.
-    pub fn into_error(self) -> Box<dyn Error + Send + Sync> {
-        self.0
-    }
-
-    /// Whether the application's error is an `E`.
-    pub fn is<E: Error + 'static>(&self) -> bool {
-        self.0.is::<E>()
-    }
-
-    /// The application's error, if it is an `E`.
-    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
-        self.0.downcast_ref()
-    }
 }
 
-impl<E: Error + Send + Sync + 'static> From<E> for NodeError {
-    fn from(error: E) -> Self {
-        Self::new(error)
-    }
-}
+failure::holds_an_error!(NodeError, 0);
 
 impl From<ToolError> for NodeError {
     fn from(error: ToolError) -> Self {
@@ -115,12 +86,6 @@ impl From<ToolError> for NodeError {
 impl From<LlmError> for NodeError {
     fn from(error: LlmError) -> Self {
         Self(error.into_error())
-    }
-}
-
-impl fmt::Display for NodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        failure::display(self.0.as_ref(), f)
     }
 }
 

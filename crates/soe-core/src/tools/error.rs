@@ -52,44 +52,9 @@ impl ToolError {
     pub fn is_retryable(&self) -> bool {
         self.retryable
     }
-
-    /// What caused the error, if it says so.
-    pub fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.error.source()
-    }
-
-    /// The application's error as a trait object.
-    pub fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
-        self.error.as_ref()
-    }
-
-    /// The application's error as a trait object.
-    pub fn into_error(self) -> Box<dyn Error + Send + Sync> {
-        self.error
-    }
-
-    /// Whether the application's error is an `E`.
-    pub fn is<E: Error + 'static>(&self) -> bool {
-        self.error.is::<E>()
-    }
-
-    /// The application's error, if it is an `E`.
-    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
-        self.error.downcast_ref()
-    }
 }
 
-impl<E: Error + Send + Sync + 'static> From<E> for ToolError {
-    fn from(error: E) -> Self {
-        Self::new(error)
-    }
-}
-
-impl fmt::Display for ToolError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        failure::display(self.error.as_ref(), f)
-    }
-}
+failure::holds_an_error!(ToolError, error);
 
 impl fmt::Debug for ToolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
