@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendError, Commit, Event, ExecutionId, ExecutionState, ExecutionSummary, RegistryDocument, RegistryId, Status,
-    Timestamp, Value,
+    BackendError, BackendErrorKind, Commit, Event, ExecutionId, ExecutionState, ExecutionSummary, RegistryDocument,
+    RegistryId, Status, Timestamp, Value,
 };
 
 /// The state of each execution. The one trait that decides what has happened: a commit that it took, has.
@@ -48,6 +48,72 @@ pub trait ContextBackend: Send + Sync + 'static {
     fn sections(&self) -> Sections {
         Sections::default()
     }
+
+    /// Whether the store keeps every commit: whether [`ContextBackend::commits`] and [`ContextBackend::load_at`] work.
+    fn keeps_commits(&self) -> bool {
+        false
+    }
+
+    /// The commits of an execution from version `from` on, at most `limit`, in order; none if it doesn't exist.
+    ///
+    /// They have their changes, and those of their events that are still stored. The other sections are missing: what they
+    /// brought is in the stores of those.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::BackendErrorKind::Unsupported) if the store doesn't [keep](ContextBackend::keeps_commits)
+    /// commits; any other kind if they can't be read.
+    async fn commits(&self, execution: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Commit>, BackendError> {
+        let _ = (from, limit);
+        Err(keeps_no_commits(execution))
+    }
+
+    /// The state of an execution as commit `version` made it; `None` if there is no such commit.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::BackendErrorKind::Unsupported) if the store doesn't [keep](ContextBackend::keeps_commits)
+    /// commits; any other kind if they can't be read.
+    async fn load_at(&self, execution: &ExecutionId, version: u64) -> Result<Option<ExecutionState>, BackendError> {
+        let _ = version;
+        Err(keeps_no_commits(execution))
+    }
+
+    /// Whether the store keeps leases: whether [`ContextBackend::lease`] tells what [`ContextBackend::heartbeat`] said.
+    fn keeps_leases(&self) -> bool {
+        false
+    }
+
+    /// Says that `owner` (an engine, under a name that could be an [`ExecutionId`]) is alive and keeps the executions that
+    /// name it until then. Replaces what it said before. A store that keeps no leases ignores it.
+    ///
+    /// # Errors
+    /// It can't be stored.
+    async fn heartbeat(&self, owner: &str, until: Timestamp) -> Result<(), BackendError> {
+        let _ = (owner, until);
+        Ok(())
+    }
+
+    /// Until when the lease of `owner` holds, past times included; `None` if it has none.
+    ///
+    /// # Errors
+    /// It can't be read.
+    async fn lease(&self, owner: &str) -> Result<Option<Timestamp>, BackendError> {
+        let _ = owner;
+        Ok(None)
+    }
+
+    /// Ends the lease of `owner`, if it has one.
+    ///
+    /// # Errors
+    /// It can't be deleted.
+    async fn release(&self, owner: &str) -> Result<(), BackendError> {
+        let _ = owner;
+        Ok(())
+    }
+}
+
+fn keeps_no_commits(execution: &ExecutionId) -> BackendError {
+    let message = "this store keeps the present state only, no commits; SQLite keeps them";
+    BackendError::new(BackendErrorKind::Unsupported, message).execution(execution)
 }
 
 /// The sections of a commit that a store takes in the same transaction as the changes.

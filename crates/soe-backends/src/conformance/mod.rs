@@ -21,6 +21,8 @@ pub mod definitions;
 pub mod delete;
 pub mod family;
 mod fixture;
+pub mod history;
+pub mod leases;
 pub mod list;
 pub mod reopen;
 pub mod runs;
@@ -271,6 +273,16 @@ checks! {
         everything: "deleting an execution deletes all that belongs to it, and nothing else",
         children: "deleting a child leaves what its tree shares",
         again: "a deleted execution can be created anew and begins from nothing",
+    }
+    history {
+        commits: "a store that keeps commits gives them back as they were, from any version on, with their events",
+        states: "a store that keeps commits gives the state as each of them made it",
+        gone: "the commits of a deleted execution are gone, also when it is created anew",
+        survives: "kept commits survive re-opening the store",
+    }
+    leases {
+        told: "until when a lease holds is what its owner said last, and owners don't disturb each other",
+        survives: "leases survive re-opening the store: other processes see them",
     }
     reopen {
         survives: "everything survives re-opening the store",

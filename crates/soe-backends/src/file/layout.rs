@@ -8,7 +8,7 @@ use crate::{ExecutionId, RegistryId};
 const LOCKS: u64 = 256;
 
 /// The folders of a store.
-pub(super) const FOLDERS: [&str; 8] = [
+pub(super) const FOLDERS: [&str; 9] = [
     "contexts",
     "workflows",
     "workflows/registries",
@@ -16,6 +16,7 @@ pub(super) const FOLDERS: [&str; 8] = [
     "conversations",
     "schemas",
     "identities",
+    "owners",
     "locks",
 ];
 
@@ -54,6 +55,10 @@ impl Layout {
 
     pub(super) fn current_name(&self, id: &ExecutionId) -> PathBuf {
         self.file("workflows", id, "_current.txt")
+    }
+
+    pub(super) fn owner(&self, owner: &ExecutionId) -> PathBuf {
+        self.file("owners", owner, ".json")
     }
 
     pub(super) fn registry(&self, id: &RegistryId) -> PathBuf {

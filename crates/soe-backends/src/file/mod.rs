@@ -5,6 +5,7 @@ mod contexts;
 mod disk;
 mod format;
 mod layout;
+mod leases;
 mod telemetry;
 mod trees;
 mod workflows;
@@ -22,21 +23,10 @@ use self::disk::{Lock, Staged, failed, newer};
 use self::layout::{FOLDERS, Layout, stem_of_temporary};
 use self::trees::pretty;
 use crate::{
-    BackendError, BackendErrorKind, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, Event,
-    ExecutionId, ExecutionState, FORMAT, IdentityBackend, ListPage, ListQuery, RegistryDocument, RegistryId, Sections,
-    TelemetryBackend, Turn, Value, WorkflowBackend,
+    BackendError, BackendErrorKind, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend,
+    Durability, Event, ExecutionId, ExecutionState, FORMAT, IdentityBackend, ListPage, ListQuery, RegistryDocument,
+    RegistryId, Sections, TelemetryBackend, Timestamp, Turn, Value, WorkflowBackend,
 };
-
-/// What an acknowledged write survives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Durability {
-    /// A power cut: files and their folders are synced before a write is acknowledged.
-    #[default]
-    Full,
-    /// A crash of the process, not a power cut: nothing is synced.
-    Relaxed,
-}
 
 /// All six stores as readable files in a folder. Several processes can use one folder. Cheap to clone; clones share a cache.
 ///
@@ -205,6 +195,25 @@ impl ContextBackend for FileStore {
             turns: false,
             ..Sections::ALL
         }
+    }
+
+    fn keeps_leases(&self) -> bool {
+        true
+    }
+
+    async fn heartbeat(&self, owner: &str, until: Timestamp) -> Result<(), BackendError> {
+        let owner = leases::checked(owner)?;
+        self.run(move |inner| inner.heartbeat(&owner, until)).await
+    }
+
+    async fn lease(&self, owner: &str) -> Result<Option<Timestamp>, BackendError> {
+        let owner = leases::checked(owner)?;
+        self.run(move |inner| inner.lease(&owner)).await
+    }
+
+    async fn release(&self, owner: &str) -> Result<(), BackendError> {
+        let owner = leases::checked(owner)?;
+        self.run(move |inner| inner.release(&owner)).await
     }
 }
 

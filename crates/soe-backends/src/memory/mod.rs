@@ -12,7 +12,7 @@ use self::trees::Tree;
 use crate::apply::{check_versions, unfit};
 use crate::{
     ApplyError, BackendError, Commit, ContextBackend, Event, ExecutionId, ExecutionState, ListPage, ListQuery,
-    RegistryDocument, RegistryId, Sections, TelemetryBackend, WorkflowBackend,
+    RegistryDocument, RegistryId, Sections, TelemetryBackend, Timestamp, WorkflowBackend,
 };
 
 /// Executions that end up in the same shard share a lock; it is held for microseconds and never across an await.
@@ -26,6 +26,7 @@ pub struct MemoryStore {
     hasher: RandomState,
     registries: Mutex<HashMap<RegistryId, Arc<RegistryDocument>>>,
     trees: Mutex<HashMap<ExecutionId, Tree>>,
+    leases: Mutex<HashMap<Arc<str>, Timestamp>>,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +49,7 @@ impl MemoryStore {
             hasher: RandomState::new(),
             registries: Mutex::default(),
             trees: Mutex::default(),
+            leases: Mutex::default(),
         }
     }
 
@@ -162,6 +164,24 @@ impl ContextBackend for MemoryStore {
 
     fn sections(&self) -> Sections {
         Sections::ALL
+    }
+
+    fn keeps_leases(&self) -> bool {
+        true
+    }
+
+    async fn heartbeat(&self, owner: &str, until: Timestamp) -> Result<(), BackendError> {
+        lock(&self.leases).insert(owner.into(), until);
+        Ok(())
+    }
+
+    async fn lease(&self, owner: &str) -> Result<Option<Timestamp>, BackendError> {
+        Ok(lock(&self.leases).get(owner).copied())
+    }
+
+    async fn release(&self, owner: &str) -> Result<(), BackendError> {
+        lock(&self.leases).remove(owner);
+        Ok(())
     }
 }
 

@@ -1,0 +1,186 @@
+//! Checks of kept commits. Skipped for a store that keeps the present state only.
+
+use std::sync::Arc;
+
+use super::fixture::{
+    Must, Writer, appended, broadcast, commit, created, difference, dispatched, document, event, id, json, same_state,
+};
+use super::{Factory, Finding, Outcome, ensure};
+use crate::{BackendErrorKind, Backends, Change, Commit, Definitions, ExecutionId, ExecutionState};
+
+/// Past a few checkpoints of any store that makes some.
+const COMMITS: u64 = 150;
+
+/// A fresh store that keeps commits. One that doesn't must say so when it is asked all the same.
+async fn keeping(factory: &dyn Factory) -> Result<Backends, Finding> {
+    let backends = factory.fresh().await;
+    let store = backends.context();
+    if store.keeps_commits() {
+        return Ok(backends);
+    }
+    let nobody = id("nobody");
+    let errors = [
+        store.commits(&nobody, 1, 1).await.err(),
+        store.load_at(&nobody, 1).await.err(),
+    ];
+    for error in errors {
+        let kind = error.map(|error| error.kind());
+        ensure!(
+            kind == Some(BackendErrorKind::Unsupported),
+            "a store that keeps no commits gives {kind:?} when asked for them"
+        );
+    }
+    Err(Finding::Skipped("the store keeps no commits"))
+}
+
+/// An execution with commits of several kinds, stored one by one and in batches. Gives them, without what is kept elsewhere.
+async fn written(backends: &Backends, name: &str) -> Result<Vec<Commit>, Finding> {
+    let mut writer = Writer::new(backends, name);
+    let mut all = Vec::new();
+    while (all.len() as u64) < COMMITS {
+        let size = if all.len() % 10 == 5 { 3 } else { 1 };
+        let batch: Vec<Commit> = (1..=size)
+            .map(|n| arbitrary(&writer.id, all.len() as u64 + n))
+            .collect();
+        writer.store(batch.clone()).await?;
+        all.extend(batch);
+    }
+    for commit in &mut all {
+        (commit.registry, commit.definitions, commit.turns) = (None, None, None);
+    }
+    Ok(all)
+}
+
+/// Every version has a commit of its own kind, one event, and now and then something for the other stores.
+fn arbitrary(execution: &ExecutionId, version: u64) -> Commit {
+    let run = version.div_ceil(5);
+    let changes = match version % 5 {
+        1 if version == 1 => vec![created(execution), dispatched(1, 1)],
+        1 => vec![appended("n", version), dispatched(run, version)],
+        2 => vec![broadcast(&["GO"]), appended("text", format!("ü\u{0}{version}"))],
+        3 => Vec::new(),
+        4 => vec![Change::Routed { node: "route".into() }],
+        _ => vec![Change::Finished { run }, appended("n", version)],
+    };
+    let mut commit = commit(execution, version, changes);
+    commit.events = vec![event(version - 1)];
+    if version % 20 == 1 {
+        commit.registry = Some(Arc::new(document(1)));
+        commit.definitions = Some(Box::new(Definitions {
+            identities: [("helper".into(), format!("version {version}").into())].into(),
+            ..Definitions::default()
+        }));
+    }
+    commit
+}
+
+async fn same_commits(backends: &Backends, id: &ExecutionId, from: u64, limit: usize, all: &[Commit]) -> Outcome {
+    let found = backends.context().commits(id, from, limit).await;
+    let found = found.must("reading commits")?;
+    let expected = all.iter().filter(|commit| commit.version >= from).take(limit);
+    let (found, expected) = (json(&found), json(&expected.collect::<Vec<_>>()));
+    ensure!(
+        found == expected,
+        "asked for {limit} commits from version {from} on, it gives others: {}",
+        difference(&found, &expected)
+    );
+    Ok(())
+}
+
+/// Parts of a history.
+pub async fn commits(factory: &dyn Factory) -> Outcome {
+    let backends = keeping(factory).await?;
+    let all = written(&backends, "history").await?;
+    let other = written(&backends, "history-2").await?;
+    let execution = id("history");
+    for (from, limit) in [
+        (0, usize::MAX),
+        (1, 1),
+        (1, 0),
+        (2, 7),
+        (COMMITS, 5),
+        (COMMITS * 2, 5),
+        (u64::MAX, usize::MAX),
+    ] {
+        same_commits(&backends, &execution, from, limit, &all).await?;
+    }
+    same_commits(&backends, &id("history-2"), 1, usize::MAX, &other).await?;
+    same_commits(&backends, &id("nobody"), 0, usize::MAX, &[]).await?;
+    // What commits brought for other stores isn't their business any more; events that were deleted are not given.
+    if let Some(telemetry) = backends.telemetry() {
+        telemetry.delete_events(&execution).await.must("deleting events")?;
+        let mut bare = all.clone();
+        bare.iter_mut().for_each(|commit| commit.events.clear());
+        same_commits(&backends, &execution, 1, usize::MAX, &bare).await?;
+        every_state(&backends, &all).await?;
+    }
+    Ok(())
+}
+
+/// The state at every version.
+pub async fn states(factory: &dyn Factory) -> Outcome {
+    let backends = keeping(factory).await?;
+    let all = written(&backends, "history").await?;
+    every_state(&backends, &all).await?;
+    let (store, execution) = (backends.context(), id("history"));
+    let last = all.len() as u64;
+    for version in [0, last + 1, u64::MAX] {
+        let state = store.load_at(&execution, version).await.must("loading a version")?;
+        ensure!(state.is_none(), "there is a state at version {version} of {last}");
+    }
+    let nobody = store.load_at(&id("nobody"), 1).await.must("loading a version")?;
+    ensure!(nobody.is_none(), "an execution that was never created has a version 1");
+    Ok(())
+}
+
+async fn every_state(backends: &Backends, commits: &[Commit]) -> Outcome {
+    let mut state: Option<ExecutionState> = None;
+    for commit in commits {
+        let folded = match &mut state {
+            Some(state) => state.apply(commit),
+            None => ExecutionState::create(commit).map(|created| state = Some(created)),
+        };
+        ensure!(folded.is_ok(), "the store took a commit that doesn't fit: {commit:?}");
+        let loaded = backends.context().load_at(&commit.execution, commit.version).await;
+        let when = format!("at version {}", commit.version);
+        same_state(
+            &commit.execution,
+            loaded.must("loading a version")?.as_ref(),
+            state.as_ref(),
+            &when,
+        )?;
+    }
+    Ok(())
+}
+
+/// Deleted executions.
+pub async fn gone(factory: &dyn Factory) -> Outcome {
+    let backends = keeping(factory).await?;
+    written(&backends, "gone").await?;
+    let kept = written(&backends, "kept").await?;
+    let (store, execution) = (backends.context(), id("gone"));
+    store.delete(&execution).await.must("deleting")?;
+    same_commits(&backends, &execution, 0, usize::MAX, &[]).await?;
+    let state = store.load_at(&execution, 3).await.must("loading a version")?;
+    ensure!(state.is_none(), "a deleted execution has a version 3");
+    every_state(&backends, &kept).await?;
+    let mut again = commit(&execution, 1, vec![created(&execution), appended("again", true)]);
+    again.events = vec![event(0)];
+    if let Some(telemetry) = backends.telemetry() {
+        telemetry.delete_events(&execution).await.must("deleting events")?;
+    }
+    backends.commit(vec![again.clone()]).await.must("creating it anew")?;
+    same_commits(&backends, &execution, 0, usize::MAX, std::slice::from_ref(&again)).await?;
+    every_state(&backends, &[again]).await
+}
+
+/// After a restart.
+pub async fn survives(factory: &dyn Factory) -> Outcome {
+    let backends = keeping(factory).await?;
+    let all = written(&backends, "history").await?;
+    let Some(backends) = factory.reopen(backends).await else {
+        return Err(Finding::Skipped("the factory can't re-open a store"));
+    };
+    same_commits(&backends, &id("history"), 1, usize::MAX, &all).await?;
+    every_state(&backends, &all).await
+}
