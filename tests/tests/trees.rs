@@ -19,6 +19,7 @@ fn plan(seed: u64) -> Plan {
         pings: (seed % 7 % 3) as u32,
         crashes: [0, 0, 30, 8][(seed % 4) as usize],
         unreliable: seed % 5 > 1,
+        resumes: None,
         cancel_root: false,
         cancel_child: false,
     }
@@ -43,6 +44,26 @@ fn a_failure_with_a_signal_stays_where_it_is() {
     simulate(400, |seed| {
         let mut plan = plan(seed);
         (plan.shape.fails, plan.shape.handled) = (true, true);
+        plan
+    });
+}
+
+#[test]
+fn what_has_failed_and_is_resumed_ends_as_if_nothing_had_happened() {
+    simulate(600, |seed| {
+        let mut plan = plan(seed);
+        (plan.shape.fails, plan.shape.handled) = (true, false);
+        plan.resumes = Some(1 + (seed % 3) as u32);
+        plan
+    });
+}
+
+#[test]
+fn a_child_whose_failure_was_handled_can_be_resumed_alone() {
+    simulate(300, |seed| {
+        let mut plan = plan(seed);
+        (plan.shape.fails, plan.shape.handled) = (true, true);
+        plan.resumes = Some(1 + (seed % 3) as u32);
         plan
     });
 }

@@ -59,6 +59,7 @@ impl ExecutionState {
             answers: Default::default(),
             workflow_changes: 0,
             next_event: 0,
+            owner: None,
         }
     }
 
@@ -103,6 +104,10 @@ impl ExecutionState {
                         *at
                     };
                     self.active_us += self.status_since.map_or(0, |since| micros(until.since(since)));
+                }
+                if let Some(family) = &mut self.family {
+                    let stops_or_goes_on = !status.accepts_signals() || !self.status.accepts_signals();
+                    family.descending |= stops_or_goes_on && !family.children.is_empty();
                 }
                 self.status = *status;
                 self.status_since = Some(*at);
@@ -190,6 +195,16 @@ impl ExecutionState {
                 self.workflow_changes += 1;
             }
             Change::Limits(limits) => self.limits = limits.clone(),
+            Change::Owned(owner) => self.owner = Some(owner.clone()),
+            Change::Revived { child } => {
+                let revived = self.family.as_mut().and_then(|family| family.revive(child));
+                revived.ok_or(ApplyError::Mismatch("an execution was resumed that is no child"))?;
+            }
+            Change::Descended => {
+                if let Some(family) = &mut self.family {
+                    family.descending = false;
+                }
+            }
         }
         Ok(())
     }

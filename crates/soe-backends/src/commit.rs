@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::Batch;
 use crate::{
-    Answer, DialogueStep, Event, ExecutionId, Failure, Frame, History, Incoming, Limits, ParentInfo, Progress,
+    Answer, DialogueStep, Event, ExecutionId, Failure, Frame, History, Incoming, Limits, Owner, ParentInfo, Progress,
     Received, RegistryId, Run, Schedule, Started, Status, Tell, Timestamp, Turn, Value,
 };
 
@@ -174,6 +174,15 @@ pub enum Change {
     Registry(RegistryId),
     /// The limits of its tree are others.
     Limits(Arc<Limits>),
+    /// A process runs it from here on.
+    Owned(Owner),
+    /// A child is resumed: it is active until it tells otherwise.
+    Revived {
+        /// The child.
+        child: ExecutionId,
+    },
+    /// How the execution ended has gone down to its children.
+    Descended,
 }
 
 /// How an execution begins.

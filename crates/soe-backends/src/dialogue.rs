@@ -100,6 +100,11 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Whether an agent decides what to do next.
+    fn is_turn(self) -> bool {
+        matches!(self, Stage::Router | Stage::Turn)
+    }
+
     /// The stage as it is written in files and events.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -263,6 +268,8 @@ pub enum DialogueStep {
         /// The call's number.
         index: u32,
     },
+    /// The run has failed its execution, which is resumed: what counted against it counts no more.
+    Resumed,
     /// The request in flight was lost with the process that made it. It will be made again, under the same number.
     Lost,
 }
@@ -310,6 +317,11 @@ impl Dialogue {
                     *attempt = attempt.saturating_add(1);
                 }
             }
+            DialogueStep::Resumed => {
+                self.failures = 0;
+                self.turns = self.question.stage.is_turn().into();
+                self.rejected.clear();
+            }
             DialogueStep::Lost => {
                 self.calls = self.calls.saturating_sub(1);
                 self.awaits = Awaits::Grant;
@@ -318,7 +330,7 @@ impl Dialogue {
     }
 
     fn ask(&mut self, question: Question) {
-        if matches!(question.stage, Stage::Router | Stage::Turn) {
+        if question.stage.is_turn() {
             self.turns = self.turns.saturating_add(1);
         }
         self.question = question;

@@ -222,6 +222,11 @@ pub enum EventKind {
     },
     /// The execution was suspended, because one above it has failed.
     ExecutionSuspended {},
+    /// The execution had failed or was suspended, and goes on.
+    ExecutionResumed {
+        /// The runs that run again.
+        runs: u64,
+    },
     /// A completion came for an execution that takes none any more, or for a run that is over.
     CompletionDiscarded {
         /// The run's number.
@@ -289,6 +294,7 @@ impl EventKind {
             EventKind::ChildFailed { .. } => "child_failed",
             EventKind::DeliveryDiscarded { .. } => "delivery_discarded",
             EventKind::ExecutionSuspended {} => "execution_suspended",
+            EventKind::ExecutionResumed { .. } => "execution_resumed",
             EventKind::CompletionDiscarded { .. } => "completion_discarded",
             EventKind::ExecutionRested {} => "execution_rested",
             EventKind::ExecutionFailed { .. } => "execution_failed",

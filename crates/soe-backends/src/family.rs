@@ -17,6 +17,9 @@ pub struct Family {
     pub children: BTreeMap<ExecutionId, Child>,
     /// How many of them are active.
     pub active: u64,
+    /// Whether it has failed, was suspended, cancelled or resumed, and that has still to go down to its children.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub descending: bool,
     /// Values that wait for the next message to the parent, with their fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsent: Vec<(Arc<str>, Value)>,
@@ -170,6 +173,14 @@ impl Family {
         while self.outbox.front().is_some_and(|message| message.number <= number) {
             self.outbox.pop_front();
         }
+    }
+
+    /// A child is resumed: it is active until it tells otherwise.
+    pub(crate) fn revive(&mut self, id: &ExecutionId) -> Option<()> {
+        let child = self.children.get_mut(id)?;
+        self.active += u64::from(child.status != ChildStatus::Active);
+        child.status = ChildStatus::Active;
+        Some(())
     }
 
     /// Takes note of a message; gives what the child used since the last one. `None` if there is no such child.

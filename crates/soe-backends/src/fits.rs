@@ -84,7 +84,10 @@ impl Check<'_> {
             Change::Received { child, .. } if !self.has_child(child) => {
                 Err(ApplyError::Mismatch("a message came from no child"))
             }
-            Change::Received { .. } => Ok(()),
+            Change::Revived { child } if !self.has_child(child) => {
+                Err(ApplyError::Mismatch("an execution was resumed that is no child"))
+            }
+            Change::Received { .. } | Change::Revived { .. } => Ok(()),
             Change::Status { .. }
             | Change::Broadcast(_)
             | Change::Routed { .. }
@@ -104,7 +107,9 @@ impl Check<'_> {
             | Change::Kept(_)
             | Change::TakenIn
             | Change::Registry(_)
-            | Change::Limits(_) => Ok(()),
+            | Change::Limits(_)
+            | Change::Owned(_)
+            | Change::Descended => Ok(()),
         }
     }
 

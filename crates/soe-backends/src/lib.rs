@@ -51,7 +51,8 @@ pub use id::{ExecutionId, InvalidExecutionId, InvalidRegistryId, InvalidRunId, R
 pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use state::{
-    Batch, ExecutionState, ExecutionSummary, FORMAT, Failure, Frame, Progress, Run, Schedule, Spawning, Status, Then,
+    Batch, ExecutionState, ExecutionSummary, FORMAT, Failure, Frame, Owner, Progress, Run, Schedule, Spawning, Status,
+    Then,
 };
 pub use time::Timestamp;
 pub use traits::{

@@ -81,6 +81,18 @@ pub struct ExecutionState {
     pub workflow_changes: u64,
     /// The number of the next telemetry event.
     pub next_event: u64,
+    /// Who runs it, or ran it last; `None` on stores that keep no leases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+}
+
+/// Who runs an execution. That it is still so is said by the lease of its process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The process: the name under which it keeps its lease.
+    pub process: Arc<str>,
+    /// How often the execution has changed hands: a process that reads another number has lost it.
+    pub fence: u64,
 }
 
 /// Where an execution stands.
@@ -281,6 +293,9 @@ pub struct ExecutionSummary {
     pub created_at: Timestamp,
     /// When it was changed last.
     pub updated_at: Timestamp,
+    /// Whether something is left to do for it: see [`ExecutionState::is_unsettled`].
+    #[serde(default)]
+    pub unsettled: bool,
 }
 
 impl ExecutionState {
@@ -294,7 +309,15 @@ impl ExecutionState {
             version: self.version,
             created_at: self.created_at,
             updated_at: self.updated_at,
+            unsettled: self.is_unsettled(),
         }
+    }
+
+    /// Whether something is left to do for it that nobody has to ask for: it runs, its end has still to go down to its
+    /// children, or turns have still to be stored. A process that starts takes up these.
+    pub fn is_unsettled(&self) -> bool {
+        let descending = self.family.as_ref().is_some_and(|family| family.descending);
+        self.status == Status::Running || descending || !self.turns.is_empty()
     }
 
     /// Its children that are active.

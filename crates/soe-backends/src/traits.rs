@@ -146,6 +146,9 @@ pub struct ListQuery {
     pub status: Option<Status>,
     /// Only those of this tree, by its root.
     pub main_execution_id: Option<ExecutionId>,
+    /// Only those for which something is left to do: [`ExecutionState::is_unsettled`].
+    #[serde(default)]
+    pub unsettled: bool,
     /// At most so many; 0 means the store's own page size.
     pub limit: usize,
     /// Those after this place: [`ListPage::next`] of the page before.
@@ -194,6 +197,7 @@ impl ListPage {
                     .as_ref()
                     .is_none_or(|main| *main == e.main_execution_id)
             })
+            .filter(|e| e.unsettled || !query.unsettled)
             .filter(|e| query.after.as_ref().is_none_or(|after| cursor(e) < *after))
             .collect();
         found.sort_unstable_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));

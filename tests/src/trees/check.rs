@@ -36,6 +36,12 @@ pub(super) fn rest(trees: &Trees<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Whether everything must have come to its end as if nothing had happened.
+fn clean(trees: &Trees<'_>) -> bool {
+    let fails = trees.plan.shape.fails && (trees.plan.resumes.is_none() || trees.plan.shape.handled);
+    !fails && trees.cancelled.is_empty()
+}
+
 pub(super) fn finished(trees: &Trees<'_>) -> Result<()> {
     for (id, member) in &trees.members {
         let state = &member.state;
@@ -52,11 +58,11 @@ pub(super) fn finished(trees: &Trees<'_>) -> Result<()> {
         if let Some(parent) = parent_of(trees, state)? {
             ended_like(parent, state)?;
             if parent.status == Status::Rested {
-                told(parent, state)?;
+                told(trees, parent, state)?;
             }
         }
     }
-    let clean = !trees.plan.shape.fails && trees.cancelled.is_empty();
+    let clean = clean(trees);
     for (id, member) in trees.members.iter().filter(|_| clean) {
         ensure!(member.state.status == Status::Rested, "{id} is {}", member.state.status);
         let below = trees.members.keys().filter(|other| is_below(other, id)).count();
@@ -77,7 +83,8 @@ pub(super) fn finished(trees: &Trees<'_>) -> Result<()> {
             );
         }
     }
-    let unhandled = trees.plan.shape.fails && !trees.plan.shape.handled && trees.cancelled.is_empty();
+    let lasting = trees.plan.shape.fails && trees.plan.resumes.is_none();
+    let unhandled = lasting && !trees.plan.shape.handled && trees.cancelled.is_empty();
     // What fails may be below a fan-out over nothing.
     let failed = trees
         .members
@@ -162,7 +169,7 @@ fn totals(state: &ExecutionState) -> Result<()> {
 
 /// No join fires twice; in an execution that rests and had no failures each has fired.
 fn fired_once(trees: &Trees<'_>, state: &ExecutionState) -> Result<()> {
-    let clean = !trees.plan.shape.fails && trees.cancelled.is_empty();
+    let clean = clean(trees);
     let signals = trees
         .forest
         .once
@@ -202,7 +209,7 @@ fn ended_like(parent: &ExecutionState, state: &ExecutionState) -> Result<()> {
 }
 
 /// A parent that rests knows everything of its children.
-fn told(parent: &ExecutionState, state: &ExecutionState) -> Result<()> {
+fn told(trees: &Trees<'_>, parent: &ExecutionState, state: &ExecutionState) -> Result<()> {
     let (id, known) = (&state.id, child_in(parent, &state.id)?);
     let status = match state.status {
         Status::Rested => ChildStatus::Rested,
@@ -239,7 +246,7 @@ fn told(parent: &ExecutionState, state: &ExecutionState) -> Result<()> {
         let arrived: Vec<_> = there.filter(|value| own.contains(value)).collect();
         ensure!(own == arrived, "{id} has {field} {own:?}, its parent got {arrived:?}");
     }
-    if let Some(signal) = &known.failure_signal {
+    if let Some(signal) = known.failure_signal.as_ref().filter(|_| trees.plan.resumes.is_none()) {
         let ended = |child: &&soe_backends::Child| {
             child.failure_signal.as_ref() == Some(signal)
                 && matches!(child.status, ChildStatus::Failed | ChildStatus::Cancelled)

@@ -31,6 +31,8 @@ pub struct Plan {
     pub crashes: u8,
     /// Messages come twice, and acknowledgements are lost.
     pub unreliable: bool,
+    /// Failing nodes fail so often only, and somebody resumes what has failed, from the top.
+    pub resumes: Option<u32>,
     /// Somebody cancels the root.
     pub cancel_root: bool,
     /// Somebody cancels another execution.

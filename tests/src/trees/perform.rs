@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail};
 use soe_backends::{ExecutionId, Value};
-use soe_core::machine::{Descend, Effect, Input, Outcome};
+use soe_core::machine::{Descend, Effect, Heard, Input, Outcome};
+use soe_core::nodes::NodeOutput;
 
-use super::run::{Task, Trees, What};
+use super::run::{Member, Task, Trees, What};
 
 impl Trees<'_> {
     pub(super) fn perform(&mut self, id: &ExecutionId, effects: Vec<Effect>) -> Result<()> {
@@ -18,22 +19,25 @@ impl Trees<'_> {
                 Effect::RunNode(run) => What::Complete {
                     run: run.run,
                     attempt: 1,
-                    outcome: Outcome::Node(Err("boom".into())),
+                    outcome: Outcome::Node(match self.failures.checked_sub(1) {
+                        Some(left) => {
+                            self.failures = left;
+                            Err("boom".into())
+                        }
+                        None => Ok(NodeOutput::default()),
+                    }),
                 },
                 Effect::Complete { run, attempt, outcome } => What::Complete { run, attempt, outcome },
                 Effect::Spawn(spawn) => What::Spawn(spawn),
                 Effect::Continue => What::Continue,
                 Effect::Acknowledge { child, number } => What::Acknowledge { child, number },
                 Effect::Descend { what, children } => {
-                    let tasks = children.into_iter().map(|child| Task {
-                        of: id.clone(),
-                        what: What::Descend(what, child),
-                    });
-                    self.tasks.extend(tasks);
+                    self.descend(id, what, children);
                     continue;
                 }
                 Effect::Tell { message, .. } => {
-                    if let Some(member) = self.members.get_mut(id) {
+                    let known = |member: &&mut Member| member.relay.iter().any(|other| other.number == message.number);
+                    if let Some(member) = self.members.get_mut(id).filter(|member| !known(member)) {
                         member.relay.push_back(message);
                     }
                     continue;
@@ -68,19 +72,64 @@ impl Trees<'_> {
                 }
             },
             What::Acknowledge { child, number } => self.acknowledge(&child, number),
-            // It was registered, and its parent ended before it was created.
-            What::Descend(_, child) if !self.members.contains_key(&child) => Ok(()),
-            What::Descend(what, child) => {
-                self.revive(&child)?;
-                self.input(
-                    &child,
-                    match what {
-                        Descend::Cancel => Input::Cancel,
-                        _ => Input::Suspend,
-                    },
-                )
-            }
+            What::Descend => self.go_down(&of),
         }
+    }
+
+    /// What goes down goes down in order, and to one child after the other in any.
+    fn descend(&mut self, id: &ExecutionId, what: Descend, mut children: Vec<(ExecutionId, Heard)>) {
+        self.rng.shuffle(&mut children);
+        let Some(member) = self.members.get_mut(id) else { return };
+        let idle = member.descents.is_empty();
+        member.descents.push_back((what, children));
+        if idle {
+            self.tasks.push(Task {
+                of: id.clone(),
+                what: What::Descend,
+            });
+        }
+    }
+
+    fn go_down(&mut self, of: &ExecutionId) -> Result<()> {
+        let Some(member) = self.members.get_mut(of) else {
+            return Ok(());
+        };
+        let Some((what, children)) = member.descents.front_mut() else {
+            bail!("nothing goes down from {of}")
+        };
+        let Some((child, heard)) = children.pop() else {
+            member.descents.pop_front();
+            if !member.descents.is_empty() {
+                self.tasks.push(Task {
+                    of: of.clone(),
+                    what: What::Descend,
+                });
+                return Ok(());
+            }
+            let descending = member.state.family.as_ref().is_some_and(|family| family.descending);
+            return match descending {
+                true => self.input(of, Input::Settled),
+                false => Ok(()),
+            };
+        };
+        let input = match what {
+            Descend::Cancel => Input::Cancel,
+            Descend::Resume { limits } => Input::Resume {
+                limits: Some(limits.clone()),
+                parent: Some(heard),
+            },
+            _ => Input::Suspend,
+        };
+        self.tasks.push(Task {
+            of: of.clone(),
+            what: What::Descend,
+        });
+        // It was registered, and its parent ended before it was created.
+        if !self.members.contains_key(&child) {
+            return Ok(());
+        }
+        self.load(&child)?;
+        self.input(&child, input)
     }
 
     fn acknowledge(&mut self, child: &ExecutionId, number: u64) -> Result<()> {

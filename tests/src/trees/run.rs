@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow, bail, ensure};
 use fastrand::Rng;
 use soe_backends::{Change, Commit, ExecutionId, ExecutionState, Status, Timestamp, Told};
-use soe_core::machine::{Descend, Input, Machine, MachineError, Outcome, Spawn, Specs, Start, Step};
+use soe_core::machine::{Descend, Heard, Input, Machine, MachineError, Outcome, Spawn, Specs, Start, Step};
 use soe_core::tools::ToolSpec;
 
 use super::generate::{Forest, ROOT};
@@ -26,6 +26,8 @@ pub struct Trees<'f> {
     specs: Specs,
     now: u64,
     pings: u32,
+    /// So often nodes still fail.
+    pub(super) failures: u32,
     /// The executions that somebody has cancelled.
     pub(super) cancelled: Vec<ExecutionId>,
     /// What was done so far, for people.
@@ -53,6 +55,8 @@ pub(super) struct Member {
     pub(super) relay: VecDeque<Arc<Told>>,
     /// The number of the message that was brought last.
     brought: u64,
+    /// What has to go down to its children.
+    pub(super) descents: VecDeque<(Descend, Vec<(ExecutionId, Heard)>)>,
 }
 
 /// Something to be done for an execution, which is forgotten when the execution's machine is lost.
@@ -66,7 +70,7 @@ pub(super) enum What {
     Spawn(Spawn),
     Continue,
     Acknowledge { child: ExecutionId, number: u64 },
-    Descend(Descend, ExecutionId),
+    Descend,
 }
 
 impl<'f> Trees<'f> {
@@ -82,6 +86,7 @@ impl<'f> Trees<'f> {
             specs: Specs::from(tools.collect::<soe_core::tools::ToolSpecs>()),
             now: 0,
             pings: plan.pings,
+            failures: plan.resumes.unwrap_or(u32::MAX),
             cancelled: Vec::new(),
             moves: Vec::new(),
         }
@@ -131,6 +136,7 @@ impl<'f> Trees<'f> {
             machine: Some(machine),
             relay: VecDeque::new(),
             brought: 0,
+            descents: VecDeque::new(),
         };
         self.moves.push(Move::Created(id.clone()));
         self.members.insert(id.clone(), member);
@@ -179,8 +185,29 @@ impl<'f> Trees<'f> {
         } else if !again.is_empty() {
             bail!("nobody acknowledges the messages of {again:?}");
         } else {
-            return Ok(false);
+            return self.resume();
         }
+        Ok(true)
+    }
+
+    /// Has the root go on, or what has failed below it.
+    fn resume(&mut self) -> Result<bool> {
+        let failed = |member: &Member| member.state.status == Status::Failed;
+        let root = ExecutionId::new("x")?;
+        let wanted = match self.members.get(&root) {
+            Some(member) if failed(member) => Some(root),
+            _ => {
+                // The highest: those below one that has failed go on with that.
+                let all = self.members.iter().filter(|(_, member)| failed(member));
+                all.map(|(id, _)| id).min_by_key(|id| id.as_str().len()).cloned()
+            }
+        };
+        let Some(id) = wanted.filter(|_| self.plan.resumes.is_some()) else {
+            return Ok(false);
+        };
+        self.load(&id)?;
+        let (limits, parent) = (None, None);
+        self.input(&id, Input::Resume { limits, parent })?;
         Ok(true)
     }
 
@@ -254,6 +281,7 @@ impl<'f> Trees<'f> {
         if let Some(member) = self.members.get_mut(&id) {
             member.machine = None;
             member.relay.clear();
+            member.descents.clear();
             member.brought = 0;
         }
     }
@@ -267,9 +295,18 @@ impl<'f> Trees<'f> {
     }
 
     fn recover(&mut self, id: &ExecutionId) -> Result<()> {
+        self.load(id)?;
+        self.input(id, Input::Recover)
+    }
+
+    /// Loads what nobody runs.
+    pub(super) fn load(&mut self, id: &ExecutionId) -> Result<()> {
         let Some(member) = self.members.get_mut(id) else {
             bail!("{id} is unknown")
         };
+        if member.machine.is_some() {
+            return Ok(());
+        }
         let stored = serde_json::to_string(&member.state)?;
         let read: ExecutionState = serde_json::from_str(&stored)?;
         ensure!(read == member.state, "{id} is another after it was stored:\n{stored}");
@@ -278,7 +315,7 @@ impl<'f> Trees<'f> {
             vec![self.forest.registry.clone()],
             self.specs.clone(),
         )?);
-        self.input(id, Input::Recover)
+        Ok(())
     }
 
     fn at(&mut self) -> Timestamp {

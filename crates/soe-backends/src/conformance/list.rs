@@ -158,9 +158,14 @@ pub async fn filters(factory: &dyn Factory) -> Outcome {
         status,
         main_execution_id: main.map(id),
         limit: 2,
-        after: None,
+        ..ListQuery::default()
     };
-    let cases: [(ListQuery, &[&str]); 5] = [
+    let unsettled = ListQuery {
+        unsettled: true,
+        ..query(None, None)
+    };
+    let cases: [(ListQuery, &[&str]); 6] = [
+        (unsettled, &["root-3", "root-2", "root-1", "root-0"]),
         (
             query(Some(Status::Running), None),
             &["root-3", "root-2", "root-1", "root-0"],

@@ -82,6 +82,7 @@ pub(super) fn decode_summary(content: &[u8], path: &Path) -> Result<ExecutionSum
         version: engine.version,
         created_at: engine.created_at,
         updated_at: engine.updated_at,
+        unsettled: engine.status == Status::Running || engine.family.descending || !engine.turns.is_empty(),
     })
 }
 
@@ -331,6 +332,16 @@ struct EngineHead {
     workflow: Arc<str>,
     created_at: Timestamp,
     updated_at: Timestamp,
+    #[serde(default)]
+    turns: Vec<de::IgnoredAny>,
+    #[serde(default)]
+    family: FamilyHead,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct FamilyHead {
+    descending: bool,
 }
 
 #[cfg(test)]

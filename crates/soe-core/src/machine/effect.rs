@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Context, ExecutionId, Run, Timestamp, Told, Turn, Value};
+use soe_backends::{Context, ExecutionId, Limits, Run, Timestamp, Told, Turn, Value};
 
-use super::{Outcome, Start, ToolFailure};
+use super::{Heard, Outcome, Start, ToolFailure};
 use crate::config::Node;
 
 /// One thing to be done, after the commit that implies it is stored.
@@ -49,12 +49,13 @@ pub enum Effect {
         /// The message's number.
         number: u64,
     },
-    /// Do the same to these children.
+    /// Do the same to these children, after the effect of this kind before it. When it is done, give
+    /// [`Input::Settled`](super::Input::Settled).
     Descend {
         /// What.
         what: Descend,
-        /// The children.
-        children: Vec<ExecutionId>,
+        /// The children, and what is known of each.
+        children: Vec<(ExecutionId, Heard)>,
     },
     /// Answer with this: the outcome is known already.
     Complete {
@@ -107,13 +108,18 @@ pub struct LlmCall {
 }
 
 /// What goes down a tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Descend {
     /// Cancel them.
     Cancel,
     /// Suspend them.
     Suspend,
+    /// Have them go on, by [`Input::Resume`](super::Input::Resume).
+    Resume {
+        /// What their tree may use.
+        limits: Arc<Limits>,
+    },
 }
 
 /// Children to be created. Those that exist already are left alone.

@@ -8,7 +8,7 @@ use soe_backends::{
 };
 
 use super::transaction::{Applied, Transaction};
-use super::{Descend, Effect};
+use super::{Descend, Effect, Heard, MachineError};
 
 impl Transaction<'_> {
     pub(super) fn family(&self) -> Option<&Family> {
@@ -37,7 +37,7 @@ impl Transaction<'_> {
         })
     }
 
-    fn tell(&mut self, tell: Tell) -> Applied {
+    pub(super) fn tell(&mut self, tell: Tell) -> Applied {
         self.change(Change::Told(Box::new(tell)))
     }
 
@@ -73,6 +73,17 @@ impl Transaction<'_> {
             error,
             joined,
         })
+    }
+
+    /// Whether the parent knows that this execution is active. Only then it rests: what it tells last is asked for after a
+    /// crash by the parent that waits for it.
+    pub(super) fn parent_looks_after_it(&self) -> bool {
+        let Some(family) = self.family().filter(|family| !family.outbox.is_empty()) else {
+            return true;
+        };
+        let woken_now = self.status_before == Status::Rested && family.told > self.told_before;
+        let wakes = |message: &Arc<Told>| message.status == Some(ChildStatus::Active);
+        !woken_now && !family.outbox.iter().any(wakes)
     }
 
     /// The messages that this event made, to be delivered.
@@ -112,24 +123,35 @@ impl Transaction<'_> {
 
     /// The parent has dealt with the messages up to this number.
     pub(super) fn acknowledged(&mut self, number: u64) -> Applied {
-        let waits = self
-            .family()
-            .is_some_and(|family| family.outbox.front().is_some_and(|first| first.number <= number));
-        if !waits {
+        if !self.has_unacknowledged(number) {
             return Ok(());
         }
         self.change(Change::Acknowledged(number))?;
         self.cascade()
     }
 
+    /// Whether messages up to this number are still in the outbox.
+    pub(super) fn has_unacknowledged(&self, number: u64) -> bool {
+        let first = self.family().and_then(|family| family.outbox.front());
+        first.is_some_and(|first| first.number <= number)
+    }
+
     /// A message of a child.
-    pub(super) fn receive(&mut self, child: ExecutionId, message: Arc<Told>) -> Applied {
+    pub(super) fn receive(&mut self, child: ExecutionId, message: Arc<Told>) -> Result<(), MachineError> {
         let known = self.child(&child).map_or(0, |child| child.received);
         let kept = self.family().into_iter().flat_map(|family| &family.inbox);
-        let is_kept = kept
-            .into_iter()
-            .any(|kept| kept.child == child && kept.message.number == message.number);
+        let of_child = kept.filter(|kept| kept.child == child);
+        let kept = of_child.map(|kept| kept.message.number).max().unwrap_or(known);
         let number = message.number;
+        if number > kept + 1 && self.state().status != Status::Cancelled {
+            let expected = kept + 1;
+            return Err(MachineError::OutOfOrder {
+                child,
+                number,
+                expected,
+            });
+        }
+        let is_kept = number > known && number <= kept;
         if number <= known || is_kept {
             // A depth-first child goes on when the message is dealt with, however often it was brought.
             let pending = self.state().schedule == Schedule::DepthFirst && self.is_running();
@@ -152,16 +174,16 @@ impl Transaction<'_> {
                     // It stays, to be taken when the execution is resumed under other limits.
                     self.acknowledge(child.clone(), number);
                     self.change(Change::Kept(Arc::new(Incoming { child, message })))?;
-                    return self.fail_for_limit(limit, text);
+                    return Ok(self.fail_for_limit(limit, text)?);
                 }
                 self.take_in(&child, &message)?;
-                self.cascade()
+                Ok(self.cascade()?)
             }
             status => {
                 if status != Status::Running || self.state().schedule == Schedule::Concurrent {
                     self.acknowledge(child.clone(), number);
                 }
-                self.change(Change::Kept(Arc::new(Incoming { child, message })))
+                Ok(self.change(Change::Kept(Arc::new(Incoming { child, message })))?)
             }
         }
     }
@@ -309,27 +331,34 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// What becomes of the children of an execution that has failed or is cancelled.
+    /// Takes what becomes of an execution down to its children.
     pub(super) fn descend(&mut self, what: Descend) {
-        let family = self.machine.state.family.as_deref();
-        // One that has failed has suspended its own children, but it and they can still be cancelled.
-        let over = |child: &Child| match child.status {
-            ChildStatus::Cancelled => true,
-            ChildStatus::Failed => what == Descend::Suspend,
-            _ => false,
+        let resumes = matches!(what, Descend::Resume { .. });
+        let descending = self.family().is_some_and(|family| family.descending);
+        let wanted = |child: &Child| match child.status {
+            ChildStatus::Cancelled => false,
+            // One that has failed has suspended its own children, but it and they can still be cancelled.
+            ChildStatus::Failed => what == Descend::Cancel,
+            // They have nothing to go on with, unless they were suspended with this execution.
+            ChildStatus::Rested => descending || !resumes,
+            _ => true,
         };
-        let children = family.into_iter().flat_map(|family| &family.children);
-        let children: Vec<ExecutionId> = children
-            .filter(|(_, child)| !over(child))
-            .map(|(id, _)| id.clone())
-            .collect();
-        if !children.is_empty() {
+        let heard = |child: &Child| Heard {
+            received: child.received,
+            waits: child.status == ChildStatus::Active,
+        };
+        let children = self.family().into_iter().flat_map(|family| &family.children);
+        let children = children.filter(|(_, child)| wanted(child));
+        let children: Vec<_> = children.map(|(id, child)| (id.clone(), heard(child))).collect();
+        // Somebody has to say that it is done, also if there is none.
+        if descending || !children.is_empty() {
             self.effects.push(Effect::Descend { what, children });
         }
     }
 
     /// An execution above this one has failed.
     pub(super) fn suspend(&mut self) -> Applied {
+        self.catch_up()?;
         if !self.state().status.accepts_signals() {
             return Ok(());
         }

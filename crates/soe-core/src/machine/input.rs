@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{ExecutionId, Told, Usage, Value};
+use soe_backends::{ExecutionId, Limits, Told, Usage, Value};
 
 use super::BuiltinCall;
 use crate::llm::ToolRequest;
@@ -25,7 +25,7 @@ pub enum Input {
     },
     /// The driver had its turn: go on with the cascade.
     Continue,
-    /// A stored execution was taken up: its runs in flight are performed again.
+    /// A stored execution was taken up: its runs in flight are performed again. Changes nothing if that was done.
     Recover,
     /// A limit that the driver watches was exceeded.
     LimitExceeded {
@@ -75,8 +75,27 @@ pub enum Input {
     },
     /// An execution above this one has failed.
     Suspend,
+    /// A failed or suspended execution goes on, under these limits if there are any.
+    Resume {
+        /// What its tree may use from now on.
+        limits: Option<Arc<Limits>>,
+        /// What the parent knows of it, if it is the parent that resumes it.
+        parent: Option<Heard>,
+    },
+    /// What the last effects of an execution that takes no signals were to do is done: [`Effect::Descend`](super::Effect::Descend)
+    /// has reached the children, and turns are stored.
+    Settled,
     /// Somebody cancels the execution.
     Cancel,
+}
+
+/// What a parent knows of a child that it has go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The last of its messages that was dealt with.
+    pub received: u64,
+    /// Whether the parent takes it for active, and so waits to hear that it isn't.
+    pub waits: bool,
 }
 
 /// How an attempt of a run ended.

@@ -17,6 +17,7 @@ mod effect;
 mod family;
 mod input;
 mod nodes;
+mod resume;
 mod transaction;
 
 use std::sync::Arc;
@@ -35,7 +36,7 @@ use transaction::Transaction;
 
 pub use builtin::{BuiltinCall, BuiltinRequest};
 pub use effect::{Descend, Effect, LlmCall, NodeRun, Spawn, ToolCall};
-pub use input::{AnswerContent, Denial, Input, LlmAnswer, Outcome, ToolFailure};
+pub use input::{AnswerContent, Denial, Heard, Input, LlmAnswer, Outcome, ToolFailure};
 
 /// An execution, ready to take inputs.
 ///
@@ -48,6 +49,8 @@ pub struct Machine {
     specs: Specs,
     /// So many of the turns in the state are in their store.
     turns_stored: usize,
+    /// Whether the effects of its runs in flight are under way: not yet, if it was loaded.
+    under_way: bool,
     /// The cascade in progress: `state.stack` with its listeners looked up.
     stack: Vec<Cursor>,
     /// So many cursors are as they were in the last commit.
@@ -70,6 +73,8 @@ pub struct Specs {
     pub node_types: Arc<[Arc<str>]>,
     /// What workflows may do to themselves.
     pub policy: Policy,
+    /// The name under which the engine's process keeps its lease; `None` if it keeps none.
+    pub process: Option<Arc<str>>,
 }
 
 impl From<ToolSpecs> for Specs {
@@ -158,6 +163,16 @@ pub enum MachineError {
     /// A message came from an execution that is no child of this one.
     #[error("execution {0} is no child of this one")]
     NotAChild(ExecutionId),
+    /// A message of a child came before one that it has sent earlier.
+    #[error("message {number} of child execution {child} came before its message {expected}")]
+    OutOfOrder {
+        /// The child.
+        child: ExecutionId,
+        /// The message that came.
+        number: u64,
+        /// The one that should have.
+        expected: u64,
+    },
     /// A registry that the state refers to was not given.
     #[error("registry {0} is needed to go on with the execution")]
     MissingRegistry(RegistryId),
@@ -238,6 +253,7 @@ impl Machine {
         specs: impl Into<Specs>,
     ) -> Result<Self, MachineError> {
         let mut machine = Self::of(state, registries, specs.into());
+        machine.under_way = false;
         for id in Self::needed_registries(&machine.state) {
             machine.registry(&id).ok_or(MachineError::MissingRegistry(id))?;
         }
@@ -255,6 +271,7 @@ impl Machine {
             registries,
             specs,
             turns_stored: 0,
+            under_way: true,
             stack: Vec::new(),
             stack_kept: 0,
         }
@@ -316,7 +333,15 @@ impl Machine {
             }
             Input::Acknowledged { number } => transaction.acknowledged(number)?,
             Input::Suspend => transaction.suspend()?,
+            Input::Resume { limits, parent } => {
+                if transaction.state().status == Status::Cancelled && parent.is_none() {
+                    return Err(MachineError::NotAccepting(Status::Cancelled));
+                }
+                transaction.resume(limits, parent)?;
+            }
+            Input::Settled => transaction.settled()?,
             Input::Continue => transaction.cascade()?,
+            Input::Recover if transaction.machine.under_way => {}
             Input::Recover => transaction.recover()?,
             Input::LimitExceeded { limit, message } => transaction.fail_for_limit(limit, message)?,
             Input::Cancel => transaction.cancel()?,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use soe_backends::{
     ApplyError, Batch, Change, Commit, Definitions, Event, EventKind, Excess, ExecutionState, Failure, Frame, Genesis,
-    RegistryDocument, Run, Status, Timestamp, TreeTurns, Turn, Value,
+    Owner, RegistryDocument, Run, Status, Timestamp, TreeTurns, Turn, Value,
 };
 
 use super::{Descend, Effect, Machine, Step};
@@ -252,6 +252,7 @@ impl<'m> Transaction<'m> {
 
     /// Cancels the execution for good.
     pub(super) fn cancel(&mut self) -> Applied {
+        self.catch_up()?;
         if self.state().status == Status::Cancelled {
             return Ok(());
         }
@@ -281,9 +282,13 @@ impl<'m> Transaction<'m> {
     pub(super) fn abort_all(&mut self) {
         self.dispatched.clear();
         self.release_senders();
-        // Whoever has told something must hear that it is kept.
-        self.effects
-            .retain(|effect| matches!(effect, Effect::Acknowledge { .. }));
+        // What runs would have done is not done any more, but everything else is.
+        self.effects.retain(|effect| {
+            matches!(
+                effect,
+                Effect::Acknowledge { .. } | Effect::Tell { .. } | Effect::Descend { .. } | Effect::StoreTurns(_)
+            )
+        });
         self.effects
             .extend(self.machine.state.runs.keys().map(|run| Effect::Abort { run: *run }));
     }
@@ -311,7 +316,7 @@ impl<'m> Transaction<'m> {
         let family_rests =
             family.is_none_or(|family| family.active == 0 && family.inbox.is_empty()) && !self.must_wait();
         let at_rest = state.runs.is_empty() && state.stack.is_empty() && state.pending.is_empty() && family_rests;
-        if at_rest && self.is_running() {
+        if at_rest && self.is_running() && self.parent_looks_after_it() {
             self.change(Change::Status {
                 status: Status::Rested,
                 at: self.at,
@@ -322,6 +327,7 @@ impl<'m> Transaction<'m> {
         self.tell_status()?;
         self.deliver_told();
         let turns = self.keep_turns()?;
+        self.own()?;
         if self.changes.is_empty() && self.events.is_empty() {
             return Ok(Step {
                 commit: None,
@@ -343,6 +349,19 @@ impl<'m> Transaction<'m> {
             commit: Some(commit),
             effects: self.effects,
         })
+    }
+
+    /// What this event changes is the first thing that this process does to the execution: it is the owner from here on.
+    fn own(&mut self) -> Applied {
+        let Some(process) = self.machine.specs.process.clone() else {
+            return Ok(());
+        };
+        let owner = self.state().owner.as_ref();
+        if self.changes.is_empty() || owner.is_some_and(|owner| owner.process == process) {
+            return Ok(());
+        }
+        let fence = owner.map_or(0, |owner| owner.fence) + 1;
+        self.change(Change::Owned(Owner { process, fence }))
     }
 
     /// Turns for the commit, or for the state where they follow it.

@@ -124,7 +124,7 @@ impl Claim {
                 let _ = reply.send(Err(error.clone()));
             }
         }
-        while let Ok(Control::Cancel { reply } | Control::Suspend { reply }) = self.control.try_recv() {
+        while let Ok(Control { reply, .. }) = self.control.try_recv() {
             let _ = reply.send(Err(error.clone()));
         }
         let _ = self.progress.send(Progress::Ended(Err(error.clone())));

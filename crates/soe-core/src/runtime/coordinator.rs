@@ -7,19 +7,15 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use soe_backends::{ExecutionId, Status};
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::claim::Claim;
-use super::family::Relay;
 use super::perform::{Performer, panic_message};
 use super::shared::{Answer, Cause, Control, Message, Progress, Reply, ended};
-use super::signals::EngineSignals;
 use super::taken::{Taken, answered};
 use super::{EngineError, EngineErrorKind};
 use crate::machine::{BuiltinCall, BuiltinRequest, Denial, Effect, Input, Machine, MachineError, Step};
 use crate::tools::builtin::works_on_definitions;
-use crate::tools::context::RunScope;
 
 /// The most inputs whose commits are stored together: what has arrived while the store was busy.
 const BATCH: usize = 64;
@@ -37,6 +33,10 @@ pub(super) struct Coordinator {
     cause: Option<Cause>,
     /// Those who wait until a child's message is dealt with, by child and number.
     answers: HashMap<(ExecutionId, u64), Reply>,
+    /// So many ends, or the opposite, are on their way to the children.
+    descents: usize,
+    /// It goes on with what another coordinator has begun.
+    taken_up: bool,
 }
 
 impl Coordinator {
@@ -85,37 +85,23 @@ impl Coordinator {
     async fn load(claim: &Claim) -> Result<Machine, EngineError> {
         let shared = &claim.shared;
         let state = shared.load(&claim.execution).await?;
+        shared.check_owner(&state).await?;
         let registries = shared.call(shared.registries.load(&shared.backends, &state)).await?;
         Ok(Machine::load(state, registries, shared.specs.clone())?)
     }
 
     fn new(claim: Claim, machine: Machine) -> Self {
-        let main = machine.state().main_execution_id().clone();
-        let budget = claim.shared.budget(&main, machine.state().context.operational.tree);
-        let performer = Performer {
-            shared: claim.shared.clone(),
-            execution: claim.execution.clone(),
-            main: main.clone(),
-            budget,
-            relay: Relay::default(),
-            mailbox: claim.active.mailbox.clone(),
-            run: Arc::new(RunScope {
-                cancellation: CancellationToken::new(),
-                signals: Arc::new(EngineSignals::new(
-                    claim.shared.clone(),
-                    main,
-                    claim.active.mailbox.clone(),
-                )),
-            }),
-        };
+        let performer = Arc::new(Performer::new(&claim, &machine));
         Self {
             claim,
             machine,
-            performer: Arc::new(performer),
+            performer,
             queue: VecDeque::new(),
             more: false,
             cause: None,
             answers: HashMap::new(),
+            descents: 0,
+            taken_up: false,
         }
     }
 
@@ -125,6 +111,7 @@ impl Coordinator {
     }
 
     async fn serve_stored(&mut self, recover: bool) -> Result<(), EngineError> {
+        self.taken_up = true;
         if recover {
             self.input(Input::Recover).await?;
         }
@@ -151,8 +138,11 @@ impl Coordinator {
                 }
                 continue;
             }
-            if self.machine.state().status != Status::Running && self.claim.release_if_idle() {
-                return Ok(());
+            if self.machine.state().status != Status::Running && self.descents == 0 {
+                self.settle().await?;
+                if self.claim.release_if_idle() {
+                    return Ok(());
+                }
             }
             let time_left = self.active_time_left();
             tokio::select! {
@@ -163,6 +153,15 @@ impl Coordinator {
                 _ = self.claim.mailbox.recv_many(&mut arrived, BATCH) => self.queue.extend(arrived.drain(..)),
             }
         }
+    }
+
+    /// Notes that what an execution that is over had still to do is done.
+    async fn settle(&mut self) -> Result<(), EngineError> {
+        if self.taken_up && self.machine.state().is_unsettled() {
+            self.taken_up = false;
+            self.input(Input::Settled).await?;
+        }
+        Ok(())
     }
 
     /// Takes what has arrived, up to the machine's next pause, and stores it together.
@@ -204,6 +203,13 @@ impl Coordinator {
                 let answered = (child.clone(), message.number);
                 if let Some(reply) = self.step_for(Input::FromChild { child, message }, reply, taken)? {
                     self.answers.insert(answered, reply);
+                }
+            }
+            Message::Descended => {
+                self.descents -= 1;
+                let family = self.machine.state().family.as_ref();
+                if self.descents == 0 && family.is_some_and(|family| family.descending) {
+                    self.step(Input::Settled, taken)?;
                 }
             }
             Message::Acknowledged { number } => self.step(Input::Acknowledged { number }, taken)?,
@@ -310,10 +316,7 @@ impl Coordinator {
     }
 
     async fn control(&mut self, control: Control) -> Result<(), EngineError> {
-        let (input, reply) = match control {
-            Control::Cancel { reply } => (Input::Cancel, reply),
-            Control::Suspend { reply } => (Input::Suspend, reply),
-        };
+        let Control { input, reply } = control;
         let mut taken = Taken::new(&self.claim.execution);
         taken.replies.push(reply);
         match self.machine.step(self.claim.shared.now(), input) {
@@ -361,6 +364,9 @@ impl Coordinator {
         let aborted = effects.iter().any(|effect| matches!(effect, Effect::Abort { .. }));
         if aborted {
             self.performer.run.cancellation.cancel();
+        } else if self.performer.run.cancellation.is_cancelled() && self.machine.state().status == Status::Running {
+            // It was resumed.
+            self.performer = Arc::new(Performer::new(&self.claim, &self.machine));
         }
         for effect in effects {
             match effect {
@@ -371,7 +377,10 @@ impl Coordinator {
                         let _ = reply.send(Ok(()));
                     }
                 }
-                Effect::Descend { what, children } => self.performer.descend(what, children),
+                Effect::Descend { what, children } => {
+                    self.descents += 1;
+                    self.performer.descend(what, children);
+                }
                 _ if aborted => {}
                 Effect::Spawn(spawn) => self.performer.spawn_children(spawn),
                 Effect::CallTool(call) => self.performer.call_tool(call),

@@ -9,11 +9,11 @@ use tokio::sync::{oneshot, watch};
 
 use super::claim::{Claim, Claiming};
 use super::coordinator::Coordinator;
-use super::shared::{Active, Control, Finished, Message, Progress, Shared, ended};
+use super::shared::{Active, Finished, Message, Progress, Shared, ended};
 use super::{
     ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Execution, Orchestration, TokenStream,
 };
-use crate::machine::MachineError;
+use crate::machine::{Input, MachineError};
 
 /// Runs workflows. Cheap to clone; all clones are the same engine. Dropping it cancels nothing.
 ///
@@ -161,8 +161,7 @@ impl Engine {
     /// # Errors
     /// The execution doesn't exist, the store fails, or the engine is shut down.
     pub async fn cancel(&self, execution: &ExecutionId) -> Result<(), EngineError> {
-        let control = |reply| Control::Cancel { reply };
-        self.shared.control(execution, control).await
+        self.shared.control(execution, Input::Cancel).await
     }
 
     /// Waits until an execution rests.

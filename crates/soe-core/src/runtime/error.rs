@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use soe_backends::{BackendError, BackendErrorKind, ExecutionId, Failure, InvalidExecutionId, Status};
+use soe_backends::{BackendError, BackendErrorKind, ExecutionId, Failure, InvalidExecutionId, Status, Timestamp};
 
 use crate::config::ConfigError;
 use crate::machine::MachineError;
@@ -40,6 +40,14 @@ pub enum EngineErrorKind {
     Ended(Status),
     /// The execution was waited for, but nobody in this process runs it: another process does, or it was interrupted.
     NotActive,
+    /// Another process runs the execution. What was asked for can be asked of that process; or of this one, when the lease of
+    /// that process has ended.
+    Elsewhere {
+        /// The name of the other process.
+        process: Arc<str>,
+        /// Until when its lease holds, if it isn't renewed.
+        until: Timestamp,
+    },
     /// The execution can't be deleted while it runs. Cancel it first.
     Active,
     /// The store refused or failed. What was acknowledged before stays; the execution can be gone on with when the store
@@ -110,7 +118,11 @@ impl fmt::Display for EngineError {
             EngineErrorKind::Failed(failure) => write!(f, "failed: {failure}"),
             EngineErrorKind::Ended(status) => write!(f, "it is {status}"),
             EngineErrorKind::NotActive => f.write_str(
-                "it was left running, but not by this process: another process runs it, or it was interrupted (a signal takes it up)",
+                "it was left running, but not by this process: another process runs it, or it was interrupted (resume it, or send it a signal)",
+            ),
+            EngineErrorKind::Elsewhere { process, until } => write!(
+                f,
+                "another process runs it: {process}, whose lease holds until {until}"
             ),
             EngineErrorKind::Active => f.write_str("it is running; cancel it first"),
             EngineErrorKind::Backend => f.write_str("the store failed"),

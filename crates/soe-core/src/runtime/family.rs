@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures::StreamExt;
 use soe_backends::{ExecutionId, Told};
 use tokio::sync::oneshot;
 use tracing::Instrument;
@@ -14,34 +16,51 @@ use super::engine::TRIES;
 use super::perform::Performer;
 use super::shared::{Control, Message, Shared};
 use super::{EngineError, EngineErrorKind};
-use crate::machine::{Descend, Machine, Outcome, Spawn, Start};
+use crate::machine::{Descend, Heard, Input, Machine, Outcome, Spawn, Start};
 
-/// Messages of one execution to its parent on their way: one after the other, in their order.
-#[derive(Default)]
-pub(super) struct Relay(Mutex<Queue>);
+/// Says when the first commit of a child is stored.
+type Stored = oneshot::Receiver<Result<(), EngineError>>;
 
-#[derive(Default)]
-struct Queue {
-    messages: VecDeque<Arc<Told>>,
+/// So many children are reached at a time when something goes down.
+const ABREAST: usize = 64;
+
+/// The first and the longest time after which a message is brought again that the parent couldn't take.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Things to be done one after the other, by a task that runs as long as there are any.
+pub(super) struct Queue<T>(Mutex<Waiting<T>>);
+
+struct Waiting<T> {
+    items: VecDeque<T>,
     running: bool,
 }
 
-impl Relay {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Waiting {
+            items: VecDeque::new(),
+            running: false,
+        }))
+    }
+}
+
+impl<T> Queue<T> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a message; says whether somebody has to be found who sends.
-    fn push(&self, message: Arc<Told>) -> bool {
-        let mut queue = self.queue();
-        queue.messages.push_back(message);
-        !std::mem::replace(&mut queue.running, true)
+    /// Says whether a task has to be started.
+    fn push(&self, item: T) -> bool {
+        let mut waiting = self.waiting();
+        waiting.items.push_back(item);
+        !std::mem::replace(&mut waiting.running, true)
     }
 
-    fn next(&self) -> Option<Arc<Told>> {
-        let mut queue = self.queue();
-        let next = queue.messages.pop_front();
-        queue.running = next.is_some();
+    /// Without a next one, the task is over.
+    fn next(&self) -> Option<T> {
+        let mut waiting = self.waiting();
+        let next = waiting.items.pop_front();
+        waiting.running = next.is_some();
         next
     }
 }
@@ -56,16 +75,31 @@ impl Performer {
         self.shared.tasks.spawn(async move {
             while let Some(message) = this.relay.next() {
                 let number = message.number;
-                match this.shared.deliver(&parent, &this.execution, message).await {
+                if this.deliver(&parent, message).await {
                     // A closed mailbox means that the execution rests: it finds out when it wakes.
-                    Ok(()) => drop(this.mailbox.send(Message::Acknowledged { number }).await),
-                    Err(error) => {
-                        let (child, error) = (&this.execution, format_args!("{error:#}"));
-                        tracing::warn!(%child, %parent, %error, "a message to the parent waits until the child is taken up again");
-                    }
+                    drop(this.mailbox.send(Message::Acknowledged { number }).await);
                 }
             }
         });
+    }
+
+    /// Brings a message to the parent, again and again if need be: those after it can't come before it.
+    async fn deliver(&self, parent: &ExecutionId, message: Arc<Told>) -> bool {
+        let mut pause = PAUSES.0;
+        loop {
+            let Err(error) = self.shared.deliver(parent, &self.execution, message.clone()).await else {
+                return true;
+            };
+            if matches!(error.kind(), EngineErrorKind::ShutDown | EngineErrorKind::NotFound) {
+                return false;
+            }
+            tracing::warn!(child = %self.execution, %parent, error = %format!("{error:#}"), "a message to the parent waits");
+            tokio::select! {
+                () = self.shared.stop.cancelled() => return false,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = PAUSES.1.min(pause * 2);
+        }
     }
 
     /// Creates children in a task of its own.
@@ -87,21 +121,20 @@ impl Performer {
         self.spawn(task, span);
     }
 
-    /// Takes a failure or a cancellation down to the children.
-    pub(super) fn descend(self: &Arc<Self>, what: Descend, children: Vec<ExecutionId>) {
-        let shared = self.shared.clone();
+    /// Takes what becomes of the execution down to the children, after what went down before.
+    pub(super) fn descend(self: &Arc<Self>, what: Descend, children: Vec<(ExecutionId, Heard)>) {
+        if !self.descents.push((what, children)) {
+            return;
+        }
+        let this = self.clone();
         let task = async move {
-            for child in children {
-                let result = match what {
-                    Descend::Cancel => shared.control(&child, |reply| Control::Cancel { reply }).await,
-                    Descend::Suspend => shared.control(&child, |reply| Control::Suspend { reply }).await,
-                };
-                match result {
-                    Ok(()) => {}
-                    // It was registered, and its parent ended before it was created.
-                    Err(error) if *error.kind() == EngineErrorKind::NotFound => {}
-                    Err(error) => tracing::warn!(%child, error = %format_args!("{error:#}"), "a child wasn't reached"),
-                }
+            while let Some((what, children)) = this.descents.next() {
+                let reach = |(child, heard)| this.shared.reach(&what, child, heard);
+                futures::stream::iter(children)
+                    .for_each_concurrent(ABREAST, reach)
+                    .await;
+                // The coordinator waits for it, unless the engine stops.
+                drop(this.mailbox.send(Message::Descended).await);
             }
         };
         self.shared.tasks.spawn(task.in_current_span());
@@ -109,29 +142,62 @@ impl Performer {
 }
 
 impl Shared {
+    async fn reach(self: &Arc<Self>, what: &Descend, child: ExecutionId, heard: Heard) {
+        let input = match what {
+            Descend::Cancel => Input::Cancel,
+            Descend::Suspend => Input::Suspend,
+            Descend::Resume { limits } => Input::Resume {
+                limits: Some(limits.clone()),
+                parent: Some(heard),
+            },
+        };
+        match self.control(&child, input).await {
+            Ok(()) => {}
+            // It was registered, and its parent ended before it was created.
+            Err(error) if *error.kind() == EngineErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%child, error = %format_args!("{error:#}"), "a child wasn't reached"),
+        }
+    }
+
     async fn create_all(self: &Arc<Self>, children: Vec<Start>) -> Result<(), EngineError> {
         let mut begun = Vec::with_capacity(children.len());
         for start in children {
-            let id = start.id.clone();
-            begun.push((id, self.begin_child(start)?));
+            let stored = self.begin_child(start.clone())?;
+            begun.push((start, stored));
         }
-        for (id, stored) in begun {
-            let Some(stored) = stored else { continue };
-            match stored.await {
-                Ok(Err(error)) if error.is_conflict() => self.take_up(&id)?,
-                Ok(result) => result?,
-                Err(_) => return Err(EngineError::new(EngineErrorKind::ShutDown).of(&id)),
+        for (start, stored) in begun {
+            match stored {
+                None => self.create_or_take_up(start).await?,
+                Some(stored) => self.created(&start.id, stored).await?,
             }
         }
         Ok(())
     }
 
+    /// For a child that has a coordinator: it exists, unless that is about to find out that it doesn't.
+    async fn create_or_take_up(self: &Arc<Self>, start: Start) -> Result<(), EngineError> {
+        for _ in 0..TRIES {
+            match self.control(&start.id, Input::Recover).await {
+                Err(error) if *error.kind() == EngineErrorKind::NotFound => {}
+                result => return result,
+            }
+            if let Some(stored) = self.begin_child(start.clone())? {
+                return self.created(&start.id, stored).await;
+            }
+        }
+        Err(EngineError::new(EngineErrorKind::Internal).of(&start.id))
+    }
+
+    async fn created(self: &Arc<Self>, id: &ExecutionId, stored: Stored) -> Result<(), EngineError> {
+        match stored.await {
+            Ok(Err(error)) if error.is_conflict() => self.take_up(id),
+            Ok(result) => result,
+            Err(_) => Err(EngineError::new(EngineErrorKind::ShutDown).of(id)),
+        }
+    }
+
     /// Starts the coordinator of a child; `None` if it has one.
-    #[allow(clippy::type_complexity, reason = "it is what a oneshot channel is")]
-    fn begin_child(
-        self: &Arc<Self>,
-        start: Start,
-    ) -> Result<Option<oneshot::Receiver<Result<(), EngineError>>>, EngineError> {
+    fn begin_child(self: &Arc<Self>, start: Start) -> Result<Option<Stored>, EngineError> {
         self.check_runnable(&start.registry, &start.workflow)?;
         let Claiming::Claimed(claim) = Claim::take(self, &start.id)? else {
             return Ok(None);
@@ -168,14 +234,13 @@ impl Shared {
     }
 
     /// Interrupts an execution, in this process or in the store.
-    pub(super) async fn control(
-        self: &Arc<Self>,
-        execution: &ExecutionId,
-        control: impl Fn(super::shared::Reply) -> Control,
-    ) -> Result<(), EngineError> {
+    pub(super) async fn control(self: &Arc<Self>, execution: &ExecutionId, input: Input) -> Result<(), EngineError> {
         for _ in 0..TRIES {
             let (reply, answer) = oneshot::channel();
-            let control = control(reply);
+            let control = Control {
+                input: input.clone(),
+                reply,
+            };
             match Claim::take(self, execution)? {
                 Claiming::Claimed(claim) => {
                     // Into an empty channel that the claim holds open.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status, Timestamp, Told, TreeTotals, Usage, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -11,11 +12,12 @@ use tokio_util::task::TaskTracker;
 
 use super::budget::{Budget, Budgets};
 use super::events::Subscribers;
+use super::lease::Lease;
 use super::registries::Registries;
 use super::tokens::Onlookers;
 use super::{EngineError, EngineErrorKind};
 use crate::llm::Llms;
-use crate::machine::{BuiltinCall, Denial, Outcome, Specs, ToolFailure};
+use crate::machine::{BuiltinCall, Denial, Input, Outcome, Specs, ToolFailure};
 use crate::nodes::NodeTypes;
 use crate::policy::Policy;
 use crate::tools::{ToolRegistry, builtin};
@@ -33,6 +35,7 @@ pub(super) struct Settings {
     pub(super) max_llm_calls: Option<usize>,
     pub(super) clock: Clock,
     pub(super) policy: Policy,
+    pub(super) lease: Duration,
 }
 
 pub(super) struct Shared {
@@ -46,6 +49,8 @@ pub(super) struct Shared {
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
     pub(super) permits: Permits,
+    /// The lease on what it runs; `None` if the store keeps none.
+    pub(super) lease: Option<Lease>,
     /// How many batches of signals sent by nodes may still be on their way.
     pub(super) signals: Arc<Semaphore>,
     pub(super) registries: Registries,
@@ -112,6 +117,8 @@ pub(super) enum Message {
     Acknowledged {
         number: u64,
     },
+    /// An end has gone down to the children.
+    Descended,
     /// A built-in tool is called.
     Builtin {
         call: Box<BuiltinCall>,
@@ -138,14 +145,10 @@ pub(super) enum Message {
 }
 
 /// What comes to a coordinator in between.
-pub(super) enum Control {
-    Cancel {
-        reply: Reply,
-    },
-    /// An execution above has failed.
-    Suspend {
-        reply: Reply,
-    },
+pub(super) struct Control {
+    /// To cancel it, to suspend it, to have it go on.
+    pub(super) input: Input,
+    pub(super) reply: Reply,
 }
 
 /// The application's own error behind a failure.
@@ -171,12 +174,15 @@ pub struct Finished {
 impl Shared {
     pub(super) fn new(settings: Settings) -> Arc<Self> {
         let (own, plugged_in) = (builtin::specs(&settings.policy), settings.tools.specs());
+        let leases = settings.backends.context().keeps_leases();
+        let lease = leases.then(|| Lease::new(settings.lease));
         let specs = Specs {
             tools: plugged_in.iter().chain(own.iter()).cloned().collect(),
             llms: settings.llms.specs(),
             turns_follow: settings.backends.conversations().is_some() && !settings.backends.sections().turns,
             node_types: settings.nodes.names().cloned().collect(),
             policy: settings.policy,
+            process: lease.as_ref().map(|lease| lease.process.clone()),
         };
         let semaphore = |limit: usize| Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
         let limited = |spec: &Arc<crate::tools::ToolSpec>| {
@@ -196,6 +202,7 @@ impl Shared {
         };
         Arc::new(Self {
             permits,
+            lease,
             backends: settings.backends,
             tools: settings.tools,
             specs,

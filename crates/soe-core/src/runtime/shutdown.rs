@@ -44,6 +44,7 @@ impl Engine {
             // Fails only if the sender is gone, and it is part of what `self` holds.
             let _ = count.wait_for(|count| *count == 0).await;
         }
+        shared.stop.cancel();
         shared.tasks.close();
         if tokio::time::timeout(LAST_TASKS, shared.tasks.wait()).await.is_err() {
             tracing::warn!(
@@ -51,6 +52,7 @@ impl Engine {
                 "tools block their threads and can't be stopped"
             );
         }
+        shared.release_lease().await;
         shared.subscribers.close();
         shared.tokens.close();
         report

@@ -1,5 +1,6 @@
 //! The engine's way to its stores: commits that are published, and calls that a shutdown doesn't wait for forever.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use soe_backends::{BackendErrorKind, Commit, Definitions, Event, ExecutionId, ExecutionState};
@@ -17,10 +18,15 @@ impl Shared {
     ///
     /// # Errors
     /// The store fails, or the engine stopped while the store didn't answer.
-    pub(super) async fn commit(&self, execution: &ExecutionId, commits: Vec<Commit>) -> Result<(), EngineError> {
+    pub(super) async fn commit(
+        self: &Arc<Self>,
+        execution: &ExecutionId,
+        commits: Vec<Commit>,
+    ) -> Result<(), EngineError> {
         if commits.is_empty() {
             return Ok(());
         }
+        self.hold_lease().await.map_err(|error| error.of(execution))?;
         let traced = tracing::enabled!(Level::DEBUG);
         let followed = self.subscribers.any();
         let events: Vec<Event> = match traced || followed {

@@ -100,7 +100,7 @@ impl Bench {
             }
             Effect::Acknowledge { child, number } => Some(format!("acknowledge {child} {number}")),
             Effect::Descend { what, children } => {
-                let children: Vec<&str> = children.iter().map(ExecutionId::as_str).collect();
+                let children: Vec<&str> = children.iter().map(|(child, _)| child.as_str()).collect();
                 Some(format!("{what:?} {}", children.join(" ")).to_lowercase())
             }
             Effect::Spawn(spawn) => Some(format!("spawn {}", spawn.next)),

@@ -33,7 +33,7 @@ impl Transaction<'_> {
     }
 
     /// A decision that is asked for again is asked for in the way that the LLM can now.
-    pub(super) fn same_protocol(&mut self, run: &Run, node: &Node) -> Applied {
+    pub(in super::super) fn same_protocol(&mut self, run: &Run, node: &Node) -> Applied {
         let NodeKind::Agent(agent) = &node.kind else {
             return Ok(());
         };
@@ -156,7 +156,7 @@ impl Transaction<'_> {
     }
 
     /// Performs a call that was recorded.
-    pub(super) fn call_tool(&mut self, run: &Run, node: &Arc<Node>, wanted: u32) -> Applied {
+    pub(in super::super) fn call_tool(&mut self, run: &Run, node: &Arc<Node>, wanted: u32) -> Applied {
         let found = self.dialogue(run.number)?.entries.iter().find_map(|entry| match entry {
             Entry::Called {
                 index, tool, arguments, ..

@@ -27,10 +27,16 @@ fn child_of(node: &Node) -> Result<&ChildNode, ApplyError> {
 
 impl Transaction<'_> {
     /// How a run of a child node begins: it registers its first children.
-    pub(super) fn begin_children(&mut self, run: u64, node: &Arc<Node>, child: &ChildNode) -> Applied {
+    pub(in super::super) fn begin_children(
+        &mut self,
+        run: u64,
+        node: &Arc<Node>,
+        child: &ChildNode,
+        context: &Context,
+    ) -> Applied {
         let total = match &child.fan_out {
             None => 1,
-            Some(fan_out) => items(&self.state().context, &fan_out.field).len() as u64,
+            Some(fan_out) => items(context, &fan_out.field).len() as u64,
         };
         let limits = self.state().limits.clone();
         let depth = self.state().depth() + 1;

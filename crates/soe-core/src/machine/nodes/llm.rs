@@ -26,13 +26,13 @@ pub(super) fn asking(node: &Node) -> Option<(&LlmNode, Option<&AgentNode>)> {
 }
 
 impl Transaction<'_> {
-    pub(super) fn dialogue(&self, run: u64) -> Result<&Dialogue, ApplyError> {
+    pub(in super::super) fn dialogue(&self, run: u64) -> Result<&Dialogue, ApplyError> {
         let run = self.state().runs.get(&run);
         run.and_then(|run| run.progress.dialogue())
             .ok_or(ApplyError::Mismatch("a run that asks an LLM has no dialogue"))
     }
 
-    pub(super) fn converse(&mut self, run: u64, step: DialogueStep) -> Applied {
+    pub(in super::super) fn converse(&mut self, run: u64, step: DialogueStep) -> Applied {
         self.change(Change::Dialogue { run, step })
     }
 
@@ -117,7 +117,7 @@ impl Transaction<'_> {
     }
 
     /// Asks again, or the next thing, on the context that the run has read from its beginning.
-    pub(super) fn ask_next(&mut self, run: &Run, node: &Arc<Node>) -> Applied {
+    pub(in super::super) fn ask_next(&mut self, run: &Run, node: &Arc<Node>) -> Applied {
         self.ask(run.number, node)?;
         let context = self.snapshot(run)?;
         let effect = self.llm_effect(run.number, node, &context)?;
@@ -125,7 +125,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    pub(super) fn snapshot(&self, run: &Run) -> Result<Arc<Context>, ApplyError> {
+    pub(in super::super) fn snapshot(&self, run: &Run) -> Result<Arc<Context>, ApplyError> {
         let snapshot = self.state().snapshots.get(&run.snapshot).cloned();
         snapshot.ok_or(ApplyError::Mismatch("a run in flight has lost its snapshot"))
     }

@@ -8,9 +8,8 @@ mod tool;
 
 use std::sync::Arc;
 
-use soe_backends::{ApplyError, Awaits, Change, Context, DialogueStep, EventKind, Progress, Run, Status};
+use soe_backends::{ApplyError, Awaits, Context, EventKind, Progress, Run};
 
-use super::Descend;
 use super::transaction::{Applied, Transaction};
 use super::{Effect, Outcome};
 use crate::config::{Node, NodeKind};
@@ -19,7 +18,10 @@ impl Transaction<'_> {
     /// What comes with the dispatch of a run, before its effect.
     pub(super) fn begin_run(&mut self, run: u64, node: &Arc<Node>) -> Applied {
         match &node.kind {
-            NodeKind::Child(child) => self.begin_children(run, node, child),
+            NodeKind::Child(child) => {
+                let context = self.state().context.clone();
+                self.begin_children(run, node, child, &context)
+            }
             NodeKind::Llm(_) => self.ask(run, node),
             NodeKind::Agent(agent) => {
                 self.tools_loaded(run, node, agent);
@@ -78,65 +80,6 @@ impl Transaction<'_> {
         }
         self.cascade()
     }
-
-    /// Performs the runs in flight of a stored execution again, and goes on with its cascade.
-    pub(super) fn recover(&mut self) -> Applied {
-        if !self.state().turns.is_empty() {
-            let turns = self.state().turns.clone();
-            self.effects.push(Effect::StoreTurns(turns));
-        }
-        self.deliver_again();
-        match self.state().status {
-            Status::Running => {}
-            // What was to be done to its children may not have been.
-            Status::Cancelled => {
-                self.descend(Descend::Cancel);
-                return Ok(());
-            }
-            Status::Failed | Status::Suspended => {
-                self.descend(Descend::Suspend);
-                return Ok(());
-            }
-            _ => return Ok(()),
-        }
-        self.change(Change::Status {
-            status: Status::Running,
-            at: self.at,
-            failure: None,
-        })?;
-        let runs: Vec<Arc<Run>> = self.state().runs.values().cloned().collect();
-        for run in runs {
-            let node = self.machine.node(&run.registry, &run.workflow, &run.node);
-            let context = self.state().snapshots.get(&run.snapshot).cloned();
-            let (Some(node), Some(context)) = (node, context) else {
-                return Err(ApplyError::Mismatch(
-                    "a run in flight has lost its node or its snapshot",
-                ));
-            };
-            match run.progress.dialogue() {
-                Some(dialogue) if dialogue.awaits == Awaits::Tools => {
-                    for index in dialogue.open.keys() {
-                        self.call_tool(&run, &node, *index)?;
-                    }
-                }
-                Some(dialogue) => {
-                    // It is made again under the same number, and counts again: it may have reached the endpoint.
-                    if dialogue.awaits == Awaits::Reply {
-                        self.converse(run.number, DialogueStep::Lost)?;
-                        self.same_protocol(&run, &node)?;
-                        self.ask(run.number, &node)?;
-                    }
-                    let effect = self.llm_effect(run.number, &node, &context)?;
-                    self.effects.push(effect);
-                }
-                None => {
-                    let effect = self.effect_of(run.number, attempt_of(&run), &node, &context)?;
-                    self.effects.push(effect);
-                }
-            }
-        }
-        self.cascade()
-    }
 }
 
 /// Whether a run in flight waits for this outcome.
@@ -149,7 +92,7 @@ fn waits_for(run: &Run, attempt: u32, outcome: &Outcome) -> bool {
     }
 }
 
-fn attempt_of(run: &Run) -> u32 {
+pub(super) fn attempt_of(run: &Run) -> u32 {
     match run.progress {
         Progress::Tool { attempt } => attempt,
         Progress::Child(spawning) => u32::try_from(spawning.next).unwrap_or(u32::MAX),

@@ -11,14 +11,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
-use soe_backends::{ExecutionId, RunId};
+use soe_backends::{ExecutionId, RunId, Told};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::budget::Budget;
-use super::family::Relay;
+use super::claim::Claim;
+use super::family::Queue;
 use super::shared::{Cause, Message, Shared};
-use crate::machine::{NodeRun, Outcome, ToolCall, ToolFailure};
+use super::signals::EngineSignals;
+use crate::machine::{Descend, Heard, Machine, NodeRun, Outcome, ToolCall, ToolFailure};
 use crate::nodes::NodeInput;
 use crate::nodes::input::ToolCaller;
 use crate::tools::builtin::is_builtin;
@@ -33,13 +36,35 @@ pub(super) struct Performer {
     /// The root of its tree.
     pub(super) main: ExecutionId,
     pub(super) budget: Arc<Budget>,
-    pub(super) relay: Relay,
+    /// Messages to the parent, one after the other.
+    pub(super) relay: Queue<Arc<Told>>,
+    /// What goes down to the children, in its order.
+    pub(super) descents: Queue<(Descend, Vec<(ExecutionId, Heard)>)>,
     pub(super) mailbox: mpsc::Sender<Message>,
     /// Its token is cancelled when nobody wants the outcomes any more.
     pub(super) run: Arc<RunScope>,
 }
 
 impl Performer {
+    pub(super) fn new(claim: &Claim, machine: &Machine) -> Self {
+        let (state, shared) = (machine.state(), &claim.shared);
+        let main = state.main_execution_id().clone();
+        let mailbox = claim.active.mailbox.clone();
+        Self {
+            shared: shared.clone(),
+            execution: claim.execution.clone(),
+            main: main.clone(),
+            budget: shared.budget(&main, state.context.operational.tree),
+            relay: Queue::default(),
+            descents: Queue::default(),
+            mailbox: mailbox.clone(),
+            run: Arc::new(RunScope {
+                cancellation: CancellationToken::new(),
+                signals: Arc::new(EngineSignals::new(shared.clone(), main, mailbox)),
+            }),
+        }
+    }
+
     /// Calls a tool in a task of its own.
     pub(super) fn call_tool(self: &Arc<Self>, call: ToolCall) {
         let this = self.clone();
