@@ -4,6 +4,7 @@
 mod blocks;
 mod links;
 mod run;
+mod script;
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
