@@ -8,6 +8,7 @@
 //! # limits: {"llm_calls": 3}          its limits
 //! # reply: - {node: Ask, output: 5}   a rule of the mocked LLM; all of them have to be used
 //! # tool: {"name": "fetch", "answers": [{"error": "down"}, 5], "failure_signal": "FETCH_FAILED"}
+//! # tool: {"name": "work", "sends": ["PAUSE"]}   signals that it sends, and other keys: see `ScriptedTool`
 //! # then: APPROVED                    a batch that is sent from outside when the execution rests
 //! # signals: START, A_DONE, DONE      what is broadcast altogether, in order
 //! # fields: {"total": 5}              values that fields have at the end

@@ -33,6 +33,9 @@ pub(crate) struct ScriptedTool {
     /// Its results, call by call; the last one counts for all further calls. One of the form `{"error": TEXT}` is a failure.
     #[serde(default)]
     answers: VecDeque<Value>,
+    /// Signals that its calls send to their own execution before they answer, one a call.
+    #[serde(default)]
+    sends: VecDeque<String>,
     failure_signal: Option<String>,
     #[serde(default)]
     process_accumulated: bool,
@@ -67,25 +70,32 @@ impl ScriptedTool {
         Self {
             name: name.to_owned(),
             answers: VecDeque::new(),
+            sends: VecDeque::new(),
             failure_signal: None,
             process_accumulated: false,
         }
     }
 
     pub(crate) fn definition(&self) -> ToolDefinition {
-        let answers = Arc::new(Mutex::new(self.answers.clone()));
-        let call = move |arguments: Value, _: ToolContext| {
-            let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let script = Arc::new(Mutex::new((self.answers.clone(), self.sends.clone())));
+        let call = move |arguments: Value, context: ToolContext| {
+            let mut script = script.lock().unwrap_or_else(PoisonError::into_inner);
+            let (answers, sends) = &mut *script;
             let answer = match answers.len() {
                 0 => arguments,
                 1 => answers[0].clone(),
                 _ => answers.pop_front().unwrap_or_default(),
             };
-            let result = match failure(&answer) {
-                Some(error) => Err(ToolError::new(error.to_owned())),
-                None => Ok(answer),
-            };
-            async move { result }
+            let signal = sends.pop_front();
+            async move {
+                if let Some(signal) = signal {
+                    context.signal(context.execution_id(), [signal])?;
+                }
+                match failure(&answer) {
+                    Some(error) => Err(ToolError::new(error.to_owned())),
+                    None => Ok(answer),
+                }
+            }
         };
         let tool = raw_tool(self.name.as_str(), "Does what the script says.", call);
         let tool = match &self.failure_signal {
