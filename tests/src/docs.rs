@@ -25,6 +25,7 @@ files! {
     operations_patterns: "operations-patterns.md",
     readme: "../README.md",
     schema: "schema.md",
+    self_evolution: "self-evolution.md",
     signals: "signals.md",
     testing: "testing.md",
     tool: "tool.md",

@@ -13,11 +13,12 @@
 //! # signals: START, A_DONE, DONE      what is broadcast altogether, in order
 //! # fields: {"total": 5}              values that fields have at the end
 //! # fails: llm_calls                  the execution fails, and its error says this
+//! # denied: may not use               the policy denies calls, each with a reason that says this
 //! ```
 
 use std::collections::BTreeSet;
 
-use soe_backends::ExecutionId;
+use soe_backends::{EventKind, ExecutionId};
 use soe_core::config::{Config, NodeKind, Registry};
 use soe_core::runtime::{Engine, EngineError, Orchestration};
 
@@ -44,7 +45,10 @@ pub(crate) async fn run(text: &str) -> Result<(), Problem> {
         None => orchestration,
     };
     let id: ExecutionId = "documented".parse()?;
-    match (run_to_the_end(&engine, &id, orchestration, &script).await, &script.fails) {
+    match (
+        run_to_the_end(&engine, &id, orchestration, &script).await,
+        &script.fails,
+    ) {
         (Ok(()), None) => {}
         (Ok(()), Some(expected)) => return Err(format!("it doesn't fail with '{expected}'").into()),
         (Err(error), Some(expected)) if format!("{error:#}").contains(expected) => {}
@@ -72,17 +76,25 @@ async fn run_to_the_end(
 }
 
 async fn check_events(engine: &Engine, id: &ExecutionId, script: &Script) -> Result<(), Problem> {
+    let mut denied = false;
     for event in engine.telemetry(id, 0, 10_000).await? {
-        let is_problem = match event.kind.name() {
-            "context_warning" => true,
-            "node_error" => !script.has_failures(),
+        let is_problem = match &event.kind {
+            EventKind::ContextWarning { .. } => true,
+            EventKind::NodeError { .. } => !script.has_failures(),
+            EventKind::PolicyDenied { reason, .. } => {
+                denied = true;
+                !script.denied.as_ref().is_some_and(|expected| reason.contains(expected))
+            }
             _ => false,
         };
         if is_problem {
             return Err(format!("while it ran: {:?}", event.kind).into());
         }
     }
-    Ok(())
+    match &script.denied {
+        Some(expected) if !denied => Err(format!("nothing is denied with '{expected}'").into()),
+        _ => Ok(()),
+    }
 }
 
 async fn check_result(engine: &Engine, id: &ExecutionId, script: &Script) -> Result<(), Problem> {

@@ -23,6 +23,8 @@ pub(crate) struct Script {
     pub(crate) fields: Map<String, Value>,
     /// What the error says with which the execution fails.
     pub(crate) fails: Option<String>,
+    /// What the policy's reason says for which a call is denied.
+    pub(crate) denied: Option<String>,
 }
 
 /// A tool that does what a comment says, instead of returning its arguments.
@@ -43,7 +45,9 @@ pub(crate) struct ScriptedTool {
 
 impl Script {
     pub(crate) fn of(text: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        let tools = comments(text, "tool").map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let tools = comments(text, "tool")
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()?;
         let batch = |signals: &str| signals.split(", ").map(str::to_owned).collect();
         Ok(Self {
             context: json(text, "context")?.unwrap_or_default(),
@@ -54,13 +58,14 @@ impl Script {
             signals: comments(text, "signals").next().map(str::to_owned),
             fields: json(text, "fields")?.unwrap_or_default(),
             fails: comments(text, "fails").next().map(str::to_owned),
+            denied: comments(text, "denied").next().map(str::to_owned),
         })
     }
 
     /// Whether something is meant to go wrong: a script may have replies that are refused, and tools that fail.
     pub(crate) fn has_failures(&self) -> bool {
         let fails = |tool: &ScriptedTool| tool.answers.iter().any(|answer| failure(answer).is_some());
-        self.fails.is_some() || self.llm.calls() > 0 || self.tools.iter().any(fails)
+        self.fails.is_some() || self.denied.is_some() || self.llm.calls() > 0 || self.tools.iter().any(fails)
     }
 }
 
@@ -110,13 +115,19 @@ impl ScriptedTool {
 }
 
 fn failure(answer: &Value) -> Option<&str> {
-    answer.as_object().filter(|answer| answer.len() == 1)?.get("error")?.as_str()
+    answer
+        .as_object()
+        .filter(|answer| answer.len() == 1)?
+        .get("error")?
+        .as_str()
 }
 
 /// What all comments `# NAME: ...` say.
 fn comments<'t>(text: &'t str, name: &str) -> impl Iterator<Item = &'t str> {
     let prefix = format!("# {name}: ");
-    text.lines().filter_map(move |line| line.strip_prefix(&prefix)).map(str::trim_end)
+    text.lines()
+        .filter_map(move |line| line.strip_prefix(&prefix))
+        .map(str::trim_end)
 }
 
 fn json<T: serde::de::DeserializeOwned>(text: &str, name: &str) -> Result<Option<T>, serde_json::Error> {
