@@ -45,7 +45,7 @@ impl SignalSink for EngineSignals {
         if !own && self.main != *execution {
             return Err(SignalError::Refused {
                 execution: execution.clone(),
-                reason: "it is not in the sender's execution tree".to_owned(),
+                reason: "it is neither the sender's own nor the root of its tree".to_owned(),
             });
         }
         let permit = shared.signals.clone().try_acquire_owned();

@@ -111,9 +111,8 @@ impl ToolContext {
             .get_or_init(|| self.0.run.cancellation.child_token())
     }
 
-    /// Sends `signals` as one batch to `execution`, this one or another, without waiting for what comes of it.
-    ///
-    /// The engine's policy decides which executions a tool may reach.
+    /// Sends `signals` as one batch to `execution`, without waiting for what comes of it. It may be the execution of this
+    /// call, or the root of its tree.
     ///
     /// # Errors
     /// The batch is not queued: see [`SignalError`].
@@ -198,12 +197,12 @@ pub enum SignalError {
     /// The engine has shut down.
     #[error("the engine takes no more signals")]
     Closed,
-    /// The engine's policy doesn't let this run send signals to that execution.
+    /// It is neither the sender's own execution nor the root of its tree.
     #[error("signals to execution '{execution}' are refused: {reason}")]
     Refused {
         /// The execution that was to get them.
         execution: ExecutionId,
-        /// The rule that says so.
+        /// Why it can't be reached.
         reason: String,
     },
 }

@@ -32,12 +32,18 @@ book! {
     "schema.md": "guide" "llm" "schema";
     "agent.md": "guide" "nodes" "agent" "llm" "tool";
     "child.md": "guide" "nodes" "child" "joins";
+    "fan-out.md": "guide" "child" "joins" "patterns";
     "identity.md": "guide" "llm" "identity";
     "builtins.md": "guide" "reference" "tool" "self-evolution" "policy";
     "patterns.md": "guide" "patterns";
+    "hybrid.md": "guide" "patterns" "llm" "agent" "router";
+    "swarm.md": "guide" "patterns" "llm" "agent" "identity";
+    "ecosystem.md": "guide" "signals" "child" "operation";
+    "self-evolution.md": "guide" "patterns" "self-evolution" "policy";
     "openai.md": "guide" "llm" "operation";
     "testing.md": "guide" "testing";
     "infrastructure.md": "guide" "operation";
+    "operations-patterns.md": "guide" "patterns" "operation" "loops";
     "backends.md": "guide" "backends";
     "cli.md": "guide" "cli";
     "node-reference.md": "reference" "nodes";
