@@ -1,0 +1,3 @@
+//! The examples with child workflows that ask no LLM.
+
+mod fan_out;
