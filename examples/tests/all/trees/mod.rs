@@ -1,3 +1,4 @@
 //! The examples with child workflows that ask no LLM.
 
 mod fan_out;
+mod map_reduce;
