@@ -4,6 +4,7 @@ mod chain;
 mod endpoint;
 mod extraction;
 mod file_agent;
+mod judge;
 mod react;
 mod revision;
 mod voting;
