@@ -2,6 +2,7 @@
 
 mod chain;
 mod endpoint;
+mod extending;
 mod extraction;
 mod file_agent;
 mod judge;
