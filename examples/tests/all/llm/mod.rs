@@ -8,6 +8,7 @@ mod file_agent;
 mod judge;
 mod react;
 mod revision;
+mod swarm;
 mod voting;
 
 use crate::support::{Done, has_line, run};
