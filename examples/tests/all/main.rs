@@ -8,4 +8,5 @@ mod llm;
 mod programs;
 mod service;
 mod support;
+mod trees;
 mod workflows;

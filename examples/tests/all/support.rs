@@ -1,9 +1,14 @@
-//! Runs programs and gives what they print.
+//! Runs programs and workflows, and gives what they print and what they leave.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
+
+use serde_json::Value as Json;
+use soe_backends::{Context, ExecutionId};
+use soe_core::config::Config;
+use soe_core::runtime::{Engine, EngineBuilder, EngineError, Orchestration};
 
 /// The folder `examples`.
 pub(crate) fn examples() -> &'static Path {
@@ -67,4 +72,68 @@ fn newest(folder: &Path) -> Option<SystemTime> {
         false => modified(&entry.path()),
     });
     times.max()
+}
+
+/// What an execution left.
+pub(crate) struct Done {
+    pub(crate) engine: Engine,
+    pub(crate) id: ExecutionId,
+    pub(crate) result: Result<(), EngineError>,
+    pub(crate) context: Arc<Context>,
+}
+
+/// Runs the first workflow of a file with START and these context fields.
+pub(crate) async fn run(builder: EngineBuilder, workflow: &str, fields: Json) -> Done {
+    let engine = builder.build().unwrap();
+    let config = Config::from_yaml(workflow).unwrap();
+    assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+    let name = config.registry().workflows.keys().next().unwrap().clone();
+    let Json::Object(fields) = fields else {
+        panic!("{fields}")
+    };
+    let start = Orchestration::new(config, name).signal("START").context(fields);
+    let execution = engine.start(start).await.unwrap();
+    let result = execution.wait().await.map(|_| ());
+    let context = execution.context().await.unwrap();
+    Done {
+        id: execution.id().clone(),
+        engine,
+        result,
+        context,
+    }
+}
+
+impl Done {
+    pub(crate) fn signals(&self) -> String {
+        soe_examples::signals(&self.context)
+    }
+
+    pub(crate) fn value(&self, field: &str) -> Json {
+        self.context.value(field).map_or(Json::Null, |value| value.to_json())
+    }
+
+    pub(crate) fn runs(&self, node: &str) -> u64 {
+        self.context.operational.nodes.get(node).copied().unwrap_or(0)
+    }
+
+    /// `[llm_calls, tool_calls, errors]`
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        let counts = &self.context.operational;
+        [counts.llm_calls, counts.tool_calls, counts.errors]
+    }
+
+    /// How often a signal was broadcast.
+    pub(crate) fn times(&self, signal: &str) -> usize {
+        let signals = self.context.operational.signals.iter();
+        signals.filter(|sent| sent.as_ref() == signal).count()
+    }
+}
+
+/// The printed text has this line.
+#[track_caller]
+pub(crate) fn has_line(printed: &str, line: &str) {
+    assert!(
+        printed.lines().any(|printed| printed == line),
+        "no line '{line}' in\n{printed}"
+    );
 }

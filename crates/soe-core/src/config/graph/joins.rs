@@ -138,8 +138,9 @@ impl<'g, 'w, 'b> Search<'g, 'w, 'b> {
         }
         let mut found: Vec<(&Term, &str, &str)> = Vec::new();
         for origin in late {
-            // What always comes before something that is counted in time is in time too.
-            let blocked = |node: usize| node != join && exact.contains(&node);
+            // What always comes before something that is counted in time is in time too, and so are the items of a fan-out.
+            let graph = self.graph;
+            let blocked = |node: usize| node != join && (exact.contains(&node) || fans_out(graph, node, origin.term));
             let Some(between) = self.path(&origin.signals, join, &blocked) else {
                 continue;
             };
@@ -226,6 +227,12 @@ impl<'g, 'w, 'b> Search<'g, 'w, 'b> {
 
 fn is_router(graph: &SignalGraph<'_>, node: usize) -> bool {
     matches!(graph.nodes[node].kind, NodeKind::Router)
+}
+
+/// Whether the node starts a child for each of what is counted: all of it is there before the first of them tells anything.
+fn fans_out(graph: &SignalGraph<'_>, node: usize, term: &Term) -> bool {
+    let fan_out = as_child(graph.nodes[node]).and_then(|child| child.fan_out.as_ref());
+    matches!((fan_out, term), (Some(fan_out), Term::Field(counted)) if *fan_out.field == **counted)
 }
 
 /// The context fields that a node, or a child of it, writes.
