@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use soe_backends::ExecutionState;
+use soe_backends::{ExecutionState, Status};
 use tokio::sync::OnceCell;
 
 use super::shared::Shared;
@@ -89,7 +89,7 @@ impl Shared {
     /// # Errors
     /// Another process runs it, or the store fails.
     pub(super) async fn check_owner(&self, state: &ExecutionState) -> Result<(), EngineError> {
-        let Some(owner) = state.owner.as_ref().filter(|_| state.is_unsettled()) else {
+        let Some(owner) = state.owner.as_ref().filter(|_| state.status == Status::Running) else {
             return Ok(());
         };
         let own = self.lease.as_ref().is_some_and(|lease| lease.process == owner.process);

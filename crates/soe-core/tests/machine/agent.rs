@@ -232,13 +232,13 @@ fn recovery_goes_on_at_each_stage() {
     let mut bench = agent("").limits(limited()).run();
     let recovers = |bench: &mut Bench, asked: &str| {
         let (used, before) = (bench.used(), bench.dialogue(1).clone());
-        bench.input(Input::Recover);
+        bench.recover();
         assert_eq!((bench.asked(), bench.used()), (vec![asked.to_owned()], used));
         assert_eq!(*bench.dialogue(1), before);
     };
     // A request that was lost has to be allowed again, under the same number.
     let lost = |bench: &mut Bench, asked: &str, call: u32| {
-        bench.input(Input::Recover);
+        bench.recover();
         assert_eq!(bench.asked(), [asked.to_owned()]);
         bench.granted(1, call, None);
     };

@@ -24,7 +24,7 @@ fn native_calls_run_in_parallel_and_are_awaited_all() {
     assert_eq!((bench.asked().len(), bench.progress(1)), (0, (1, 1, vec![2])));
     bench.discards(tool_answer(1, 1, Ok(json!("again"))));
     bench.discards(tool_answer(1, 3, Ok(json!("never called"))));
-    bench.input(Input::Recover);
+    bench.recover();
     assert_eq!(bench.asked(), ["tool 1.2 t{}"], "what was answered isn't called again");
     bench.tool_answered(1, 2, Ok(json!(null)));
     assert_eq!(

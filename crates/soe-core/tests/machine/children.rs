@@ -101,7 +101,12 @@ impl Bench {
             Effect::Acknowledge { child, number } => Some(format!("acknowledge {child} {number}")),
             Effect::Descend { what, children } => {
                 let children: Vec<&str> = children.iter().map(|(child, _)| child.as_str()).collect();
-                Some(format!("{what:?} {}", children.join(" ")).to_lowercase())
+                let what = match what {
+                    Descend::Cancel => "cancel",
+                    Descend::Suspend => "suspend",
+                    _ => "resume",
+                };
+                Some(format!("{what} {}", children.join(" ")))
             }
             Effect::Spawn(spawn) => Some(format!("spawn {}", spawn.next)),
             _ => None,
@@ -215,10 +220,19 @@ fn ids_stay_short_and_are_always_the_same() {
 fn recovering_performs_again_what_may_be_lost() {
     let mut bench = fan(2, "").run();
     bench.recovered(|_| (), &fan(2, ""));
-    assert_eq!(bench.sent(), ["spawn 2"]);
-    bench.recovered(|state| state.status = Status::Failed, &fan(2, ""));
+    assert_eq!(bench.sent(), ["spawn 2", "resume x.1.0 x.1.1"]);
+    let ended = |status| {
+        move |state: &mut soe_backends::ExecutionState| {
+            state.status = status;
+            state.family.as_mut().unwrap().descending = true;
+        }
+    };
+    bench.recovered(ended(Status::Failed), &fan(2, ""));
     assert_eq!(bench.sent(), ["suspend x.1.0 x.1.1"]);
-    bench.recovered(|state| state.status = Status::Cancelled, &fan(2, ""));
+    bench.input(Input::Settled);
+    bench.recovered(|_| (), &fan(2, ""));
+    assert_eq!(bench.sent().len(), 0, "they have heard of it");
+    bench.recovered(ended(Status::Cancelled), &fan(2, ""));
     assert_eq!(bench.sent(), ["cancel x.1.0 x.1.1"]);
 
     let nodes = "  A: {node_type: tool, event_triggers: [START], tool_name: t, output_field: r}";
@@ -346,7 +360,12 @@ fn values_go_with_the_next_signal_and_the_rest_when_the_execution_rests() {
     bench.returned(3, json!(3));
     assert_eq!(bench.sent(), ["tell 2  [3] Some(Rested)"]);
     bench.broadcast(&["W"]).unwrap();
-    assert_eq!(bench.sent(), ["tell 3 W [] None"], "it rests as before");
+    assert_eq!(bench.sent(), ["tell 3 W [] Some(Active)"]);
+    // What it told last is asked for after a crash by a parent that knows it to be active.
+    bench.input(Input::Acknowledged { number: 2 });
+    assert_eq!((bench.sent().len(), bench.status()), (0, Status::Running));
+    bench.input(Input::Acknowledged { number: 3 });
+    assert_eq!(bench.sent(), ["tell 4  [] Some(Rested)"]);
 }
 
 #[test]

@@ -117,14 +117,14 @@ fn a_denial_goes_on_with_the_cascade() {
 #[test]
 fn recovery_asks_the_same_again() {
     let mut bench = llm("").limits(limited()).run();
-    bench.input(Input::Recover);
+    bench.recover();
     assert_eq!((bench.asked(), bench.used()), (vec!["reserve 1.1".to_owned()], [0; 4]));
     bench.granted(1, 1, None);
     bench.replied(1, 1, invalid("no JSON"));
-    bench.input(Input::Recover);
+    bench.recover();
     assert_eq!(bench.asked(), ["reserve 1.2"]);
     bench.granted(1, 2, None);
-    bench.input(Input::Recover);
+    bench.recover();
     assert_eq!(bench.asked(), ["reserve 1.2"], "what was lost has to be allowed again");
     bench.granted(1, 2, None);
     assert_eq!(

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use soe_backends::{Commit, EventKind, ExecutionId, Limits, Schedule, Status, Timestamp, Value};
-use soe_core::config::Config;
+use soe_core::config::{Config, Registry};
 use soe_core::machine::{Effect, Input, Machine, MachineError, Outcome, Specs, Start, ToolFailure};
 use soe_core::nodes::NodeOutput;
 use soe_core::tools::ToolSpec;
@@ -31,6 +31,8 @@ struct Bench {
     /// What the last step asked for.
     effects: Vec<Effect>,
     now: u64,
+    registry: Arc<Registry>,
+    specs: Specs,
 }
 
 /// How a scenario's execution starts.
@@ -97,8 +99,11 @@ impl Setup {
             llms: asking::specs(),
             ..Specs::default()
         };
-        let (machine, step) = Machine::start(Timestamp::from_micros(0), self.start, specs)?;
+        let registry = self.start.registry.clone();
+        let (machine, step) = Machine::start(Timestamp::from_micros(0), self.start, specs.clone())?;
         Ok(Bench {
+            registry,
+            specs,
             machine,
             commits: Vec::from_iter(step.commit),
             effects: step.effects,
@@ -122,6 +127,24 @@ impl Bench {
 
     fn input(&mut self, input: Input) {
         self.try_input(input).unwrap();
+    }
+
+    /// The machine is lost; another takes up what is stored.
+    fn recover(&mut self) {
+        self.reload();
+        self.input(Input::Recover);
+    }
+
+    fn reload(&mut self) {
+        let state = serde_json::to_string(self.machine.state()).unwrap();
+        let state = serde_json::from_str(&state).unwrap();
+        self.machine = Machine::load(state, vec![self.registry.clone()], self.specs.clone()).unwrap();
+    }
+
+    /// An execution that has failed goes on.
+    fn resume(&mut self) {
+        let (limits, parent) = (None, None);
+        self.input(Input::Resume { limits, parent });
     }
 
     fn broadcast(&mut self, signals: &[&str]) -> Result<(), MachineError> {

@@ -179,7 +179,7 @@ fn recovery_performs_what_was_in_flight_again() {
   C: {node_type: tool, event_triggers: [START], tool_name: t, output_field: n}";
     let mut bench = flow(two).field("n", json!([1])).run();
     bench.returned(3, json!(2));
-    bench.input(Input::Recover);
+    bench.recover();
     assert_eq!(bench.asked(), ["call 1.1", "run 2"]);
     let [Effect::CallTool(call), Effect::RunNode(run)] = &bench.effects[..] else {
         panic!("{:?}", bench.effects);

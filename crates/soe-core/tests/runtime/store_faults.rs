@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use soe_backends::{
     BackendError, BackendErrorKind, Backends, Commit, ContextBackend, Event, ExecutionId, ExecutionState, ListPage,
-    ListQuery, MemoryStore, Status, TelemetryBackend,
+    ListQuery, MemoryStore, Status, TelemetryBackend, Timestamp,
 };
 use soe_core::runtime::{EngineError, EngineErrorKind};
 use soe_core::tools::{NoArguments, ToolContext, raw_tool, tool_fn};
@@ -154,7 +154,10 @@ async fn of_two_engines_on_one_store_the_loser_stops() {
     let gates = [Gate::new(), Gate::new()];
     let [one, two] = [0, 1].map(|i| {
         let tool = gates[i].tool("work");
-        builder().backends(backends.clone()).tool(tool).build().unwrap()
+        // The second one is ahead of the time: for it, the lease of the first has ended.
+        let clock = move || Timestamp::from_micros(i as u64 * 3_600_000_000);
+        let builder = builder().backends(backends.clone()).clock(clock);
+        builder.tool(tool).build().unwrap()
     });
     let execution = one.start(start(CHAIN).id(id("x"))).await.unwrap();
     gates[0].called().await;
