@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::state::FORMAT;
 use crate::{
-    ApplyError, BackendError, BackendErrorKind, Change, Commit, Context, DialogueStep, Entry, ExecutionId,
-    ExecutionState, Genesis, Progress, Run, Status, Timestamp,
+    ApplyError, Change, Commit, Context, DialogueStep, Entry, ExecutionId, ExecutionState, Genesis, Progress, Run,
+    Status, Timestamp,
 };
 
 impl ExecutionState {
@@ -323,28 +323,4 @@ impl Run {
 
 fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Checks the versions of a batch (see [`ContextBackend::commit`](crate::ContextBackend::commit)) against the version that
-/// is `stored`.
-pub(crate) fn check_versions(commits: &[Commit], stored: Option<u64>) -> Result<(), BackendError> {
-    let Some(first) = commits.first() else { return Ok(()) };
-    let creates = matches!(first.changes.first(), Some(Change::Created(_)));
-    let consecutive = commits
-        .windows(2)
-        .all(|pair| pair[0].version.checked_add(1) == Some(pair[1].version));
-    let base = first.version.checked_sub(1);
-    if base == Some(stored.unwrap_or(0)) && stored.is_none() == creates && consecutive {
-        Ok(())
-    } else {
-        Err(BackendError::conflict(&first.execution, base.unwrap_or(0), stored))
-    }
-}
-
-/// The error of a commit that has the right version, but was not made by an engine from the stored state.
-pub(crate) fn unfit(execution: &ExecutionId, error: ApplyError) -> BackendError {
-    let message = "a commit contradicts the stored state; nothing of the batch was stored";
-    BackendError::new(BackendErrorKind::Corrupt, message)
-        .execution(execution)
-        .because(error)
 }

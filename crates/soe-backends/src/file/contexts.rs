@@ -8,7 +8,7 @@ use super::cache::{Known, Stamp};
 use super::disk::{self, Lock, Staged, failed};
 use super::format::{self, Stored};
 use super::layout::id_of_stem;
-use crate::apply::{check_versions, unfit};
+use crate::stored::{check_versions, unfit};
 use crate::{
     ApplyError, BackendError, BackendErrorKind, Commit, Event, ExecutionId, ExecutionState, ExecutionSummary, ListPage,
     ListQuery,

@@ -9,10 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::Durability;
 use super::layout::temporary;
-use crate::{BackendError, BackendErrorKind};
-
-/// The deepest nesting in a stored file. Deeper ones could exhaust the stack of whoever reads them.
-pub(super) const MAX_DEPTH: usize = 256;
+use crate::{BackendError, BackendErrorKind, stored};
 
 /// An exclusive lock between threads and processes, released when dropped (or when the process ends).
 #[derive(Debug)]
@@ -162,35 +159,7 @@ pub(super) fn read_all(mut file: File, path: &Path) -> Result<Vec<u8>, BackendEr
 
 /// Reads JSON.
 pub(super) fn parse<T: DeserializeOwned>(content: &[u8], path: &Path) -> Result<T, BackendError> {
-    if !within_depth(content) {
-        return Err(damaged(path, "it is nested too deep"));
-    }
-    let mut deserializer = serde_json::Deserializer::from_slice(content);
-    deserializer.disable_recursion_limit();
-    T::deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| damaged(path, &error.to_string()).because(error))
-}
-
-/// Whether JSON is nested no deeper than can be read back.
-pub(super) fn within_depth(json: &[u8]) -> bool {
-    let (mut depth, mut text, mut escaped) = (0_usize, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if text => escaped = true,
-            b'"' => text = !text,
-            b'[' | b'{' if !text => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return false;
-                }
-            }
-            b']' | b'}' if !text => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    true
+    stored::read(content).map_err(|error| damaged(path, &error.to_string()).because(error))
 }
 
 /// The error of a file that can't be read as what it should be.
@@ -232,14 +201,6 @@ pub(super) fn failed(operation: &str, path: &Path, error: io::Error) -> BackendE
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn depth_is_counted_outside_of_text() {
-        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(within_depth(nested(MAX_DEPTH).as_bytes()));
-        assert!(!within_depth(nested(MAX_DEPTH + 1).as_bytes()));
-        assert!(within_depth(format!(r#"["\"{}\\"]"#, "[".repeat(1000)).as_bytes()));
-    }
 
     #[test]
     fn what_is_staged_and_dropped_never_happened() {

@@ -9,10 +9,12 @@ use serde::ser::{self, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map as JsonMap, Value as Json, json};
 
-use super::disk::{damaged, newer, parse, within_depth};
+use super::disk::{damaged, newer, parse};
+use crate::snapshots;
+use crate::stored::within_depth;
 use crate::{
-    BackendError, BackendErrorKind, Context, Event, ExecutionId, ExecutionState, ExecutionSummary, FORMAT, History,
-    Operational, OrderedMap, ParentInfo, SignalLog, Status, Timestamp,
+    BackendError, BackendErrorKind, Context, Event, ExecutionId, ExecutionState, ExecutionSummary, FORMAT, Status,
+    Timestamp,
 };
 
 const OPERATIONAL: &str = "__operational__";
@@ -143,52 +145,11 @@ fn engine(state: &ExecutionState, outbox: &[Event], token: &str) -> Result<Json,
     if let Some(map) = engine.as_object_mut() {
         map.shift_remove("context");
         map.shift_remove("snapshots");
-        let snapshots: Result<Vec<_>, _> = state
-            .snapshots
-            .iter()
-            .map(|(commit, then)| snapshot(*commit, then, &state.context))
-            .collect();
-        map.insert("snapshots".to_owned(), snapshots?.into());
+        map.insert("snapshots".to_owned(), snapshots::write(state)?);
         map.insert("outbox".to_owned(), serde_json::to_value(outbox)?);
         map.insert("token".to_owned(), token.into());
     }
     Ok(engine)
-}
-
-/// An earlier context: of each history the number of values that the present one begins with, or all values if the present
-/// one doesn't begin with them.
-fn snapshot(commit: u64, then: &Context, now: &Context) -> Result<Json, serde_json::Error> {
-    let mut fields = JsonMap::new();
-    for (name, history) in then.fields.iter() {
-        let same = now
-            .history(name)
-            .is_some_and(|now| is_prefix(history.iter(), history.len(), now.iter(), now.len()));
-        let stored = if same {
-            history.len().into()
-        } else {
-            serde_json::to_value(history)?
-        };
-        fields.insert(name.as_ref().to_owned(), stored);
-    }
-    let (signals, now_signals) = (&then.operational.signals, &now.operational.signals);
-    let mut operational = serde_json::to_value(&then.operational)?;
-    if is_prefix(signals.iter(), signals.len(), now_signals.iter(), now_signals.len()) {
-        operational["signals"] = signals.len().into();
-    }
-    let mut stored = json!({"commit": commit, "fields": fields, "operational": operational});
-    if then.parent != now.parent {
-        stored["parent"] = serde_json::to_value(&then.parent)?;
-    }
-    Ok(stored)
-}
-
-fn is_prefix<'a, T: PartialEq + 'a>(
-    short: impl Iterator<Item = &'a T>,
-    length: usize,
-    long: impl Iterator<Item = &'a T>,
-    of: usize,
-) -> bool {
-    length <= of && short.zip(long).all(|(a, b)| a == b)
 }
 
 struct Document {
@@ -207,74 +168,8 @@ impl Document {
         self.engine.insert("snapshots".to_owned(), json!({}));
         let mut state = ExecutionState::deserialize(Json::Object(self.engine))?;
         state.context = Arc::new(self.context);
-        for stored in Option::<Vec<Snapshot>>::deserialize(snapshots)?.unwrap_or_default() {
-            let (commit, context) = stored.restore(&state.context)?;
-            state.snapshots.insert(commit, Arc::new(context));
-        }
+        state.snapshots = snapshots::read(snapshots, &state.context)?;
         Ok(Stored { state, outbox })
-    }
-}
-
-#[derive(Deserialize)]
-struct Snapshot {
-    commit: u64,
-    fields: OrderedMap<Part<History>>,
-    operational: JsonMap<String, Json>,
-    /// Missing if it is the present one.
-    #[serde(default, deserialize_with = "present")]
-    parent: Option<Option<Arc<ParentInfo>>>,
-}
-
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Arc<ParentInfo>>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
-/// The first values of the present list, or a list of its own.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-enum Part<T> {
-    First(usize),
-    Own(T),
-}
-
-impl<T> Part<T> {
-    fn restore<'a, I>(self, present: impl Iterator<Item = &'a I>, length: usize) -> Result<T, serde_json::Error>
-    where
-        I: Clone + 'a,
-        T: FromIterator<I>,
-    {
-        match self {
-            Part::First(count) if count > length => Err(de::Error::custom("a snapshot has more values than there are")),
-            Part::First(count) => Ok(present.take(count).cloned().collect()),
-            Part::Own(list) => Ok(list),
-        }
-    }
-}
-
-impl Snapshot {
-    fn restore(mut self, now: &Context) -> Result<(u64, Context), serde_json::Error> {
-        let mut fields = OrderedMap::default();
-        for (name, part) in self.fields.iter() {
-            let none = History::default();
-            let present = now.history(name).unwrap_or(&none);
-            fields.insert(name.clone(), part.clone().restore(present.iter(), present.len())?);
-        }
-        let signals = self
-            .operational
-            .insert("signals".to_owned(), json!([]))
-            .unwrap_or_default();
-        let mut operational = Operational::deserialize(Json::Object(self.operational))?;
-        let present = &now.operational.signals;
-        operational.signals = Part::<SignalLog>::deserialize(signals)?.restore(present.iter(), present.len())?;
-        let parent = self.parent.unwrap_or_else(|| now.parent.clone());
-        Ok((
-            self.commit,
-            Context {
-                fields,
-                operational,
-                parent,
-            },
-        ))
     }
 }
 
@@ -347,7 +242,7 @@ struct FamilyHead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Change, Commit, Genesis, Limits, RegistryId, Schedule, Value};
+    use crate::{Change, Commit, Genesis, Limits, ParentInfo, RegistryId, Schedule, Value};
 
     fn state() -> ExecutionState {
         let id = ExecutionId::new("a").unwrap();

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::Inner;
 use super::disk::{self, Lock, Staged, damaged};
+use crate::stored::within_depth;
 use crate::{BackendError, BackendErrorKind, Definitions, ExecutionId, Turn, Value};
 
 impl Inner {
@@ -131,7 +132,7 @@ pub(super) fn pretty<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Backen
     let mut json =
         serde_json::to_vec_pretty(value).map_err(|error| refuse("it can't be written as JSON").because(error))?;
     json.push(b'\n');
-    if disk::within_depth(&json) {
+    if within_depth(&json) {
         Ok(json)
     } else {
         Err(refuse("a value is nested deeper than the file store can read back"))

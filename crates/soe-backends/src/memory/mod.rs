@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use self::trees::Tree;
-use crate::apply::{check_versions, unfit};
+use crate::stored::{check_versions, unfit};
 use crate::{
     ApplyError, BackendError, Commit, ContextBackend, Event, ExecutionId, ExecutionState, ListPage, ListQuery,
     RegistryDocument, RegistryId, Sections, TelemetryBackend, Timestamp, WorkflowBackend,

@@ -1,0 +1,198 @@
+//! Storing commits: adding rows, and changing the one of their execution.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _, named_params, params};
+use soe_backends::{BackendError, Commit, Status};
+
+use crate::cache::Known;
+use crate::error::Failure;
+use crate::prepare::{Created, Prepared, prepare};
+use crate::schema::{integer, place};
+use crate::store::Inner;
+use crate::{checkpoints, telemetry, trees};
+
+/// No checkpoint is made for fewer bytes of commits.
+pub(crate) const LEAST_LOG: u64 = 16 * 1024;
+
+/// So many registries are remembered as stored.
+const REGISTRIES: usize = 4096;
+
+/// What of an execution's row writers need.
+pub(crate) struct Row {
+    pub(crate) key: i64,
+    pub(crate) epoch: i64,
+    /// 0: there are events only.
+    pub(crate) version: u64,
+    pub(crate) next_event: u64,
+    status: String,
+    log: u64,
+    due: u64,
+}
+
+/// What was stored, and whether it is time for a checkpoint.
+pub(crate) struct Stored {
+    pub(crate) epoch: i64,
+    pub(crate) version: u64,
+    /// The bytes of commits since the last checkpoint.
+    pub(crate) log: u64,
+    pub(crate) due: u64,
+}
+
+impl Row {
+    pub(crate) fn of(db: &Connection, execution: &str) -> rusqlite::Result<Option<Self>> {
+        let sql = "SELECT key, epoch, version, next_event, status, log, due FROM executions WHERE id = ?1";
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Self {
+                key: row.get(0)?,
+                epoch: row.get(1)?,
+                version: unsigned(row, 2)?,
+                next_event: unsigned(row, 3)?,
+                status: row.get(4)?,
+                log: unsigned(row, 5)?,
+                due: unsigned(row, 6)?,
+            })
+        };
+        db.prepare_cached(sql)?.query_row([execution], read).optional()
+    }
+}
+
+pub(crate) fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+/// Stores commits of one execution, all or none.
+pub(crate) async fn commit(inner: &Arc<Inner>, commits: Vec<Commit>) -> Result<(), BackendError> {
+    let (mut prepared, state) = prepare(inner, commits)?;
+    let execution = prepared.execution.clone();
+    let is_new = prepared.summary.created.is_some();
+    let registries: Vec<_> = prepared.registries.iter().map(|(id, _)| id.clone()).collect();
+    let stored = inner.write(move |db| store(db, &mut prepared)).await?;
+    remember(inner, registries);
+    checkpoints::consider(inner, &execution, &stored, state.as_ref().map(|(_, state)| state));
+    if let Some((epoch, state)) = state
+        && (epoch == stored.epoch || is_new)
+    {
+        let epoch = stored.epoch;
+        inner.cache.put(Known { epoch, state });
+    }
+    Ok(())
+}
+
+/// Notes that registries are stored.
+pub(crate) fn remember(inner: &Inner, registries: impl IntoIterator<Item = soe_backends::RegistryId>) {
+    let mut known = inner.registries();
+    if known.len() > REGISTRIES {
+        known.clear();
+    }
+    known.extend(registries);
+}
+
+fn store(db: &Connection, new: &mut Prepared) -> Result<Stored, Failure> {
+    let row = Row::of(db, new.execution.as_str())?;
+    let version = row.as_ref().map(|row| row.version).filter(|version| *version > 0);
+    new.check(version)?;
+    let next_event = row.as_ref().map_or(0, |row| row.next_event);
+    new.events.skip(next_event)?;
+    let next_event = new.events.next().unwrap_or(next_event);
+    place(0, new.last_version())?;
+    place(0, next_event)?;
+    // Nothing is refused from here on: what follows is stored, or fails together with all of the transaction.
+    let (key, stored) = match (&new.summary.created, row) {
+        (Some(created), _) => create(db, new, created, next_event)?,
+        (None, Some(row)) => update(db, new, row, next_event)?,
+        (None, None) => return Err(BackendError::conflict(&new.execution, 0, None).into()),
+    };
+    add_rows(db, key, new)?;
+    trees::put_sections(db, new)?;
+    Ok(stored)
+}
+
+fn create(db: &Connection, new: &Prepared, created: &Created, next_event: u64) -> Result<(i64, Stored), Failure> {
+    // An execution of which only events are left has a row already.
+    let sql = "INSERT INTO executions (id, epoch, version, main, workflow, status, created_at, updated_at, next_event, log, due)
+        VALUES (:id, random(), :version, :main, :workflow, :status, :created, :updated, :next_event, :log, :due)
+        ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, version = excluded.version, main = excluded.main,
+            workflow = excluded.workflow, status = excluded.status, created_at = excluded.created_at,
+            updated_at = excluded.updated_at, next_event = excluded.next_event, log = excluded.log, due = excluded.due
+        RETURNING key, epoch";
+    // What an execution begins with is no reason for a checkpoint: that would be as long.
+    let (log, due) = (new.bytes(), new.bytes() + LEAST_LOG);
+    let parameters = named_params! {
+        ":id": new.execution.as_str(),
+        ":version": integer(new.last_version()),
+        ":main": created.main.as_str(),
+        ":workflow": created.workflow,
+        ":status": new.summary.status.unwrap_or(Status::Prepared).as_str(),
+        ":created": integer(created.at.as_micros()),
+        ":updated": integer(new.summary.updated_at.as_micros()),
+        ":next_event": integer(next_event),
+        ":log": integer(log),
+        ":due": integer(due),
+    };
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let (key, epoch) = db.prepare_cached(sql)?.query_row(parameters, read)?;
+    let version = new.last_version();
+    Ok((
+        key,
+        Stored {
+            epoch,
+            version,
+            log,
+            due,
+        },
+    ))
+}
+
+fn update(db: &Connection, new: &Prepared, row: Row, next_event: u64) -> Result<(i64, Stored), Failure> {
+    let version = new.last_version();
+    let log = row.log.saturating_add(new.bytes());
+    let sql = "UPDATE executions SET version = ?2, updated_at = ?3, next_event = ?4, log = ?5 WHERE key = ?1";
+    db.prepare_cached(sql)?.execute(params![
+        row.key,
+        integer(version),
+        integer(new.summary.updated_at.as_micros()),
+        integer(next_event),
+        integer(log),
+    ])?;
+    // Setting it to what it is would write to its index all the same.
+    let status = new
+        .summary
+        .status
+        .map(Status::as_str)
+        .filter(|status| *status != row.status);
+    if let Some(status) = status {
+        let sql = "UPDATE executions SET status = ?2 WHERE key = ?1";
+        db.prepare_cached(sql)?.execute(params![row.key, status])?;
+    }
+    let stored = Stored {
+        epoch: row.epoch,
+        version,
+        log,
+        due: row.due,
+    };
+    Ok((row.key, stored))
+}
+
+fn add_rows(db: &Connection, key: i64, new: &Prepared) -> Result<(), Failure> {
+    let sql = "INSERT INTO commits (place, at, first_event, events, changes) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let mut insert = db.prepare_cached(sql)?;
+    for row in &new.rows {
+        insert.execute(params![
+            place(key, row.version)?,
+            integer(row.at.as_micros()),
+            integer(row.first_event),
+            integer(row.events as u64),
+            row.changes,
+        ])?;
+    }
+    telemetry::insert(db, key, &new.events)
+}
+
+/// Adds the row of an execution that has events only. Gives its key.
+pub(crate) fn add_bare(db: &Connection, execution: &str) -> rusqlite::Result<i64> {
+    let sql = "INSERT INTO executions (id, epoch, version, main, workflow, status, created_at, updated_at, next_event, log, due)
+        VALUES (?1, 0, 0, '', '', '', 0, 0, 0, 0, 0) RETURNING key";
+    db.prepare_cached(sql)?.query_row([execution], |row| row.get(0))
+}

@@ -1,0 +1,224 @@
+//! States: the newest checkpoint, and the commits after it.
+
+use rusqlite::{Connection, OptionalExtension as _};
+use soe_backends::{Change, Commit, Event, EventKind, ExecutionId, ExecutionState, Timestamp, stored};
+
+use crate::cache::Known;
+use crate::commits::{Row, unsigned};
+use crate::error::{Failure, Place};
+use crate::schema::{number_of, place_up_to};
+use crate::store::Inner;
+use crate::telemetry;
+
+/// The state as it is now (`version` is `None`) or as a commit made it; `None` if there is no such commit.
+pub(crate) fn load(
+    db: &Connection,
+    inner: &Inner,
+    execution: &ExecutionId,
+    version: Option<u64>,
+) -> Result<Option<ExecutionState>, Failure> {
+    let Some(row) = Row::of(db, execution.as_str())?.filter(|row| row.version > 0) else {
+        return Ok(None);
+    };
+    let version = version.unwrap_or(row.version);
+    if version == 0 || version > row.version {
+        return Ok(None);
+    }
+    if version < row.version {
+        return fold(db, &inner.place, execution, row.key, version).map(Some);
+    }
+    if let Some(state) = inner.cache.get(execution, row.epoch, version) {
+        return Ok(Some(state));
+    }
+    let state = fold(db, &inner.place, execution, row.key, version)?;
+    inner.cache.put(Known {
+        epoch: row.epoch,
+        state: state.clone(),
+    });
+    Ok(Some(state))
+}
+
+/// The state that the commits up to `version` make.
+pub(crate) fn fold(
+    db: &Connection,
+    at: &Place,
+    execution: &ExecutionId,
+    key: i64,
+    version: u64,
+) -> Result<ExecutionState, Failure> {
+    let (mut state, from) = match checkpoint(db, at, execution, key, version)? {
+        Some(state) => {
+            let from = state.version;
+            (Some(state), from)
+        }
+        None => (None, 0),
+    };
+    each_commit(db, at, execution, key, from + 1, version, usize::MAX, |row| {
+        let commit = row.counted();
+        let folded = match &mut state {
+            Some(state) => state.apply(&commit),
+            None => ExecutionState::create(&commit).map(|created| state = Some(created)),
+        };
+        folded.map_err(|error| {
+            at.damaged(&format!("commit {}", commit.version), error)
+                .execution(execution)
+        })?;
+        Ok(())
+    })?;
+    match state {
+        Some(state) if state.version == version && state.id == *execution => Ok(state),
+        _ => {
+            let why = "commits are missing";
+            Err(at.damaged("the history", why).execution(execution).into())
+        }
+    }
+}
+
+/// The newest checkpoint that isn't after `version`.
+fn checkpoint(
+    db: &Connection,
+    at: &Place,
+    execution: &ExecutionId,
+    key: i64,
+    version: u64,
+) -> Result<Option<ExecutionState>, Failure> {
+    let sql = "SELECT place, state FROM checkpoints WHERE place BETWEEN ?1 AND ?2 ORDER BY place DESC LIMIT 1";
+    let read = |row: &rusqlite::Row<'_>| {
+        let state = stored::read_state(row.get_ref(1)?.as_bytes().unwrap_or_default());
+        Ok((row.get(0)?, state))
+    };
+    let found: Option<(i64, _)> = db
+        .prepare_cached(sql)?
+        .query_row([place_up_to(key, 0), place_up_to(key, version)], read)
+        .optional()?;
+    let Some((place, state)) = found else { return Ok(None) };
+    let what = || format!("the checkpoint at version {}", number_of(place));
+    let state = state.map_err(|error| at.damaged(&what(), error).execution(execution))?;
+    if state.version == number_of(place) {
+        Ok(Some(state))
+    } else {
+        let why = "it is one of another version";
+        Err(at.damaged(&what(), why).execution(execution).into())
+    }
+}
+
+/// A row of the table `commits`, without its events.
+struct Bare {
+    commit: Commit,
+    first_event: u64,
+    events: u64,
+}
+
+impl Bare {
+    /// The commit with as many events as it had: for the fold their number is all that counts, and they may be deleted.
+    fn counted(mut self) -> Commit {
+        let event = |seq| Event {
+            seq,
+            time: self.commit.at,
+            kind: EventKind::ExecutionRested {},
+        };
+        self.commit.events = (0..self.events)
+            .map(|n| event(self.first_event.saturating_add(n)))
+            .collect();
+        self.commit
+    }
+}
+
+/// The commits from one version on, at most `limit`, with those of their events that are there.
+pub(crate) fn commits(
+    db: &Connection,
+    at: &Place,
+    execution: &ExecutionId,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<Commit>, Failure> {
+    let mut bare = Vec::new();
+    if let Some(row) = Row::of(db, execution.as_str())? {
+        each_commit(db, at, execution, row.key, from, u64::MAX, limit, |row| {
+            bare.push(row);
+            Ok(())
+        })?;
+    }
+    let numbers = |row: &Bare| row.first_event..row.first_event.saturating_add(row.events);
+    let with_events = || bare.iter().filter(|row| row.events > 0).map(numbers);
+    let all = match (with_events().next(), with_events().next_back()) {
+        (Some(first), Some(last)) => first.start..last.end,
+        _ => 0..0,
+    };
+    let mut events = telemetry::read(db, at, execution, all, usize::MAX)?
+        .into_iter()
+        .peekable();
+    let fill = |mut row: Bare| {
+        let numbers = numbers(&row);
+        while let Some(event) = events.next_if(|event| event.seq < numbers.end) {
+            if numbers.contains(&event.seq) {
+                row.commit.events.push(event);
+            }
+        }
+        row.commit
+    };
+    Ok(bare.into_iter().map(fill).collect())
+}
+
+#[expect(clippy::too_many_arguments, reason = "what is to be read, and where")]
+fn each_commit(
+    db: &Connection,
+    at: &Place,
+    execution: &ExecutionId,
+    key: i64,
+    from: u64,
+    to: u64,
+    limit: usize,
+    mut take: impl FnMut(Bare) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if from > u64::from(u32::MAX) {
+        return Ok(());
+    }
+    let sql = "SELECT place, at, first_event, events, changes FROM commits WHERE place BETWEEN ?1 AND ?2
+        ORDER BY place LIMIT ?3";
+    let mut select = db.prepare_cached(sql)?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows = select.query([place_up_to(key, from), place_up_to(key, to), limit])?;
+    while let Some(row) = rows.next()? {
+        let version = number_of(row.get(0)?);
+        let changes: Vec<Change> = stored::read(row.get_ref(4)?.as_bytes().unwrap_or_default())
+            .map_err(|error| at.damaged(&format!("commit {version}"), error).execution(execution))?;
+        let commit = Commit {
+            execution: execution.clone(),
+            version,
+            at: Timestamp::from_micros(unsigned(row, 1)?),
+            changes,
+            registry: None,
+            definitions: None,
+            turns: None,
+            events: Vec::new(),
+        };
+        take(Bare {
+            commit,
+            first_event: unsigned(row, 2)?,
+            events: unsigned(row, 3)?,
+        })?;
+    }
+    Ok(())
+}
+
+/// Deletes a state with all its commits and checkpoints; events stay. Says whether there was one.
+pub(crate) fn delete(db: &Connection, execution: &ExecutionId) -> Result<bool, Failure> {
+    let Some(row) = Row::of(db, execution.as_str())?.filter(|row| row.version > 0) else {
+        return Ok(false);
+    };
+    let places = [place_up_to(row.key, 0), place_up_to(row.key, u64::MAX)];
+    for sql in [
+        "DELETE FROM commits WHERE place BETWEEN ?1 AND ?2",
+        "DELETE FROM checkpoints WHERE place BETWEEN ?1 AND ?2",
+    ] {
+        db.prepare_cached(sql)?.execute(places)?;
+    }
+    let sql = if row.next_event == 0 {
+        "DELETE FROM executions WHERE key = ?1"
+    } else {
+        "UPDATE executions SET version = 0, main = '', workflow = '', status = '', log = 0, due = 0 WHERE key = ?1"
+    };
+    db.prepare_cached(sql)?.execute([row.key])?;
+    Ok(true)
+}
