@@ -105,10 +105,6 @@ impl ExecutionState {
                     };
                     self.active_us += self.status_since.map_or(0, |since| micros(until.since(since)));
                 }
-                if let Some(family) = &mut self.family {
-                    let stops_or_goes_on = !status.accepts_signals() || !self.status.accepts_signals();
-                    family.descending |= stops_or_goes_on && !family.children.is_empty();
-                }
                 self.status = *status;
                 self.status_since = Some(*at);
                 self.failure = failure.clone();
@@ -200,11 +196,7 @@ impl ExecutionState {
                 let revived = self.family.as_mut().and_then(|family| family.revive(child));
                 revived.ok_or(ApplyError::Mismatch("an execution was resumed that is no child"))?;
             }
-            Change::Descended => {
-                if let Some(family) = &mut self.family {
-                    family.descending = false;
-                }
-            }
+            Change::Descending(descending) => self.family.get_or_insert_default().descending = *descending,
         }
         Ok(())
     }

@@ -181,8 +181,8 @@ pub enum Change {
         /// The child.
         child: ExecutionId,
     },
-    /// How the execution ended has gone down to its children.
-    Descended,
+    /// What became of the execution has still to go down to its children, or has done so.
+    Descending(bool),
 }
 
 /// How an execution begins.

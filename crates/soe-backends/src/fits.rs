@@ -109,7 +109,7 @@ impl Check<'_> {
             | Change::Registry(_)
             | Change::Limits(_)
             | Change::Owned(_)
-            | Change::Descended => Ok(()),
+            | Change::Descending(_) => Ok(()),
         }
     }
 

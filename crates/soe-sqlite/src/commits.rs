@@ -166,6 +166,10 @@ fn update(db: &Connection, new: &Prepared, row: Row, next_event: u64) -> Result<
         let sql = "UPDATE executions SET status = ?2 WHERE key = ?1";
         db.prepare_cached(sql)?.execute(params![row.key, status])?;
     }
+    if let Some(descending) = new.summary.descending {
+        let sql = "UPDATE executions SET descending = ?2 WHERE key = ?1";
+        db.prepare_cached(sql)?.execute(params![row.key, descending])?;
+    }
     let stored = Stored {
         epoch: row.epoch,
         version,

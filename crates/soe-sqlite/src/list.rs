@@ -17,7 +17,7 @@ const STATUSES: [Status; 6] = [
     Status::Cancelled,
 ];
 
-const COLUMNS: &str = "id, main, workflow, status, version, created_at, updated_at";
+const COLUMNS: &str = "id, main, workflow, status, version, created_at, updated_at, descending";
 
 /// The page that `query` asks for.
 pub(crate) fn page(db: &Connection, at: &Place, query: &ListQuery) -> Result<ListPage, Failure> {
@@ -55,6 +55,24 @@ fn select(query: &ListQuery, limit: usize) -> (String, Vec<Sql>) {
     }
     let order = "ORDER BY created_at DESC, id DESC LIMIT ?";
     let limit = Sql::from(i64::try_from(limit).unwrap_or(i64::MAX));
+    let from = format!("SELECT {COLUMNS} FROM executions WHERE {terms}");
+    if query.unsettled && query.status.is_none() && query.main_execution_id.is_none() {
+        // Each by its own index.
+        let others = parameters.clone();
+        parameters.push(limit.clone());
+        parameters.extend(others);
+        parameters.push(limit);
+        let sql = format!(
+            "SELECT * FROM ({from} AND status = 'running' {order})
+             UNION ALL SELECT * FROM ({from} AND descending = 1 AND status <> 'running' {order})
+             {order}"
+        );
+        parameters.push(parameters[parameters.len() - 1].clone());
+        return (sql, parameters);
+    }
+    if query.unsettled {
+        terms += " AND (status = 'running' OR descending = 1)";
+    }
     let Some(main) = &query.main_execution_id else {
         parameters.push(limit);
         return (
@@ -95,5 +113,6 @@ fn summary(row: &rusqlite::Row<'_>, at: &Place) -> Result<ExecutionSummary, Fail
         version: unsigned(row, 4)?,
         created_at: Timestamp::from_micros(unsigned(row, 5)?),
         updated_at: Timestamp::from_micros(unsigned(row, 6)?),
+        unsettled: status == Status::Running || row.get(7)?,
     })
 }

@@ -42,6 +42,8 @@ pub(crate) struct NewEvents {
 pub(crate) struct Summary {
     /// `None` if it stays.
     pub(crate) status: Option<Status>,
+    /// Whether it has still to go down to its children what became of the execution; `None` if that stays.
+    pub(crate) descending: Option<bool>,
     pub(crate) updated_at: Timestamp,
     /// What is set once, when the execution is created.
     pub(crate) created: Option<Created>,
@@ -136,12 +138,18 @@ fn summary(commits: &[Commit], state: Option<&ExecutionState>) -> Summary {
         Change::Status { status, .. } => Some(*status),
         _ => None,
     });
+    let changes = commits.iter().flat_map(|commit| &commit.changes);
+    let mut descending = changes.filter_map(|change| match change {
+        Change::Descending(descending) => Some(*descending),
+        _ => None,
+    });
     let genesis = commits[0].changes.first().and_then(|change| match change {
         Change::Created(genesis) => Some(genesis),
         _ => None,
     });
     Summary {
         status: state.map(|state| state.status).or_else(|| statuses.next_back()),
+        descending: descending.next_back(),
         updated_at: commits.last().map_or(Timestamp::default(), |commit| commit.at),
         created: genesis.map(|genesis| Created {
             main: genesis.main_execution_id.clone(),

@@ -331,6 +331,14 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// Notes that what becomes of the execution has to go down to its children, if there are any.
+    pub(super) fn must_descend(&mut self) -> Applied {
+        match self.family() {
+            Some(family) if !family.children.is_empty() && !family.descending => self.change(Change::Descending(true)),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes what becomes of an execution down to its children.
     pub(super) fn descend(&mut self, what: Descend) {
         let resumes = matches!(what, Descend::Resume { .. });
@@ -369,6 +377,7 @@ impl Transaction<'_> {
             failure: None,
         })?;
         self.abort_all();
+        self.must_descend()?;
         self.descend(Descend::Suspend);
         Ok(())
     }

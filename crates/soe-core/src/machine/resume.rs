@@ -123,6 +123,7 @@ impl Transaction<'_> {
         for child in stopped {
             self.change(Change::Revived { child })?;
         }
+        self.must_descend()?;
         self.go_on(failed.as_ref())
     }
 
@@ -198,7 +199,7 @@ impl Transaction<'_> {
     /// The last effects of an execution that takes no signals are performed.
     pub(super) fn settled(&mut self) -> Applied {
         if self.family().is_some_and(|family| family.descending) {
-            self.change(Change::Descended)?;
+            self.change(Change::Descending(false))?;
         }
         let stored = std::mem::take(&mut self.machine.turns_stored);
         match stored {

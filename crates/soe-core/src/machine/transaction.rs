@@ -246,6 +246,7 @@ impl<'m> Transaction<'m> {
             failure: Some(failure),
         })?;
         self.abort_all();
+        self.must_descend()?;
         self.descend(Descend::Suspend);
         Ok(())
     }
@@ -266,6 +267,7 @@ impl<'m> Transaction<'m> {
             failure: None,
         })?;
         self.abort_all();
+        self.must_descend()?;
         self.descend(Descend::Cancel);
         for run in runs {
             self.change(Change::Finished { run })?;
