@@ -33,6 +33,7 @@ mod time;
 mod traits;
 mod value;
 mod value_read;
+mod version;
 
 pub use answer::{Answer, Answers};
 pub use backends::{Backends, BackendsBuilder};
@@ -57,3 +58,4 @@ pub use traits::{
     Sections, TelemetryBackend, Turn, WorkflowBackend,
 };
 pub use value::{Excess, Map, Value};
+pub use version::{EditedBy, WorkflowEdit, WorkflowVersion};

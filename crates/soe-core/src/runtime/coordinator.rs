@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use soe_backends::{ExecutionId, Status};
+use soe_backends::{Change, Commit, ExecutionId, Status};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -17,7 +17,7 @@ use super::shared::{Answer, Cause, Control, Message, Progress, Reply, ended};
 use super::signals::EngineSignals;
 use super::taken::{Taken, answered};
 use super::{EngineError, EngineErrorKind};
-use crate::machine::{BuiltinCall, BuiltinRequest, Denial, Effect, Input, Machine, MachineError, Step};
+use crate::machine::{BuiltinCall, BuiltinRequest, Denial, Effect, Input, Machine, MachineError, Spawn, Step};
 use crate::tools::builtin::works_on_definitions;
 use crate::tools::context::RunScope;
 
@@ -33,6 +33,8 @@ pub(super) struct Coordinator {
     queue: VecDeque<Message>,
     /// The machine wants to go on after the others had their turn.
     more: bool,
+    /// What is performed now may have been performed before.
+    recovering: bool,
     /// The application's error that failed the execution.
     cause: Option<Cause>,
     /// Those who wait until a child's message is dealt with, by child and number.
@@ -114,6 +116,7 @@ impl Coordinator {
             performer: Arc::new(performer),
             queue: VecDeque::new(),
             more: false,
+            recovering: false,
             cause: None,
             answers: HashMap::new(),
         }
@@ -126,7 +129,9 @@ impl Coordinator {
 
     async fn serve_stored(&mut self, recover: bool) -> Result<(), EngineError> {
         if recover {
+            self.recovering = true;
             self.input(Input::Recover).await?;
+            self.recovering = false;
         }
         self.serve().await
     }
@@ -212,6 +217,13 @@ impl Coordinator {
                 let result = answered(&mut step);
                 taken.add(step, &mut self.more);
                 taken.answers.push((reply, result));
+            }
+            Message::Revert { to, registry, reply } => {
+                let reply = self.step_for(Input::Revert { to, registry }, reply, taken)?;
+                taken.replies.extend(reply);
+            }
+            Message::Exceeded(Denial { limit, message }) => {
+                self.step(Input::LimitExceeded { limit, message }, taken)?
             }
             Message::Granted { run, call, denied } => self.step(Input::Granted { run, call, denied }, taken)?,
             Message::Asked { run, call, reply } => match self.reserve() {
@@ -329,8 +341,12 @@ impl Coordinator {
     /// Persists, then performs.
     async fn store(&mut self, mut taken: Taken) -> Result<(), EngineError> {
         let commits = std::mem::take(&mut taken.commits);
+        let show = !self.claim.shared.backends.sections().registry && commits.iter().any(changes_workflows);
         if let Err(error) = self.claim.shared.commit(&self.claim.execution, commits).await {
             return Err(taken.fail(error));
+        }
+        if show {
+            self.show_workflows().await;
         }
         let effects = std::mem::take(&mut taken.effects);
         let turns = self.store_turns(&effects).await;
@@ -339,6 +355,17 @@ impl Coordinator {
         }
         taken.answer();
         turns
+    }
+
+    /// Tells a separate store of workflows which of them are in use now. That is for people: the state says it too.
+    async fn show_workflows(&self) {
+        let (shared, state) = (&self.claim.shared, self.machine.state());
+        let store = shared.backends.workflows();
+        let told = shared.call(store.set_current(&state.id, &state.registry, &state.workflow));
+        if let Err(error) = told.await {
+            let error = format_args!("{error:#}");
+            tracing::warn!(%error, "the store of workflows doesn't show the current ones");
+        }
     }
 
     /// Puts turns of the conversation into their store before anybody acts on what they follow.
@@ -373,7 +400,7 @@ impl Coordinator {
                 }
                 Effect::Descend { what, children } => self.performer.descend(what, children),
                 _ if aborted => {}
-                Effect::Spawn(spawn) => self.performer.spawn_children(spawn),
+                Effect::Spawn(spawn) => self.spawn(spawn),
                 Effect::CallTool(call) => self.performer.call_tool(call),
                 Effect::RunNode(run) => self.performer.run_node(run),
                 Effect::CallLlm(call) => self.performer.call_llm(call),
@@ -392,6 +419,20 @@ impl Coordinator {
                 Effect::Continue => self.more = true,
                 Effect::StoreTurns(_) | Effect::Abort { .. } | Effect::Answer { .. } => {}
             }
+        }
+    }
+
+    /// Creates children, if the tree may have so many more.
+    fn spawn(&mut self, spawn: Spawn) {
+        let allowed = self.machine.state().limits.children;
+        let reserved = match self.recovering {
+            // They are registered, and so known already.
+            true => Ok(()),
+            false => self.performer.budget.reserve_children(spawn.children.len(), allowed),
+        };
+        match reserved {
+            Ok(()) => self.performer.spawn_children(spawn),
+            Err(denial) => self.queue.push_back(Message::Exceeded(denial)),
         }
     }
 
@@ -439,6 +480,11 @@ impl Coordinator {
             }
         }
     }
+}
+
+fn changes_workflows(commit: &Commit) -> bool {
+    let is_change = |change: &Change| matches!(change, Change::Registry(_));
+    commit.changes.iter().any(is_change)
 }
 
 /// Whether a message reads or changes what the tree shares, which is in the store.

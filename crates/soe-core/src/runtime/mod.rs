@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod execution;
 mod family;
+mod inherit;
 mod orchestration;
 mod perform;
 mod registries;
@@ -21,6 +22,7 @@ mod store;
 mod taken;
 mod tokens;
 mod tree;
+mod versions;
 
 pub use builder::{BuildError, EngineBuilder};
 pub use engine::Engine;

@@ -14,6 +14,7 @@ use super::events::Subscribers;
 use super::registries::Registries;
 use super::tokens::Onlookers;
 use super::{EngineError, EngineErrorKind};
+use crate::config::Registry;
 use crate::llm::Llms;
 use crate::machine::{BuiltinCall, Denial, Outcome, Specs, ToolFailure};
 use crate::nodes::NodeTypes;
@@ -117,6 +118,14 @@ pub(super) enum Message {
         call: Box<BuiltinCall>,
         reply: Answer,
     },
+    /// The application goes back to an earlier version of the workflows.
+    Revert {
+        to: u64,
+        registry: Arc<Registry>,
+        reply: Reply,
+    },
+    /// A limit of the tree is used up.
+    Exceeded(Denial),
     /// The answer to a reservation.
     Granted {
         run: u64,

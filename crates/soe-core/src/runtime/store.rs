@@ -1,12 +1,14 @@
 //! The engine's way to its stores: commits that are published, and calls that a shutdown doesn't wait for forever.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use soe_backends::{BackendErrorKind, Commit, Definitions, Event, ExecutionId, ExecutionState};
+use soe_backends::{BackendErrorKind, Commit, Definitions, Event, ExecutionId, ExecutionState, RegistryId};
 use tracing::Level;
 
 use super::shared::Shared;
 use super::{EngineError, EngineErrorKind};
+use crate::config::Registry;
 
 /// How long a store that is in the middle of a call may hold up an engine that stops. A call that is dropped then has
 /// happened or not: for a commit, the next one to take the execution up sees which.
@@ -65,6 +67,18 @@ impl Shared {
     pub(super) async fn find(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, EngineError> {
         let state = self.call(self.backends.context().load(execution)).await;
         state.map_err(|error| error.of(execution))
+    }
+
+    /// The registry `id`, which `execution` uses or has used.
+    ///
+    /// # Errors
+    /// The store doesn't have it or fails, or the engine stopped while the store didn't answer.
+    pub(super) async fn registry(
+        &self,
+        id: &RegistryId,
+        execution: &ExecutionId,
+    ) -> Result<Arc<Registry>, EngineError> {
+        self.call(self.registries.find(&self.backends, id, execution)).await
     }
 
     /// What is stored for an execution's tree, whose root it is.
