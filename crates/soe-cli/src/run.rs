@@ -42,15 +42,8 @@ pub(crate) async fn run(args: Run, colors: Colors, traces: bool) -> anyhow::Resu
 }
 
 async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
-    let file = args.file.as_deref();
-    if file == Some(Path::new("-")) && args.context.as_deref() == Some("@-") {
-        return Err(Usage("stdin can't be both the workflow and the context".to_owned()).into());
-    }
-    if file.is_none() && args.inherit.config.is_none() {
-        return Err(Usage("a workflow file or --inherit-config is needed".to_owned()).into());
-    }
-    args.llm.check()?;
-    let source = file.map(workflow_file).transpose()?;
+    check(&args)?;
+    let source = args.file.as_deref().map(workflow_file).transpose()?;
     let named = &args.tools.files;
     let tools_files = source.as_ref().map(|source| tools::files_for(named, source));
     let tools = tools::load(&tools_files.unwrap_or_else(|| named.clone()))?;
@@ -152,6 +145,18 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
     let (events, tokens) = (session.engine.events_from(&args.id, state.next_event), session.tokens());
     session.engine.broadcast_signals(&args.id, args.signals).await?;
     session.follow(&args.id, events, tokens, log).await
+}
+
+/// What can be said of the command before anything is read.
+fn check(args: &Run) -> anyhow::Result<()> {
+    let file = args.file.as_deref();
+    if file == Some(Path::new("-")) && args.context.as_deref() == Some("@-") {
+        return Err(Usage("stdin can't be both the workflow and the context".to_owned()).into());
+    }
+    if file.is_none() && args.inherit.config.is_none() {
+        return Err(Usage("a workflow file or --inherit-config is needed".to_owned()).into());
+    }
+    Ok(args.llm.check()?)
 }
 
 /// A file that isn't a tools file by mistake.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use soe_backends::{Change, Commit, ExecutionId, Status};
+use soe_backends::{ExecutionId, Status};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -15,6 +15,7 @@ use super::family::Relay;
 use super::perform::{Performer, panic_message};
 use super::shared::{Answer, Cause, Control, Message, Progress, Reply, ended};
 use super::signals::EngineSignals;
+use super::store::changes_workflows;
 use super::taken::{Taken, answered};
 use super::{EngineError, EngineErrorKind};
 use crate::machine::{BuiltinCall, BuiltinRequest, Denial, Effect, Input, Machine, MachineError, Spawn, Step};
@@ -341,12 +342,12 @@ impl Coordinator {
     /// Persists, then performs.
     async fn store(&mut self, mut taken: Taken) -> Result<(), EngineError> {
         let commits = std::mem::take(&mut taken.commits);
-        let show = !self.claim.shared.backends.sections().registry && commits.iter().any(changes_workflows);
+        let other_workflows = commits.iter().any(changes_workflows);
         if let Err(error) = self.claim.shared.commit(&self.claim.execution, commits).await {
             return Err(taken.fail(error));
         }
-        if show {
-            self.show_workflows().await;
+        if other_workflows {
+            self.claim.shared.show_workflows(self.machine.state()).await;
         }
         let effects = std::mem::take(&mut taken.effects);
         let turns = self.store_turns(&effects).await;
@@ -355,17 +356,6 @@ impl Coordinator {
         }
         taken.answer();
         turns
-    }
-
-    /// Tells a separate store of workflows which of them are in use now. That is for people: the state says it too.
-    async fn show_workflows(&self) {
-        let (shared, state) = (&self.claim.shared, self.machine.state());
-        let store = shared.backends.workflows();
-        let told = shared.call(store.set_current(&state.id, &state.registry, &state.workflow));
-        if let Err(error) = told.await {
-            let error = format_args!("{error:#}");
-            tracing::warn!(%error, "the store of workflows doesn't show the current ones");
-        }
     }
 
     /// Puts turns of the conversation into their store before anybody acts on what they follow.
@@ -480,11 +470,6 @@ impl Coordinator {
             }
         }
     }
-}
-
-fn changes_workflows(commit: &Commit) -> bool {
-    let is_change = |change: &Change| matches!(change, Change::Registry(_));
-    commit.changes.iter().any(is_change)
 }
 
 /// Whether a message reads or changes what the tree shares, which is in the store.

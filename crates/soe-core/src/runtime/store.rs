@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use soe_backends::{BackendErrorKind, Commit, Definitions, Event, ExecutionId, ExecutionState, RegistryId};
+use soe_backends::{BackendErrorKind, Change, Commit, Definitions, Event, ExecutionId, ExecutionState, RegistryId};
 use tracing::Level;
 
 use super::shared::Shared;
@@ -96,6 +96,20 @@ impl Shared {
         Ok(definitions)
     }
 
+    /// Tells a separate store of workflows which of them an execution uses now. That is for people, the state says it too:
+    /// so a failure stops nothing.
+    pub(super) async fn show_workflows(&self, state: &ExecutionState) {
+        if self.backends.sections().registry {
+            return;
+        }
+        let store = self.backends.workflows();
+        let told = self.call(store.set_current(&state.id, &state.registry, &state.workflow));
+        if let Err(error) = told.await {
+            let error = format_args!("{error:#}");
+            tracing::warn!(%error, "the store of workflows doesn't show the current ones");
+        }
+    }
+
     /// Waits for a call of the store, unless the engine stops and the store doesn't answer.
     pub(super) async fn call<T, E: Into<EngineError>>(
         &self,
@@ -114,4 +128,10 @@ impl Shared {
             )),
         }
     }
+}
+
+/// Whether a commit makes an execution go on with other workflows.
+pub(super) fn changes_workflows(commit: &Commit) -> bool {
+    let is_change = |change: &Change| matches!(change, Change::Registry(_));
+    commit.changes.iter().any(is_change)
 }

@@ -125,6 +125,30 @@ async fn a_running_execution_goes_back_and_its_runs_end_as_they_began() {
 }
 
 #[tokio::test]
+async fn a_failed_execution_goes_back_and_stays_failed() {
+    let boom = |_: soe_core::nodes::NodeInput| async {
+        Err::<soe_core::nodes::NodeOutput, _>(soe_core::nodes::NodeError::new("enough"))
+    };
+    let engine = tools().node_type("boom", boom).build().unwrap();
+    let flow = format!(
+        "flow:\n{}  Fail: {{node_type: boom, event_triggers: [START_DONE]}}\n",
+        call("START", "soe_inject_node")
+    );
+    let mut replaced = node("echo");
+    replaced["event_triggers"] = json!(["LATER"]);
+    let execution = engine
+        .start(start(&flow).field("START", Value::from(inject(replaced))))
+        .await
+        .unwrap();
+    soon(execution.wait()).await.unwrap_err();
+    soon(engine.revert_workflows(execution.id(), 0)).await.unwrap();
+    let state = engine.state(execution.id()).await.unwrap();
+    let versions = state.workflow_versions();
+    assert_eq!((state.status, numbers(&versions)), (Status::Failed, vec![0, 1, 2]));
+    assert_eq!(state.registry, versions[0].registry);
+}
+
+#[tokio::test]
 async fn what_cannot_be_gone_back_to_changes_nothing() {
     let store = FaultyStore::new();
     let engine = tools().backends(store.backends()).build().unwrap();
