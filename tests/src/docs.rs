@@ -18,6 +18,7 @@ files! {
     context: "context.md",
     getting_started: "getting-started.md",
     identity: "identity.md",
+    inheritance: "inheritance.md",
     llm: "llm.md",
     infrastructure: "infrastructure.md",
     openai: "openai.md",

@@ -34,6 +34,7 @@ book! {
     "child.md": "guide" "nodes" "child" "joins";
     "identity.md": "guide" "llm" "identity";
     "builtins.md": "guide" "reference" "tool" "self-evolution" "policy";
+    "inheritance.md": "guide" "context" "self-evolution";
     "patterns.md": "guide" "patterns";
     "openai.md": "guide" "llm" "operation";
     "testing.md": "guide" "testing";
