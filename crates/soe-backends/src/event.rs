@@ -332,4 +332,39 @@ mod tests {
         assert_eq!(json["event"], event.kind.name());
         assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
     }
+    #[test]
+    fn a_change_of_workflows_survives_its_json() {
+        let change = |edit: WorkflowEdit, by: Option<EditedBy>| Event {
+            seq: 7,
+            time: Timestamp::from_micros(1),
+            kind: EventKind::WorkflowChanged(Box::new(WorkflowChange {
+                version: 2,
+                edit,
+                by,
+                registry: RegistryId::from_digest([1; 32]),
+                replaces: RegistryId::from_digest([2; 32]),
+            })),
+        };
+        let by = EditedBy {
+            node_name: "N".into(),
+            run: 3,
+            tool_name: "soe_inject_node".into(),
+        };
+        let edit = WorkflowEdit::Changed {
+            workflow_name: "flow".into(),
+            changed_node: None,
+        };
+        for (event, what) in [
+            (change(edit, Some(by)), "changed"),
+            (change(WorkflowEdit::Reverted { to: 1 }, None), "reverted"),
+        ] {
+            let text = serde_json::to_string(&event).unwrap();
+            assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(
+                (&json["event"], &json["data"]["what"]),
+                (&"workflow_changed".into(), &what.into())
+            );
+        }
+    }
 }
