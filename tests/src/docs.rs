@@ -19,6 +19,7 @@ files! {
     ecosystem: "ecosystem.md",
     getting_started: "getting-started.md",
     identity: "identity.md",
+    inheritance: "inheritance.md",
     llm: "llm.md",
     infrastructure: "infrastructure.md",
     openai: "openai.md",

@@ -58,6 +58,7 @@ impl ExecutionState {
             turns: Vec::new(),
             answers: Default::default(),
             workflow_changes: 0,
+            versions: Vec::new(),
             next_event: 0,
             owner: None,
         }
@@ -186,10 +187,7 @@ impl ExecutionState {
                     family.inbox.pop_front();
                 }
             }
-            Change::Registry(registry) => {
-                self.registry = registry.clone();
-                self.workflow_changes += 1;
-            }
+            Change::Registry(version) => self.put_version(version),
             Change::Limits(limits) => self.limits = limits.clone(),
             Change::Owned(owner) => self.owner = Some(owner.clone()),
             Change::Revived { child } => {

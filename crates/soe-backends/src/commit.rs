@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::state::Batch;
 use crate::{
     Answer, DialogueStep, Event, ExecutionId, Failure, Frame, History, Incoming, Limits, Owner, ParentInfo, Progress,
-    Received, RegistryId, Run, Schedule, Started, Status, Tell, Timestamp, Turn, Value,
+    Received, RegistryId, Run, Schedule, Started, Status, Tell, Timestamp, Turn, Value, WorkflowVersion,
 };
 
 /// Everything that one event changes: it is stored as a whole or not at all.
@@ -171,7 +171,7 @@ pub enum Change {
     /// The oldest message that waits is taken.
     TakenIn,
     /// The workflows are others.
-    Registry(RegistryId),
+    Registry(Box<WorkflowVersion>),
     /// The limits of its tree are others.
     Limits(Arc<Limits>),
     /// A process runs it from here on.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Batch, Status};
-use crate::{ExecutionId, RegistryId, Stage, Timestamp, Usage};
+use crate::{EditedBy, ExecutionId, RegistryId, Stage, Timestamp, Usage, WorkflowEdit};
 
 /// One thing that happened in an execution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,21 @@ pub enum EventKind {
     OrchestrationStart {
         /// The workflow that it runs.
         workflow_name: Arc<str>,
+    },
+    /// The execution takes workflows, identities and context schema of another execution.
+    ConfigInheritanceStart {
+        /// The execution that they are copied from.
+        source_execution_id: ExecutionId,
+    },
+    /// The execution takes the histories of another execution's fields.
+    ContextInheritanceStart {
+        /// The execution that they are copied from.
+        source_execution_id: ExecutionId,
+    },
+    /// Values of the initial context were appended to histories that came from another execution.
+    ContextMerge {
+        /// The fields.
+        fields: Arc<[Arc<str>]>,
     },
     /// A batch of signals was taken up.
     SignalsBroadcast {
@@ -168,7 +183,7 @@ pub enum EventKind {
         /// What is wrong, and where.
         message: Arc<str>,
     },
-    /// A node changed the workflows of its execution.
+    /// The execution's workflows were changed, by one of its own nodes or by the application.
     WorkflowChanged(Box<WorkflowChange>),
     /// A node changed what the executions of its tree share.
     DefinitionChanged {
@@ -248,20 +263,17 @@ pub enum EventKind {
     },
 }
 
-/// A change of an execution's workflows by one of its own nodes.
+/// A change of an execution's workflows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkflowChange {
-    /// The node that made it.
-    pub node_name: Arc<str>,
-    /// The run's number.
-    pub run: u64,
-    /// The built-in tool that it called.
-    pub tool_name: Arc<str>,
-    /// The workflow that was injected, changed or removed.
-    pub workflow_name: Arc<str>,
-    /// The node that was injected, changed or removed, if it wasn't the whole workflow.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub changed_node: Option<Arc<str>>,
+    /// The number of the version that it made.
+    pub version: u64,
+    /// What was done.
+    #[serde(flatten)]
+    pub edit: WorkflowEdit,
+    /// The call that did it; `None` if the application did.
+    #[serde(flatten)]
+    pub by: Option<EditedBy>,
     /// The registry from then on.
     pub registry: RegistryId,
     /// The registry before.
@@ -273,6 +285,9 @@ impl EventKind {
     pub fn name(&self) -> &'static str {
         match self {
             EventKind::OrchestrationStart { .. } => "orchestration_start",
+            EventKind::ConfigInheritanceStart { .. } => "config_inheritance_start",
+            EventKind::ContextInheritanceStart { .. } => "context_inheritance_start",
+            EventKind::ContextMerge { .. } => "context_merge",
             EventKind::SignalsBroadcast { .. } => "signals_broadcast",
             EventKind::NodeExecution { .. } => "node_execution",
             EventKind::ToolCall { .. } => "tool_call",
@@ -322,5 +337,40 @@ mod tests {
         let json = serde_json::to_value(&event).unwrap();
         assert_eq!(json["event"], event.kind.name());
         assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
+    }
+    #[test]
+    fn a_change_of_workflows_survives_its_json() {
+        let change = |edit: WorkflowEdit, by: Option<EditedBy>| Event {
+            seq: 7,
+            time: Timestamp::from_micros(1),
+            kind: EventKind::WorkflowChanged(Box::new(WorkflowChange {
+                version: 2,
+                edit,
+                by,
+                registry: RegistryId::from_digest([1; 32]),
+                replaces: RegistryId::from_digest([2; 32]),
+            })),
+        };
+        let by = EditedBy {
+            node_name: "N".into(),
+            run: 3,
+            tool_name: "soe_inject_node".into(),
+        };
+        let edit = WorkflowEdit::Changed {
+            workflow_name: "flow".into(),
+            changed_node: None,
+        };
+        for (event, what) in [
+            (change(edit, Some(by)), "changed"),
+            (change(WorkflowEdit::Reverted { to: 1 }, None), "reverted"),
+        ] {
+            let text = serde_json::to_string(&event).unwrap();
+            assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(
+                (&json["event"], &json["data"]["what"]),
+                (&"workflow_changed".into(), &what.into())
+            );
+        }
     }
 }

@@ -36,6 +36,7 @@ mod time;
 mod traits;
 mod value;
 mod value_read;
+mod version;
 
 pub use answer::{Answer, Answers};
 pub use backends::{Backends, BackendsBuilder};
@@ -62,3 +63,4 @@ pub use traits::{
     Sections, TelemetryBackend, Turn, WorkflowBackend,
 };
 pub use value::{Excess, Map, Value};
+pub use version::{EditedBy, WorkflowEdit, WorkflowVersion};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Answers, Context, Dialogue, ExecutionId, Family, Limits, RegistryId, Timestamp, Turn};
+use crate::{Answers, Context, Dialogue, ExecutionId, Family, Limits, RegistryId, Timestamp, Turn, WorkflowVersion};
 
 /// The version of the stored form of an [`ExecutionState`]. States of every earlier version stay readable.
 pub const FORMAT: u32 = 1;
@@ -79,6 +79,9 @@ pub struct ExecutionState {
     /// How often its workflows were changed by its own nodes.
     #[serde(default)]
     pub workflow_changes: u64,
+    /// The versions of its workflows, as far as they are kept; empty while there was no change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<Arc<WorkflowVersion>>,
     /// The number of the next telemetry event.
     pub next_event: u64,
     /// Who runs it, or ran it last; `None` on stores that keep no leases.

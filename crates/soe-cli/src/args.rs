@@ -64,11 +64,11 @@ pub(crate) struct Validate {
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// The workflow file; `-` is stdin
+    /// The workflow file; `-` is stdin. Not needed with --inherit-config
     #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    pub(crate) file: Option<PathBuf>,
 
-    /// The workflow to run; not needed if the file has only one
+    /// The workflow to run; not needed if there is only one, or for the one that an execution ran which it is inherited from
     #[arg(short, long, value_name = "NAME")]
     pub(crate) workflow: Option<String>,
 
@@ -102,6 +102,9 @@ pub(crate) struct Run {
     pub(crate) limits: Vec<(String, String)>,
 
     #[command(flatten)]
+    pub(crate) inherit: Inherit,
+
+    #[command(flatten)]
     pub(crate) tools: Tools,
 
     #[command(flatten)]
@@ -110,6 +113,29 @@ pub(crate) struct Run {
     // Last: its heading holds for all that follows.
     #[command(flatten)]
     pub(crate) llm: LlmOptions,
+}
+
+/// What is taken of stored executions.
+#[derive(Debug, Args)]
+pub(crate) struct Inherit {
+    /// Copies workflows, identities and context schema of a stored execution, as they are now; what the file has of these is
+    /// taken from there
+    #[arg(
+        id = "inherit_config",
+        long = "inherit-config",
+        value_name = "ID",
+        requires = "store"
+    )]
+    pub(crate) config: Option<ExecutionId>,
+
+    /// Copies the context of a stored execution, every field with its history; --context and --set append to it
+    #[arg(
+        id = "inherit_context",
+        long = "inherit-context",
+        value_name = "ID",
+        requires = "store"
+    )]
+    pub(crate) context: Option<ExecutionId>,
 }
 
 #[derive(Debug, Args)]

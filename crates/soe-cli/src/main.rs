@@ -3,6 +3,7 @@
 mod args;
 mod awaited;
 mod follow;
+mod inherit;
 mod interrupt;
 mod llm;
 mod log;

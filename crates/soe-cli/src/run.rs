@@ -9,11 +9,12 @@ use serde_json::{Map, Value};
 use soe_backends::{ExecutionId, Limits, Status};
 use soe_core::config::{Config, NodeKind, ValidateOptions, Workflow};
 use soe_core::llm::Llms;
-use soe_core::runtime::{EngineError, EngineErrorKind, Orchestration};
+use soe_core::runtime::{Engine, EngineError, EngineErrorKind};
 use soe_core::tools::builtin;
 
 use crate::args::{Format, Run, SendSignal};
 use crate::awaited::triggers;
+use crate::inherit::Workflows;
 use crate::interrupt::Interrupts;
 use crate::log::Log;
 use crate::output::{self, WARNING, paint, safe};
@@ -41,33 +42,30 @@ pub(crate) async fn run(args: Run, colors: Colors, traces: bool) -> anyhow::Resu
 }
 
 async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
-    if args.file == Path::new("-") && args.context.as_deref() == Some("@-") {
-        return Err(Usage("stdin can't be both the workflow and the context".to_owned()).into());
-    }
-    args.llm.check()?;
-    let source = Source::read(&args.file)?;
-    if tools::is_tools_file(&args.file) {
-        bail!(
-            "{} is a tools file by its name; what runs is a workflow file",
-            source.name
-        );
-    }
-    if let Some(problem) = suitable::misnamed_tools(&source) {
-        bail!("{}: {}", source.name, problem.message);
-    }
-    let tools = tools::load(&tools::files_for(&args.tools.files, &source))?;
+    check(&args)?;
+    let source = args.file.as_deref().map(workflow_file).transpose()?;
+    let named = &args.tools.files;
+    let tools_files = source.as_ref().map(|source| tools::files_for(named, source));
+    let tools = tools::load(&tools_files.unwrap_or_else(|| named.clone()))?;
     let llms = llm::read(&args.llm)?;
-    let Some(config) = configuration(&source, &tools, &llms, &args.format, colors)? else {
+    let config = configuration(source.as_ref(), &tools, &llms, &args.format, colors)?;
+    let Usable::Yes(config) = config else {
         return Ok(1);
     };
-    let name = workflow_name(&config, args.workflow.as_deref())?;
+    let reader = reader(&args, &tools).await?;
+    let workflows = Workflows::of(config.as_deref(), &args.inherit, &reader).await?;
+    let name = workflows.choose(args.workflow.as_deref())?;
     let signals = match args.signals.is_empty() {
         true => vec![START.to_owned()],
         false => args.signals.clone(),
     };
-    let workflow = config.workflow(&name)?.clone();
+    let workflow = workflows.registry.workflow(&name)?.clone();
+    if workflows.are_inherited {
+        check_tools(&workflow, &tools)?;
+    }
     llm::check_nodes(&workflow, &args.llm)?;
-    let mut orchestration = Orchestration::new(config.clone(), name)
+    let mut orchestration = args.inherit.orchestration(config, name);
+    orchestration = orchestration
         .signals(signals.iter().map(String::as_str))
         .context(context(&args)?)
         .schedule(args.schedule.into())
@@ -77,7 +75,6 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     }
     if let Some(id) = args.id {
         // Before a recording is begun: it replaces the one before.
-        let reader = engine(&tools, Llms::new(), args.store.as_deref())?;
         if reader.status(&id).await.is_ok() {
             bail!("there is an execution of that id already: {id}");
         }
@@ -150,30 +147,84 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
     session.follow(&args.id, events, tokens, log).await
 }
 
-/// The checked configuration; `None` if it has errors, which are shown then.
+/// What can be said of the command before anything is read.
+fn check(args: &Run) -> anyhow::Result<()> {
+    let file = args.file.as_deref();
+    if file == Some(Path::new("-")) && args.context.as_deref() == Some("@-") {
+        return Err(Usage("stdin can't be both the workflow and the context".to_owned()).into());
+    }
+    if file.is_none() && args.inherit.config.is_none() {
+        return Err(Usage("a workflow file or --inherit-config is needed".to_owned()).into());
+    }
+    Ok(args.llm.check()?)
+}
+
+/// A file that isn't a tools file by mistake.
+fn workflow_file(file: &Path) -> anyhow::Result<Source> {
+    let source = Source::read(file)?;
+    if tools::is_tools_file(file) {
+        bail!(
+            "{} is a tools file by its name; what runs is a workflow file",
+            source.name
+        );
+    }
+    if let Some(problem) = suitable::misnamed_tools(&source) {
+        bail!("{}: {}", source.name, problem.message);
+    }
+    Ok(source)
+}
+
+/// An engine that looks into the store. What is to be inherited is there.
+async fn reader(args: &Run, tools: &Loaded) -> anyhow::Result<Engine> {
+    if let (true, Some(store)) = (args.inherit.any(), &args.store) {
+        stored::check_store(store)?;
+    }
+    let reader = engine(tools, Llms::new(), args.store.as_deref())?;
+    args.inherit.check(&reader).await?;
+    Ok(reader)
+}
+
+/// What comes of the files of a run.
+enum Usable {
+    /// The checked configuration, if there is a file for it.
+    Yes(Option<Arc<Config>>),
+    /// There are errors; they are shown.
+    No,
+}
+
 fn configuration(
-    source: &Source,
+    source: Option<&Source>,
     tools: &Loaded,
     llms: &llm::Files,
     format: &Format,
     colors: Colors,
-) -> anyhow::Result<Option<Arc<Config>>> {
+) -> anyhow::Result<Usable> {
     let options = ValidateOptions {
         tools: Some(tools.names.clone()),
         ..ValidateOptions::default()
     };
-    let (config, diagnostics) = match Config::from_yaml_with(&source.text, &options) {
-        Ok(config) => {
-            let warnings = config.warnings().to_vec();
-            (Some(config), warnings)
-        }
-        Err(error) => (None, error.diagnostics().to_vec()),
+    let read = source.map(|source| Config::from_yaml_with(&source.text, &options));
+    let diagnostics = match &read {
+        Some(Ok(config)) => config.warnings(),
+        Some(Err(error)) => error.diagnostics(),
+        None => &[],
     };
     let problems: Vec<Problem> = diagnostics.iter().map(Problem::from).collect();
     let files = tools.files.iter().chain(&llms.problems);
-    show_problems(files, Some((source, &problems)), format, colors)?;
-    let usable = tools.is_usable() && llms.problems.is_empty();
-    Ok(config.filter(|_| usable).map(Arc::new))
+    show_problems(
+        files,
+        source.map(|source| (source, problems.as_slice())),
+        format,
+        colors,
+    )?;
+    if !tools.is_usable() || !llms.problems.is_empty() {
+        return Ok(Usable::No);
+    }
+    Ok(match read {
+        Some(Ok(config)) => Usable::Yes(Some(Arc::new(config))),
+        Some(Err(_)) => Usable::No,
+        None => Usable::Yes(None),
+    })
 }
 
 /// Shows problems on stderr, or as the last line of `--json`; with `--quiet`, errors only.
@@ -223,27 +274,6 @@ fn refuse_as_json(json: bool, result: anyhow::Result<u8>) -> anyhow::Result<u8> 
         output::print(&output::json_line(&refusal)?)?;
     }
     result
-}
-
-fn workflow_name(config: &Config, wanted: Option<&str>) -> anyhow::Result<String> {
-    let workflows = &config.registry().workflows;
-    match (wanted, workflows.len()) {
-        (Some(name), _) if workflows.contains_key(name) => Ok(name.to_owned()),
-        (None, 1) => Ok(workflows.keys().map(|name| name.to_string()).collect()),
-        (wanted, _) => {
-            let names: Vec<_> = workflows.keys().map(AsRef::as_ref).collect();
-            if let Some(name) = wanted {
-                bail!(
-                    "there is no workflow '{name}' in the file; there are: {}",
-                    names.join(", ")
-                );
-            }
-            bail!(
-                "the file has several workflows: say with --workflow which of them: {}",
-                names.join(", ")
-            )
-        }
-    }
 }
 
 fn context(args: &Run) -> anyhow::Result<Map<String, Value>> {

@@ -352,3 +352,72 @@ fn nobody_reading_stdout_is_no_failure() {
     drop(child.stdout.take());
     support::wait(child).exits_with(0);
 }
+
+#[test]
+fn a_run_inherits_what_another_had() {
+    let soe = approval();
+    soe.run(&["run", "w.yaml", "--store", "data", "--id", "r1", "--set", "topic=cats"])
+        .exits_with(0);
+    let run = |more: &[&str]| soe.run(&[&["run", "--store", "data", "--tools", "tools.yaml"], more].concat());
+    let done = run(&[
+        "--inherit-config",
+        "r1",
+        "--inherit-context",
+        "r1",
+        "--set",
+        "topic=dogs",
+        "--id",
+        "r2",
+    ]);
+    let done = done.exits_with(0).says("inherit  configuration of r1");
+    let done = done.says("inherit  context of r1").says("appended to: topic");
+    assert_eq!(done.json()["draft"]["text"], "on dogs");
+    let shown = soe
+        .run(&["show", "r2", "--store", "data", "--json", "--history"])
+        .json();
+    assert_eq!(shown["context"]["topic"], json!(["cats", "dogs"]));
+    assert_eq!(shown["context"]["draft"].as_array().unwrap().len(), 2);
+    assert_eq!(shown["signals"], json!(["START", "DRAFTED"]));
+
+    // Another file, with the context only; and a workflow by its name.
+    std::fs::write(soe.path("two.yaml"), TWO).unwrap();
+    run(&["two.yaml", "-w", "one", "--inherit-context", "r1", "--id", "r3"]).exits_with(0);
+    run(&["--inherit-config", "r3", "-w", "two", "-q"]).exits_with(0);
+    // Without one, it is that which the other ran.
+    run(&["--inherit-config", "r3"])
+        .exits_with(0)
+        .says("start    workflow one");
+}
+
+#[test]
+fn what_cannot_be_inherited_is_said() {
+    let soe = approval();
+    soe.run(&["run", "w.yaml", "--store", "data", "--id", "r1", "--set", "topic=cats"])
+        .exits_with(0);
+    soe.run(&["run"])
+        .exits_with(2)
+        .says("a workflow file or --inherit-config is needed");
+    soe.run(&["run", "--inherit-config", "r1"])
+        .exits_with(2)
+        .says("--store");
+    for (option, what) in [("--inherit-config", "configuration"), ("--inherit-context", "context")] {
+        let run =
+            |store: &str, more: &[&str]| soe.run(&[&["run", "w.yaml", "--store", store, option, "r9"], more].concat());
+        run("data", &[]).exits_with(1).says(&format!(
+            "the {what} can't be inherited: execution r9: there is no such execution"
+        ));
+        let line = run("data", &["--json"]).exits_with(1).json_lines().pop().unwrap();
+        assert_eq!(line["status"], "refused");
+        run("nowhere", &[]).exits_with(1).says("there is no store in nowhere");
+        assert!(!soe.path("nowhere").exists());
+    }
+    soe.run(&["run", "--store", "data", "--inherit-config", "r1"])
+        .exits_with(1)
+        .says("needs the tools draft, publish");
+    soe.run(&["run", "--store", "data", "--inherit-config", "r1", "-w", "no"])
+        .exits_with(1)
+        .says("there is no workflow 'no' in execution r1; there are: review");
+    soe.run(&["run", "w.yaml", "--id", "x.1.0"])
+        .exits_with(1)
+        .says("ends like the id of a child");
+}

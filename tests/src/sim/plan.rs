@@ -71,6 +71,7 @@ impl Prepared {
             schedule,
             limits: Arc::new(self.flow.limits.clone()),
             signals: self.flow.start.clone(),
+            inherited: Default::default(),
         };
         Ok(Machine::start(Timestamp::from_micros(0), start, self.specs.clone())?)
     }

@@ -112,6 +112,7 @@ impl<'f> Trees<'f> {
             schedule: self.plan.schedule,
             limits: Arc::default(),
             signals: vec!["START".into()],
+            inherited: Default::default(),
         };
         self.start(start)?;
         let mut cancels = [self.plan.cancel_root, self.plan.cancel_child];

@@ -3,6 +3,7 @@
 // Helpers are no tests to clippy.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod children;
 mod common;
 mod depth;
 mod signals;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::conversations::turn;
 use super::fixture::{
     Must, Writer, appended, broadcast, child_of, commit, created, dispatched, document, event, field, frame, id,
-    must_conflict, registry, same_state, time,
+    must_conflict, registry, same_state, time, version,
 };
 use super::{Factory, Finding, Outcome, ensure};
 use crate::{Change, Commit, Definitions, Genesis, Limits, ListQuery, Progress, Schedule, Status, TreeTurns, Value};
@@ -93,7 +93,7 @@ pub async fn round_trip(factory: &dyn Factory) -> Outcome {
             },
         ],
         vec![
-            Change::Registry(registry(9)),
+            Change::Registry(version(&registry(9))),
             Change::Limits(Arc::new(Limits {
                 runs: 5,
                 ..Limits::default()

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::{Finding, Outcome, ensure};
 use crate::{
-    BackendError, BackendErrorKind, Backends, Change, Commit, Event, EventKind, ExecutionId, ExecutionState, Frame,
-    Genesis, History, Limits, ParentInfo, Progress, RegistryDocument, RegistryId, Run, Schedule, Timestamp, Value,
+    BackendError, BackendErrorKind, Backends, Change, Commit, EditedBy, Event, EventKind, ExecutionId, ExecutionState,
+    Frame, Genesis, History, Limits, ParentInfo, Progress, RegistryDocument, RegistryId, Run, Schedule, Timestamp,
+    Value, WorkflowEdit, WorkflowVersion,
 };
 
 /// Turns an error of a store into a violation.
@@ -57,6 +58,24 @@ pub(super) fn time(seconds: u64) -> Timestamp {
 
 pub(super) fn registry(number: u8) -> RegistryId {
     RegistryId::from_digest([number; 32])
+}
+
+/// A version of an execution's workflows that a node made.
+pub(super) fn version(registry: &RegistryId) -> Box<WorkflowVersion> {
+    Box::new(WorkflowVersion {
+        number: 1,
+        registry: registry.clone(),
+        at: time(5),
+        edit: WorkflowEdit::Changed {
+            workflow_name: "main_workflow".into(),
+            changed_node: Some("nöde".into()),
+        },
+        by: Some(EditedBy {
+            node_name: "changer".into(),
+            run: 3,
+            tool_name: "soe_inject_node".into(),
+        }),
+    })
 }
 
 pub(super) fn document(number: u8) -> RegistryDocument {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::fixture::{Must, Writer, created, difference, document, id, json, registry};
+use super::fixture::{Must, Writer, created, difference, document, id, json, registry, version};
 use super::{Factory, Outcome, ensure};
 use crate::{Backends, RegistryDocument, Value};
 
@@ -69,7 +69,7 @@ pub async fn committed(factory: &dyn Factory) -> Outcome {
         writer.store(vec![creation]).await?;
         has(&backends, &first).await?;
         let second = document(2);
-        let mut change = writer.next(vec![crate::Change::Registry(second.id.clone())]);
+        let mut change = writer.next(vec![crate::Change::Registry(version(&second.id))]);
         change.registry = Some(Arc::new(second.clone()));
         writer.store(vec![change]).await?;
         has(&backends, &first).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anstyle::Style;
-use soe_backends::{EventKind, Stage};
+use soe_backends::{EventKind, Stage, WorkflowChange, WorkflowEdit};
 
 use super::MARGIN;
 use crate::output::{ERROR, FAINT, GOOD, SIGNAL, WARNING, brief, safe, seconds};
@@ -24,6 +24,13 @@ pub(super) fn described(kind: &EventKind) -> Option<Described> {
         EventKind::OrchestrationStart { workflow_name } => {
             (FAINT, "start", format!("workflow {}", safe(workflow_name)))
         }
+        EventKind::ConfigInheritanceStart { source_execution_id } => {
+            (FAINT, "inherit", format!("configuration of {source_execution_id}"))
+        }
+        EventKind::ContextInheritanceStart { source_execution_id } => {
+            (FAINT, "inherit", format!("context of {source_execution_id}"))
+        }
+        EventKind::ContextMerge { fields } => (FAINT, "context", format!("appended to: {}", names(fields))),
         EventKind::SignalsBroadcast { signals } => (SIGNAL, "signal", names(signals)),
         EventKind::ContextUpdated { field, length } => {
             let count = if *length == 1 {
@@ -183,6 +190,7 @@ fn of_agent(kind: &EventKind) -> Option<Described> {
             let text = format!("{}: {}: {}", safe(node_name), safe(tool_name), brief(reason, MAX_VALUE));
             (WARNING, "denied", text)
         }
+        EventKind::WorkflowChanged(change) => (Style::new(), "workflow", edited(change)),
         other => (FAINT, "event", other.name().replace('_', " ")),
     })
 }
@@ -192,6 +200,25 @@ pub(super) fn called(node: &str, tool: &str) -> String {
         true => safe(node).into_owned(),
         false => format!("{}: {}", safe(node), safe(tool)),
     }
+}
+
+/// `Extend: soe_inject_node: flow, node Look (version 2)`
+fn edited(change: &WorkflowChange) -> String {
+    let what = match &change.edit {
+        WorkflowEdit::Changed {
+            workflow_name,
+            changed_node: None,
+        } => safe(workflow_name).into_owned(),
+        WorkflowEdit::Changed {
+            workflow_name,
+            changed_node: Some(node),
+        } => format!("{}, node {}", safe(workflow_name), safe(node)),
+        WorkflowEdit::Reverted { to } => format!("as in version {to}"),
+        _ => "changed".to_owned(),
+    };
+    let by = change.by.as_ref();
+    let by = by.map_or_else(String::new, |by| format!("{}: ", called(&by.node_name, &by.tool_name)));
+    format!("{by}{what} (version {})", change.version)
 }
 
 fn names(signals: &[Arc<str>]) -> String {

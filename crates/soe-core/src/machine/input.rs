@@ -5,6 +5,7 @@ use std::sync::Arc;
 use soe_backends::{ExecutionId, Limits, Told, Usage, Value};
 
 use super::BuiltinCall;
+use crate::config::Registry;
 use crate::llm::ToolRequest;
 use crate::nodes::NodeOutput;
 
@@ -61,6 +62,13 @@ pub enum Input {
     },
     /// A built-in tool is called: answered by [`Effect::Answer`](super::Effect::Answer).
     Builtin(Box<BuiltinCall>),
+    /// The application goes back to an earlier version of the execution's workflows.
+    Revert {
+        /// The version's number.
+        to: u64,
+        /// The workflows of that version.
+        registry: Arc<Registry>,
+    },
     /// A message of a child.
     FromChild {
         /// The child.
@@ -166,7 +174,7 @@ pub enum AnswerContent {
     },
 }
 
-/// Why a request to an LLM may not be made.
+/// Why the limits of a tree don't allow something.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("limit {limit} exceeded: {message}")]
 pub struct Denial {

@@ -19,12 +19,13 @@ mod input;
 mod nodes;
 mod resume;
 mod transaction;
+mod versions;
 
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Batch, Commit, Definitions, EventKind, ExecutionId, ExecutionState, Frame, Genesis, History, Limits,
-    ParentInfo, RegistryDocument, RegistryId, Schedule, Status, Timestamp, Value,
+    ApplyError, Batch, Commit, Definitions, ExecutionId, ExecutionState, Frame, Genesis, History, Limits, ParentInfo,
+    RegistryDocument, RegistryId, Schedule, Status, Timestamp, Value,
 };
 
 use crate::config::{Node, Registry};
@@ -33,6 +34,9 @@ use crate::policy::Policy;
 use crate::tools::ToolSpecs;
 use cascade::Cursor;
 use transaction::Transaction;
+
+#[cfg(feature = "runtime")]
+pub(crate) use nodes::could_be_a_childs;
 
 pub use builtin::{BuiltinCall, BuiltinRequest};
 pub use effect::{Descend, Effect, LlmCall, NodeRun, Spawn, ToolCall};
@@ -119,6 +123,19 @@ pub struct Start {
     pub limits: Arc<Limits>,
     /// The first signals; none to prepare an execution without starting it.
     pub signals: Vec<Arc<str>>,
+    /// Where what it starts with came from, for its events.
+    pub inherited: Inherited,
+}
+
+/// What an execution has inherited of others. It is in its [`Start`] already: this only says where it came from.
+#[derive(Clone, Debug, Default)]
+pub struct Inherited {
+    /// The execution that workflows, identities or context schema were copied from.
+    pub config_from: Option<ExecutionId>,
+    /// The execution that histories were copied from.
+    pub context_from: Option<ExecutionId>,
+    /// The fields that values were appended to which the execution was given besides.
+    pub merged: Vec<Arc<str>>,
 }
 
 /// Why the machine didn't take an input. The state is as before, unless it says otherwise.
@@ -173,6 +190,9 @@ pub enum MachineError {
         /// The one that should have.
         expected: u64,
     },
+    /// The execution's workflows have no such version, or it is not kept any more.
+    #[error("there is no version {0} of its workflows")]
+    UnknownVersion(u64),
     /// A registry that the state refers to was not given.
     #[error("registry {0} is needed to go on with the execution")]
     MissingRegistry(RegistryId),
@@ -227,9 +247,7 @@ impl Machine {
 
         let mut transaction = Transaction::begin(&mut machine, at);
         transaction.created(genesis);
-        transaction.event(EventKind::OrchestrationStart {
-            workflow_name: start.workflow,
-        });
+        transaction.begin_events(start.workflow, start.inherited);
         if let Some(signals) = signals {
             transaction.broadcast(signals)?;
         }
@@ -325,6 +343,7 @@ impl Machine {
             Input::Asked { run, call } => transaction.custom_asked(run, call)?,
             Input::Replied { run, call, usage } => transaction.custom_replied(run, call, usage)?,
             Input::Builtin(call) => transaction.builtin(&call)?,
+            Input::Revert { to, registry } => transaction.revert(to, registry)?,
             Input::FromChild { child, message } => {
                 if transaction.child(&child).is_none() {
                     return Err(MachineError::NotAChild(child));

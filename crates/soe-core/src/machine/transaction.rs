@@ -7,7 +7,7 @@ use soe_backends::{
     Owner, RegistryDocument, Run, Status, Timestamp, TreeTurns, Turn, Value,
 };
 
-use super::{Descend, Effect, Machine, Step};
+use super::{Descend, Effect, Inherited, Machine, Step};
 use crate::config::Node;
 
 pub(super) struct Transaction<'m> {
@@ -68,6 +68,21 @@ impl<'m> Transaction<'m> {
     /// Records the creation; the machine's state has it already.
     pub(super) fn created(&mut self, genesis: Genesis) {
         self.changes.push(Change::Created(Box::new(genesis)));
+    }
+
+    /// The first events of an execution.
+    pub(super) fn begin_events(&mut self, workflow_name: Arc<str>, inherited: Inherited) {
+        if let Some(source_execution_id) = inherited.config_from {
+            self.event(EventKind::ConfigInheritanceStart { source_execution_id });
+        }
+        self.event(EventKind::OrchestrationStart { workflow_name });
+        if let Some(source_execution_id) = inherited.context_from {
+            self.event(EventKind::ContextInheritanceStart { source_execution_id });
+            if !inherited.merged.is_empty() {
+                let fields = inherited.merged.into();
+                self.event(EventKind::ContextMerge { fields });
+            }
+        }
     }
 
     pub(super) fn change(&mut self, change: Change) -> Applied {

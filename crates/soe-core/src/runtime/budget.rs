@@ -7,8 +7,8 @@ use soe_backends::{ExecutionId, Limits, TreeTotals, Usage};
 
 use crate::machine::Denial;
 
-/// Requests to LLMs and tokens of an execution tree: reserved before a request is made, so that many nodes that ask at the
-/// same time don't exceed the limit together. Rebuilt from what was committed when an execution is taken up.
+/// Requests to LLMs, tokens and children of an execution tree: reserved before a request is made or a child is created, so
+/// that many nodes that do it at the same time don't exceed the limit together. Rebuilt from what was committed when an execution is taken up.
 #[derive(Debug)]
 pub(super) struct Budget(Mutex<Used>);
 
@@ -40,6 +40,7 @@ impl Budgets {
 struct Used {
     llm_calls: u64,
     tokens: u64,
+    children: u64,
 }
 
 impl Budget {
@@ -47,6 +48,7 @@ impl Budget {
         Self(Mutex::new(Used {
             llm_calls: used.llm_calls,
             tokens: used.tokens,
+            children: used.children,
         }))
     }
 
@@ -74,6 +76,23 @@ impl Budget {
             });
         }
         used.llm_calls += 1;
+        Ok(())
+    }
+
+    /// Reserves children, before they are created.
+    ///
+    /// # Errors
+    /// There would be more than are allowed.
+    pub(super) fn reserve_children(&self, count: usize, allowed: u64) -> Result<(), Denial> {
+        let mut used = self.used();
+        let children = used.children.saturating_add(count as u64);
+        if children > allowed {
+            return Err(Denial {
+                limit: "children",
+                message: format!("with {count} more the tree would have {children}, {allowed} are allowed"),
+            });
+        }
+        used.children = children;
         Ok(())
     }
 

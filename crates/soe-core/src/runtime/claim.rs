@@ -118,6 +118,7 @@ impl Claim {
                 let _ = reply.send(Err(error.clone()));
             } else if let Message::Broadcast { reply, .. }
             | Message::Asked { reply, .. }
+            | Message::Revert { reply, .. }
             | Message::FromChild { reply, .. } = message
             {
                 // A caller that went away needs no answer.

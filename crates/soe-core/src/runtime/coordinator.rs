@@ -12,9 +12,10 @@ use tracing::Instrument;
 use super::claim::Claim;
 use super::perform::{Performer, panic_message};
 use super::shared::{Answer, Cause, Control, Message, Progress, Reply, ended};
+use super::store::changes_workflows;
 use super::taken::{Taken, answered};
 use super::{EngineError, EngineErrorKind};
-use crate::machine::{BuiltinCall, BuiltinRequest, Denial, Effect, Input, Machine, MachineError, Step};
+use crate::machine::{BuiltinCall, BuiltinRequest, Denial, Effect, Input, Machine, MachineError, Spawn, Step};
 use crate::tools::builtin::works_on_definitions;
 
 /// The most inputs whose commits are stored together: what has arrived while the store was busy.
@@ -29,6 +30,8 @@ pub(super) struct Coordinator {
     queue: VecDeque<Message>,
     /// The machine wants to go on after the others had their turn.
     more: bool,
+    /// What is performed now may have been performed before.
+    recovering: bool,
     /// The application's error that failed the execution.
     cause: Option<Cause>,
     /// Those who wait until a child's message is dealt with, by child and number.
@@ -98,6 +101,7 @@ impl Coordinator {
             performer,
             queue: VecDeque::new(),
             more: false,
+            recovering: false,
             cause: None,
             answers: HashMap::new(),
             descents: 0,
@@ -113,7 +117,9 @@ impl Coordinator {
     async fn serve_stored(&mut self, recover: bool) -> Result<(), EngineError> {
         self.taken_up = true;
         if recover {
+            self.recovering = true;
             self.input(Input::Recover).await?;
+            self.recovering = false;
         }
         self.serve().await
     }
@@ -219,6 +225,13 @@ impl Coordinator {
                 taken.add(step, &mut self.more);
                 taken.answers.push((reply, result));
             }
+            Message::Revert { to, registry, reply } => {
+                let reply = self.step_for(Input::Revert { to, registry }, reply, taken)?;
+                taken.replies.extend(reply);
+            }
+            Message::Exceeded(Denial { limit, message }) => {
+                self.step(Input::LimitExceeded { limit, message }, taken)?
+            }
             Message::Granted { run, call, denied } => self.step(Input::Granted { run, call, denied }, taken)?,
             Message::Asked { run, call, reply } => match self.reserve() {
                 None => {
@@ -318,22 +331,29 @@ impl Coordinator {
     async fn control(&mut self, control: Control) -> Result<(), EngineError> {
         let Control { input, reply } = control;
         let mut taken = Taken::new(&self.claim.execution);
-        taken.replies.push(reply);
-        match self.machine.step(self.claim.shared.now(), input) {
-            Ok(step) => {
-                self.more = false;
-                taken.add(step, &mut self.more);
+        self.recovering = matches!(input, Input::Recover | Input::Resume { .. });
+        let result = match self.step_for(input, reply, &mut taken) {
+            Ok(reply) => {
+                taken.replies.extend(reply);
+                // What has been stopped has nothing to go on with.
+                self.more &= self.machine.state().status == Status::Running;
                 self.store(taken).await
             }
             Err(error) => Err(taken.fail(EngineError::from(error).of(&self.claim.execution))),
-        }
+        };
+        self.recovering = false;
+        result
     }
 
     /// Persists, then performs.
     async fn store(&mut self, mut taken: Taken) -> Result<(), EngineError> {
         let commits = std::mem::take(&mut taken.commits);
+        let other_workflows = commits.iter().any(changes_workflows);
         if let Err(error) = self.claim.shared.commit(&self.claim.execution, commits).await {
             return Err(taken.fail(error));
+        }
+        if other_workflows {
+            self.claim.shared.show_workflows(self.machine.state()).await;
         }
         let effects = std::mem::take(&mut taken.effects);
         let turns = self.store_turns(&effects).await;
@@ -382,7 +402,7 @@ impl Coordinator {
                     self.performer.descend(what, children);
                 }
                 _ if aborted => {}
-                Effect::Spawn(spawn) => self.performer.spawn_children(spawn),
+                Effect::Spawn(spawn) => self.spawn(spawn),
                 Effect::CallTool(call) => self.performer.call_tool(call),
                 Effect::RunNode(run) => self.performer.run_node(run),
                 Effect::CallLlm(call) => self.performer.call_llm(call),
@@ -401,6 +421,20 @@ impl Coordinator {
                 Effect::Continue => self.more = true,
                 Effect::StoreTurns(_) | Effect::Abort { .. } | Effect::Answer { .. } => {}
             }
+        }
+    }
+
+    /// Creates children, if the tree may have so many more.
+    fn spawn(&mut self, spawn: Spawn) {
+        let allowed = self.machine.state().limits.children;
+        let reserved = match self.recovering {
+            // They are registered, and so known already.
+            true => Ok(()),
+            false => self.performer.budget.reserve_children(spawn.children.len(), allowed),
+        };
+        match reserved {
+            Ok(()) => self.performer.spawn_children(spawn),
+            Err(denial) => self.queue.push_back(Message::Exceeded(denial)),
         }
     }
 

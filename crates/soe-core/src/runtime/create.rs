@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Definitions, ExecutionId};
+use soe_backends::ExecutionId;
 use tokio::sync::{oneshot, watch};
 
 use super::claim::{Claim, Claiming};
 use super::coordinator::Coordinator;
 use super::shared::{Progress, Shared};
 use super::{Engine, EngineError, EngineErrorKind, Execution, Orchestration};
-use crate::config::{Config, LlmNode, Node, NodeKind, Registry};
-use crate::machine::{Machine, Start};
+use crate::config::{LlmNode, Node, NodeKind, Registry};
+use crate::machine::{Machine, Start, could_be_a_childs};
 
 /// An execution whose coordinator was started; its first commit is on its way to the store.
 pub(super) struct Begun {
@@ -43,14 +43,14 @@ impl Engine {
     }
 
     /// Starts the coordinator of a new execution, and doesn't wait for it.
-    pub(super) async fn begin(&self, orchestration: Orchestration) -> Result<Begun, EngineError> {
+    pub(super) async fn begin(&self, mut orchestration: Orchestration) -> Result<Begun, EngineError> {
         let shared = &self.shared;
         shared.check_open()?;
-        let registry = orchestration.config.registry().clone();
-        shared.check_runnable(&registry, &orchestration.workflow)?;
-        let given = orchestration.id.is_some();
+        let given = shared.given(&mut orchestration).await?;
+        shared.check_runnable(&given.registry, &orchestration.workflow)?;
+        let is_named = orchestration.id.is_some();
         let id = match orchestration.id {
-            Some(id) => id,
+            Some(id) => own_name(id)?,
             None => new_id()?,
         };
         // Claimed before it is stored: whoever finds it in the store finds this coordinator too.
@@ -58,20 +58,21 @@ impl Engine {
             return Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id));
         };
         // Separate stores keep what a commit refers to before they find out that they can't take it.
-        if given && shared.find(&id).await?.is_some() {
+        if is_named && shared.find(&id).await?.is_some() {
             return Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id));
         }
         let start = Start {
             id: id.clone(),
             main_execution_id: None,
             parent: None,
-            registry,
+            registry: given.registry,
             workflow: orchestration.workflow,
-            fields: orchestration.fields.into_iter().collect(),
-            definitions: definitions(&orchestration.config),
+            fields: given.fields.into_iter().collect(),
+            definitions: given.definitions,
             schedule: orchestration.schedule,
             limits: orchestration.limits.unwrap_or_else(|| shared.limits.clone()),
             signals: orchestration.signals,
+            inherited: given.inherited,
         };
         let (machine, step) = Machine::start(shared.now(), start, shared.specs.clone())?;
         let progress = claim.active.progress.clone();
@@ -154,19 +155,17 @@ fn listed<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> String {
     }
 }
 
+/// An id that an application gives: none that a child could get.
+fn own_name(id: ExecutionId) -> Result<ExecutionId, EngineError> {
+    if !could_be_a_childs(&id) {
+        return Ok(id);
+    }
+    let message =
+        "it ends like the id of a child (in '.NUMBER.NUMBER', or a dot and 32 hexadecimal digits); choose another";
+    Err(EngineError::because(EngineErrorKind::Refused, message).of(&id))
+}
+
 /// An id that sorts by time.
 pub(super) fn new_id() -> Result<ExecutionId, EngineError> {
     Ok(ExecutionId::new(uuid::Uuid::now_v7().to_string())?)
-}
-
-/// What is stored for an execution's tree.
-fn definitions(config: &Config) -> Definitions {
-    let schema = config.context_schema().and_then(|schema| schema.document.as_map());
-    Definitions {
-        identities: config
-            .identities()
-            .map(|identities| identities.as_ref().clone())
-            .unwrap_or_default(),
-        context_schema: schema.cloned().unwrap_or_default(),
-    }
 }

@@ -130,7 +130,7 @@ impl fmt::Display for EngineError {
             EngineErrorKind::Internal => f.write_str("the engine contradicted itself"),
         }?;
         let says_cause = match self.0.kind {
-            EngineErrorKind::Refused => true,
+            EngineErrorKind::Refused | EngineErrorKind::NotFound => true,
             // A failure says what failed in its own words.
             EngineErrorKind::Failed(_) => false,
             _ => f.alternate(),
@@ -156,7 +156,7 @@ impl StdError for EngineError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         let source = self.0.source.as_deref()?;
         match self.0.kind {
-            EngineErrorKind::Refused => source.source(),
+            EngineErrorKind::Refused | EngineErrorKind::NotFound => source.source(),
             _ => Some(source),
         }
     }

@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod execution;
 mod family;
+mod inherit;
 mod lease;
 mod orchestration;
 mod perform;
@@ -23,6 +24,7 @@ mod store;
 mod taken;
 mod tokens;
 mod tree;
+mod versions;
 
 pub use builder::{BuildError, EngineBuilder};
 pub use engine::Engine;

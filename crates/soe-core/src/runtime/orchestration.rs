@@ -8,7 +8,8 @@ use soe_backends::{ExecutionId, ExecutionState, History, Limits, Schedule, Value
 
 use crate::config::Config;
 
-/// What an execution is started with: a checked configuration, the workflow to run, its first signals and its context.
+/// What an execution is started with: a checked configuration or that of another execution, the workflow to run, its first
+/// signals and its context.
 ///
 /// ```
 /// use soe_core::config::Config;
@@ -23,7 +24,10 @@ use crate::config::Config;
 #[derive(Clone, Debug)]
 #[must_use = "an orchestration does nothing until it is given to an engine"]
 pub struct Orchestration {
-    pub(super) config: Arc<Config>,
+    /// Without one, the workflows are inherited.
+    pub(super) config: Option<Arc<Config>>,
+    pub(super) config_from: Option<ExecutionId>,
+    pub(super) context_from: Option<ExecutionId>,
     pub(super) workflow: Arc<str>,
     pub(super) signals: Vec<Arc<str>>,
     pub(super) fields: IndexMap<Arc<str>, History>,
@@ -36,7 +40,17 @@ impl Orchestration {
     /// Runs `workflow` out of `config`. One configuration can be shared by any number of executions.
     pub fn new(config: impl Into<Arc<Config>>, workflow: impl Into<Arc<str>>) -> Self {
         Self {
-            config: config.into(),
+            config: Some(config.into()),
+            ..Self::without_config(workflow)
+        }
+    }
+
+    /// Runs `workflow` out of what is [inherited](Self::inherit_config_from).
+    pub fn without_config(workflow: impl Into<Arc<str>>) -> Self {
+        Self {
+            config: None,
+            config_from: None,
+            context_from: None,
             workflow: workflow.into(),
             signals: Vec::new(),
             fields: IndexMap::new(),
@@ -73,16 +87,52 @@ impl Orchestration {
 
     /// Starts with the histories of an exported context; fields given besides are appended to them.
     pub fn import(mut self, export: ContextExport) -> Self {
-        let mut fields = export.fields;
-        for (name, history) in self.fields {
-            let entry: &mut History = fields.entry(name).or_default();
-            history.iter().for_each(|value| entry.push(value.clone()));
-        }
-        self.fields = fields;
+        self.fields = appended(export.fields, self.fields);
         self
     }
 
-    /// The execution's id; without it, the engine makes one.
+    /// Copies the configuration of an execution: its workflows as they are now, changes at run time included, and the
+    /// identities and the context schema of its tree. What a configuration that is given besides has of these (workflows,
+    /// `identities`, `context_schema`) is taken from there instead, section by section.
+    ///
+    /// The new execution has its own copy: nothing depends on the source afterwards. The workflows are checked against the
+    /// engine's tools, LLMs and node types, as those of a given configuration are.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use soe_core::config::Config;
+    /// use soe_core::runtime::{Engine, Orchestration};
+    ///
+    /// let engine = Engine::builder().build()?;
+    /// let config = Config::from_yaml(
+    ///     "hello: {Start: {node_type: router, event_triggers: [START], event_emissions: [{signal_name: DONE}]}}",
+    /// )?;
+    /// let first = engine.orchestrate(Orchestration::new(config, "hello").signal("START").field("user", "alice")).await?;
+    /// let next = Orchestration::without_config("hello")
+    ///     .inherit_config_from(first.execution.clone())
+    ///     .inherit_context_from(first.execution)
+    ///     .signal("START");
+    /// let next = engine.orchestrate(next).await?;
+    /// assert_eq!(engine.context(&next.execution).await?.value("user"), Some(&"alice".into()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn inherit_config_from(mut self, source: ExecutionId) -> Self {
+        self.config_from = Some(source);
+        self
+    }
+
+    /// Copies the context of an execution: every field with its whole history. Fields that are given besides are appended to
+    /// that. What the engine counts (`__operational__`) and who the parent was (`__parent__`) are not copied; the limits
+    /// hold as for any initial context.
+    pub fn inherit_context_from(mut self, source: ExecutionId) -> Self {
+        self.context_from = Some(source);
+        self
+    }
+
+    /// The execution's id; without it, the engine makes one. One that ends like the id of a child (`.3.0`, or a dot and 32
+    /// hexadecimal digits) is refused.
     pub fn id(mut self, id: ExecutionId) -> Self {
         self.id = Some(id);
         self
@@ -99,6 +149,18 @@ impl Orchestration {
         self.limits = Some(Arc::new(limits));
         self
     }
+}
+
+/// Histories with others behind them.
+pub(super) fn appended(
+    mut fields: IndexMap<Arc<str>, History>,
+    more: IndexMap<Arc<str>, History>,
+) -> IndexMap<Arc<str>, History> {
+    for (name, history) in more {
+        let entry = fields.entry(name).or_default();
+        history.iter().for_each(|value| entry.push(value.clone()));
+    }
+    fields
 }
 
 /// The context of an execution, to be kept or moved: every field with its whole history. Reserved fields are left out.

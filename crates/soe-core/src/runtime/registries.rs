@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use soe_backends::{BackendError, BackendErrorKind, Backends, ExecutionState, RegistryId};
+use soe_backends::{BackendError, BackendErrorKind, Backends, ExecutionId, ExecutionState, RegistryId};
 
 use super::EngineError;
 use crate::config::Registry;
@@ -73,6 +73,27 @@ impl Registries {
         self.known().by_id.get(id)?.registry.upgrade()
     }
 
+    /// The registry `id` that `execution` uses or has used.
+    pub(super) async fn find(
+        &self,
+        backends: &Backends,
+        id: &RegistryId,
+        execution: &ExecutionId,
+    ) -> Result<Arc<Registry>, EngineError> {
+        if let Some(registry) = self.get(id) {
+            return Ok(registry);
+        }
+        let Some(document) = backends.workflows().registry(id).await? else {
+            let message = format!("its workflow registry {id} is missing in the store");
+            return Err(BackendError::new(BackendErrorKind::Corrupt, message)
+                .execution(execution)
+                .into());
+        };
+        let registry = Arc::new(Registry::from_document(document.workflows.clone())?);
+        self.insert(&registry);
+        Ok(registry)
+    }
+
     /// The registries that are needed to go on with an execution.
     pub(super) async fn load(
         &self,
@@ -81,19 +102,7 @@ impl Registries {
     ) -> Result<Vec<Arc<Registry>>, EngineError> {
         let mut registries = Vec::new();
         for id in Machine::needed_registries(state) {
-            if let Some(registry) = self.get(&id) {
-                registries.push(registry);
-                continue;
-            }
-            let Some(document) = backends.workflows().registry(&id).await? else {
-                let message = format!("its workflow registry {id} is missing in the store");
-                return Err(BackendError::new(BackendErrorKind::Corrupt, message)
-                    .execution(&state.id)
-                    .into());
-            };
-            let registry = Arc::new(Registry::from_document(document.workflows.clone())?);
-            self.insert(&registry);
-            registries.push(registry);
+            registries.push(self.find(backends, &id, &state.id).await?);
         }
         Ok(registries)
     }

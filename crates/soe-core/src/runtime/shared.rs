@@ -16,6 +16,7 @@ use super::lease::Lease;
 use super::registries::Registries;
 use super::tokens::Onlookers;
 use super::{EngineError, EngineErrorKind};
+use crate::config::Registry;
 use crate::llm::Llms;
 use crate::machine::{BuiltinCall, Denial, Input, Outcome, Specs, ToolFailure};
 use crate::nodes::NodeTypes;
@@ -124,6 +125,14 @@ pub(super) enum Message {
         call: Box<BuiltinCall>,
         reply: Answer,
     },
+    /// The application goes back to an earlier version of the workflows.
+    Revert {
+        to: u64,
+        registry: Arc<Registry>,
+        reply: Reply,
+    },
+    /// A limit of the tree is used up.
+    Exceeded(Denial),
     /// The answer to a reservation.
     Granted {
         run: u64,

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use soe_backends::{BackendErrorKind, Commit, Definitions, Event, ExecutionId, ExecutionState};
+use soe_backends::{BackendErrorKind, Change, Commit, Definitions, Event, ExecutionId, ExecutionState, RegistryId};
 use tracing::Level;
 
 use super::shared::Shared;
 use super::{EngineError, EngineErrorKind};
+use crate::config::Registry;
 
 /// How long a store that is in the middle of a call may hold up an engine that stops. A call that is dropped then has
 /// happened or not: for a commit, the next one to take the execution up sees which.
@@ -73,6 +74,18 @@ impl Shared {
         state.map_err(|error| error.of(execution))
     }
 
+    /// The registry `id`, which `execution` uses or has used.
+    ///
+    /// # Errors
+    /// The store doesn't have it or fails, or the engine stopped while the store didn't answer.
+    pub(super) async fn registry(
+        &self,
+        id: &RegistryId,
+        execution: &ExecutionId,
+    ) -> Result<Arc<Registry>, EngineError> {
+        self.call(self.registries.find(&self.backends, id, execution)).await
+    }
+
     /// What is stored for an execution's tree, whose root it is.
     ///
     /// # Errors
@@ -86,6 +99,20 @@ impl Shared {
             definitions.context_schema = self.call(store.schemas(main)).await?;
         }
         Ok(definitions)
+    }
+
+    /// Tells a separate store of workflows which of them an execution uses now. That is for people, the state says it too:
+    /// so a failure stops nothing.
+    pub(super) async fn show_workflows(&self, state: &ExecutionState) {
+        if self.backends.sections().registry {
+            return;
+        }
+        let store = self.backends.workflows();
+        let told = self.call(store.set_current(&state.id, &state.registry, &state.workflow));
+        if let Err(error) = told.await {
+            let error = format_args!("{error:#}");
+            tracing::warn!(%error, "the store of workflows doesn't show the current ones");
+        }
     }
 
     /// Waits for a call of the store, unless the engine stops and the store doesn't answer.
@@ -106,4 +133,10 @@ impl Shared {
             )),
         }
     }
+}
+
+/// Whether a commit makes an execution go on with other workflows.
+pub(super) fn changes_workflows(commit: &Commit) -> bool {
+    let is_change = |change: &Change| matches!(change, Change::Registry(_));
+    commit.changes.iter().any(is_change)
 }

@@ -56,6 +56,7 @@ fn flow(nodes: &str) -> Setup {
             schedule: Schedule::Concurrent,
             limits: Arc::default(),
             signals: vec!["START".into()],
+            inherited: Default::default(),
         },
         tools: vec![tool()],
     }

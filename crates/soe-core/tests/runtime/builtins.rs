@@ -201,10 +201,16 @@ async fn an_injected_node_takes_part_from_the_next_signal_on() {
         let [EventKind::WorkflowChanged(change)] = &events(&engine, &execution, "workflow_changed").await[..] else {
             panic!("one change")
         };
+        let by = change.by.as_ref().unwrap();
         assert_eq!(
-            (change.node_name.as_ref(), change.changed_node.as_deref(), change.run),
-            ("START", Some("New"), 1)
+            (by.node_name.as_ref(), by.run, by.tool_name.as_ref()),
+            ("START", 1, "soe_inject_node")
         );
+        let edit = WorkflowEdit::Changed {
+            workflow_name: "flow".into(),
+            changed_node: Some("New".into()),
+        };
+        assert_eq!((change.version, &change.edit), (1, &edit));
         assert_eq!(change.registry, state.registry);
         assert!(
             engine
@@ -471,4 +477,16 @@ async fn two_nodes_inject_the_same_name_at_once_and_the_later_one_stays() {
         panic!("{changes:?}")
     };
     assert_eq!((&second.replaces, &second.registry), (&first.registry, &state.registry));
+    // Each is in the list as a whole, with its own configuration.
+    let tools = [first, second].map(|change| change.by.as_ref().unwrap().node_name.clone());
+    let injected = async |version: u64| {
+        let workflows = engine.workflows_at(&execution, version).await.unwrap();
+        workflows.document.to_json()["flow"]["New"]["tool_name"].clone()
+    };
+    let of = |caller: &str| if caller == "B" { "echo" } else { "soe_inject_node" };
+    assert_eq!(
+        [injected(1).await, injected(2).await],
+        [json!(of(&tools[0])), json!(of(&tools[1]))]
+    );
+    assert_eq!(engine.workflow_versions(&execution).await.unwrap().len(), 3);
 }

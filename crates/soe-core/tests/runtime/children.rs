@@ -1,6 +1,7 @@
 //! Child executions: what goes down to them, what comes back, and who ends when.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::json;
 use soe_backends::*;
@@ -426,6 +427,60 @@ async fn the_tree_shares_its_limit_of_children() {
         .unwrap();
     let error = soon(execution.wait()).await.unwrap_err();
     assert!(error.to_string().contains("limit children exceeded"), "{error}");
+}
+
+/// Takes up whatever a failure of the store has left behind, until the root has come to an end.
+async fn taken_up(engine: &Engine, root: &ExecutionId) -> ExecutionState {
+    let query = ListQuery {
+        limit: 100,
+        ..ListQuery::default()
+    };
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let state = engine.state(root).await.unwrap();
+        if !matches!(state.status, Status::Running | Status::Prepared) {
+            return state;
+        }
+        for left in engine.list(&query).await.unwrap().executions {
+            // One that rests may have told something that its parent didn't hear. One that has failed takes no signal.
+            let _ = engine.broadcast_signals(&left.id, ["GO_ON"]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn children_that_are_created_again_after_a_failure_of_the_store_count_once() {
+    let mut recovered = 0;
+    for commits in (0..200).step_by(13) {
+        for fault in [Fault::Before, Fault::After] {
+            let store = FaultyStore::new();
+            let double = raw_tool("double", "", |_: serde_json::Value, _: ToolContext| async {
+                Ok(json!(2))
+            });
+            let engine = builder().tool(double).backends(store.backends()).build().unwrap();
+            let limits = Limits {
+                children: 70,
+                ..Limits::default()
+            };
+            let orchestration = parent(FAN).field("items", items(70)).limits(limits);
+            let execution = engine.prepare(orchestration).await.unwrap();
+            store.fail_after(commits, fault);
+            let started = execution.signal(["START"]).await;
+            if started.is_err() && fault == Fault::Before {
+                continue;
+            }
+            let state = soon(taken_up(&engine, execution.id())).await;
+            match state.failure {
+                None => {
+                    recovered += 1;
+                    assert_eq!(state.context.operational.tree.children, 70, "{commits} {fault:?}");
+                }
+                // It may be the creation of a child that failed: that is its parent's failure.
+                Some(failure) => assert!(failure.message.contains("the store failed"), "{failure}"),
+            }
+        }
+    }
+    assert!(recovered > 5, "{recovered}");
 }
 
 #[tokio::test]

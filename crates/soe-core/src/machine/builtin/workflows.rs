@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Change, EventKind, Map, RegistryDocument, Value, WorkflowChange};
+use soe_backends::{EditedBy, Map, Value, WorkflowEdit};
 
-use super::super::Machine;
 use super::super::transaction::Transaction;
 use super::{Answered, Caller, Refused, clipped, listed, optional, text};
 use crate::config::{Diagnostic, Node, Registry, Workflow};
@@ -131,7 +130,7 @@ impl Transaction<'_> {
         Ok(value)
     }
 
-    /// Goes on with other workflows. Runs and batches in progress stay with those that they began with.
+    /// Goes on with what a node has made of the workflows.
     fn put_registry(
         &mut self,
         caller: &Caller<'_>,
@@ -139,35 +138,21 @@ impl Transaction<'_> {
         workflow_name: &Arc<str>,
         changed_node: Option<&Arc<str>>,
     ) -> Result<(), Refused> {
-        let replaces = self.state().registry.clone();
-        if registry.id == replaces {
-            return Ok(());
-        }
         let most = self.state().limits.value_bytes;
         if registry.document.size() > most {
             let message = format!("all workflows together would have more than the {most} bytes that a value may have");
             return Err(Refused::Failed(message));
         }
-        let registry = Arc::new(registry);
-        self.change(Change::Registry(registry.id.clone()))?;
-        self.event(EventKind::WorkflowChanged(Box::new(WorkflowChange {
+        let edit = WorkflowEdit::Changed {
+            workflow_name: workflow_name.clone(),
+            changed_node: changed_node.cloned(),
+        };
+        let by = EditedBy {
             node_name: caller.node.name.clone(),
             run: caller.call.run,
             tool_name: caller.call.tool.clone(),
-            workflow_name: workflow_name.clone(),
-            changed_node: changed_node.cloned(),
-            registry: registry.id.clone(),
-            replaces,
-        })));
-        self.registry = Some(Arc::new(RegistryDocument {
-            id: registry.id.clone(),
-            workflows: registry.document.clone(),
-        }));
-        let needed = Machine::needed_registries(&self.machine.state);
-        let registries = &mut self.machine.registries;
-        registries.retain(|other| other.id != registry.id && needed.contains(&other.id));
-        registries.insert(0, registry);
-        Ok(())
+        };
+        Ok(self.go_on_with(Arc::new(registry), edit, Some(by))?)
     }
 }
 

@@ -9,7 +9,7 @@ use soe_backends::{
 };
 
 use super::super::transaction::{Applied, Transaction};
-use super::super::{Effect, Spawn, Start};
+use super::super::{Effect, Inherited, Spawn, Start};
 use crate::config::{ChildNode, Node, NodeKind};
 
 /// So many children are created at a time: a fan-out commits in between, and others have their turn.
@@ -171,6 +171,7 @@ impl Transaction<'_> {
                 schedule: state.schedule,
                 limits: state.limits.clone(),
                 signals: child.initial_signals.clone(),
+                inherited: Inherited::default(),
             });
         }
         Ok(Effect::Spawn(Spawn {
@@ -258,6 +259,17 @@ fn items(context: &Context, field: &str) -> Vec<Value> {
         (1, Some(Value::List(items))) => items.to_vec(),
         _ => history.iter().cloned().collect(),
     }
+}
+
+/// Whether the id of a child can be like this: two numbers, or a digest, behind what it is the child of.
+#[cfg(feature = "runtime")]
+pub(crate) fn could_be_a_childs(id: &ExecutionId) -> bool {
+    let mut parts = id.as_str().rsplit('.');
+    let (last, before) = (parts.next().unwrap_or_default(), parts.next());
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = number(last) && before.is_some_and(number) && parts.next().is_some();
+    let digest = last.len() == 32 && last.bytes().all(|byte| byte.is_ascii_hexdigit());
+    numbers || digest && before.is_some()
 }
 
 /// The id of a child follows from its parent's run and its place: the same whenever it is created.

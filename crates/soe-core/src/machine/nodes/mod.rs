@@ -6,6 +6,9 @@ mod custom;
 mod llm;
 mod tool;
 
+#[cfg(feature = "runtime")]
+pub(crate) use child::could_be_a_childs;
+
 use std::sync::Arc;
 
 use soe_backends::{ApplyError, Awaits, Context, EventKind, Progress, Run};

@@ -35,6 +35,7 @@ book! {
     "fan-out.md": "guide" "child" "joins" "patterns";
     "identity.md": "guide" "llm" "identity";
     "builtins.md": "guide" "reference" "tool" "self-evolution" "policy";
+    "inheritance.md": "guide" "context" "self-evolution";
     "patterns.md": "guide" "patterns";
     "hybrid.md": "guide" "patterns" "llm" "agent" "router";
     "swarm.md": "guide" "patterns" "llm" "agent" "identity";
