@@ -16,6 +16,7 @@ mod inherit;
 mod lifecycle;
 mod limits;
 mod parallel;
+mod resume;
 mod shutdown;
 mod store_faults;
 mod versions;
