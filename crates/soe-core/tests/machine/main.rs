@@ -13,6 +13,7 @@ mod limits;
 mod llm;
 mod llm_limits;
 mod nodes;
+mod resume;
 mod signals;
 
 use std::sync::Arc;
