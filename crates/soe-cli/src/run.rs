@@ -20,7 +20,7 @@ use crate::output::{self, WARNING, paint, safe};
 use crate::problems::{Problem, Source, render};
 use crate::session::{Session, current_workflow, engine};
 use crate::tools::Loaded;
-use crate::{Colors, Usage, llm, stored, suitable, tools};
+use crate::{Colors, Usage, llm, store, suitable, tools};
 
 /// The signal that starts a workflow if no other is given.
 const START: &str = "START";
@@ -77,14 +77,14 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     }
     if let Some(id) = args.id {
         // Before a recording is begun: it replaces the one before.
-        let reader = engine(&tools, Llms::new(), args.store.as_deref())?;
+        let reader = engine(&tools, Llms::new(), args.store.as_deref()).await?;
         if reader.status(&id).await.is_ok() {
             bail!("there is an execution of that id already: {id}");
         }
         orchestration = orchestration.id(id);
     }
     let session = Session {
-        engine: engine(&tools, llm::connect(&args.llm, &llms)?, args.store.as_deref())?,
+        engine: engine(&tools, llm::connect(&args.llm, &llms)?, args.store.as_deref()).await?,
         tools,
         llm: args.llm,
         scripted: llms.scripted,
@@ -110,7 +110,7 @@ pub(crate) async fn signal(args: SendSignal, colors: Colors, traces: bool) -> an
 
 async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     args.llm.check()?;
-    stored::check_store(&args.store)?;
+    store::check(&args.store)?;
     let tools = tools::load(&args.tools)?;
     let llms = llm::read(&args.llm)?;
     if !tools.is_usable() || !llms.problems.is_empty() {
@@ -118,7 +118,7 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
         return Ok(1);
     }
     // The LLMs are made when it is known that they are needed: a recording replaces the one before.
-    let reader = engine(&tools, Llms::new(), Some(&args.store))?;
+    let reader = engine(&tools, Llms::new(), Some(&args.store)).await?;
     let state = reader.state(&args.id).await?;
     let workflow = current_workflow(&reader, &state).await?;
     if let Some(workflow) = &workflow {
@@ -126,7 +126,7 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
         llm::check_nodes(workflow, &args.llm)?;
     }
     let session = Session {
-        engine: engine(&tools, llm::connect(&args.llm, &llms)?, Some(&args.store))?,
+        engine: engine(&tools, llm::connect(&args.llm, &llms)?, Some(&args.store)).await?,
         tools,
         llm: args.llm,
         scripted: llms.scripted,
