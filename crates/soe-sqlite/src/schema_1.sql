@@ -37,7 +37,7 @@ CREATE TABLE checkpoints (
     state TEXT NOT NULL
 ) STRICT;
 
--- What was stored together is one row.
+-- What was stored together is one row: a list of [number, microseconds, event].
 CREATE TABLE events (
     place INTEGER PRIMARY KEY,
     events TEXT NOT NULL
