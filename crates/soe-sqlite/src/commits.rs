@@ -1,6 +1,8 @@
 //! Storing commits: adding rows, and changing the one of their execution.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension as _, named_params, params};
 use soe_backends::{BackendError, Commit, Status};
@@ -27,6 +29,7 @@ pub(crate) struct Row {
     pub(crate) next_event: u64,
     status: String,
     log: u64,
+    pub(crate) covered: u64,
     due: u64,
 }
 
@@ -34,14 +37,15 @@ pub(crate) struct Row {
 pub(crate) struct Stored {
     pub(crate) epoch: i64,
     pub(crate) version: u64,
-    /// The bytes of commits since the last checkpoint.
+    /// The bytes of all commits up to this version.
     pub(crate) log: u64,
+    /// A checkpoint is due when there are so many.
     pub(crate) due: u64,
 }
 
 impl Row {
     pub(crate) fn of(db: &Connection, execution: &str) -> rusqlite::Result<Option<Self>> {
-        let sql = "SELECT key, epoch, version, next_event, status, log, due FROM executions WHERE id = ?1";
+        let sql = "SELECT key, epoch, version, next_event, status, log, covered, due FROM executions WHERE id = ?1";
         let read = |row: &rusqlite::Row<'_>| {
             Ok(Self {
                 key: row.get(0)?,
@@ -50,7 +54,8 @@ impl Row {
                 next_event: unsigned(row, 3)?,
                 status: row.get(4)?,
                 log: unsigned(row, 5)?,
-                due: unsigned(row, 6)?,
+                covered: unsigned(row, 6)?,
+                due: unsigned(row, 7)?,
             })
         };
         db.prepare_cached(sql)?.query_row([execution], read).optional()
@@ -100,7 +105,7 @@ fn store(db: &Connection, new: &mut Prepared) -> Result<Stored, Failure> {
     place(0, next_event)?;
     // Nothing is refused from here on: what follows is stored, or fails together with all of the transaction.
     let (key, stored) = match (&new.summary.created, row) {
-        (Some(created), _) => create(db, new, created, next_event)?,
+        (Some(created), bare) => create(db, new, created, bare, next_event)?,
         (None, Some(row)) => update(db, new, row, next_event)?,
         (None, None) => return Err(BackendError::conflict(&new.execution, 0, None).into()),
     };
@@ -109,73 +114,78 @@ fn store(db: &Connection, new: &mut Prepared) -> Result<Stored, Failure> {
     Ok(stored)
 }
 
-fn create(db: &Connection, new: &Prepared, created: &Created, next_event: u64) -> Result<(i64, Stored), Failure> {
-    // An execution of which only events are left has a row already.
-    let sql = "INSERT INTO executions (id, epoch, version, main, workflow, status, created_at, updated_at, next_event, log, due)
-        VALUES (:id, random(), :version, :main, :workflow, :status, :created, :updated, :next_event, :log, :due)
-        ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, version = excluded.version, main = excluded.main,
-            workflow = excluded.workflow, status = excluded.status, created_at = excluded.created_at,
-            updated_at = excluded.updated_at, next_event = excluded.next_event, log = excluded.log, due = excluded.due
-        RETURNING key, epoch";
+fn create(
+    db: &Connection,
+    new: &Prepared,
+    created: &Created,
+    bare: Option<Row>,
+    next_event: u64,
+) -> Result<(i64, Stored), Failure> {
     // What an execution begins with is no reason for a checkpoint: that would be as long.
-    let (log, due) = (new.bytes(), new.bytes() + LEAST_LOG);
-    let parameters = named_params! {
+    let stored = Stored {
+        epoch: random(),
+        version: new.last_version(),
+        log: new.bytes(),
+        due: new.bytes() + LEAST_LOG,
+    };
+    // An execution of which only events are left has a row already: it keeps its key.
+    let sql = "INSERT OR REPLACE INTO executions (key, id, epoch, version, main, workflow, status, created_at, updated_at,
+            next_event, log, covered, due)
+        VALUES (:key, :id, :epoch, :version, :main, :workflow, :status, :created, :updated, :next_event, :log, 0, :due)";
+    db.prepare_cached(sql)?.execute(named_params! {
+        ":key": bare.map(|row| row.key),
         ":id": new.execution.as_str(),
-        ":version": integer(new.last_version()),
+        ":epoch": stored.epoch,
+        ":version": integer(stored.version),
         ":main": created.main.as_str(),
         ":workflow": created.workflow,
         ":status": new.summary.status.unwrap_or(Status::Prepared).as_str(),
         ":created": integer(created.at.as_micros()),
         ":updated": integer(new.summary.updated_at.as_micros()),
         ":next_event": integer(next_event),
-        ":log": integer(log),
-        ":due": integer(due),
-    };
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    let (key, epoch) = db.prepare_cached(sql)?.query_row(parameters, read)?;
-    let version = new.last_version();
-    Ok((
-        key,
-        Stored {
-            epoch,
-            version,
-            log,
-            due,
-        },
-    ))
+        ":log": integer(stored.log),
+        ":due": integer(stored.due),
+    })?;
+    Ok((db.last_insert_rowid(), stored))
+}
+
+/// std seeds its hashers at random: no need for a crate to get 64 random bits.
+fn random() -> i64 {
+    RandomState::new().hash_one(SystemTime::now()).cast_signed()
 }
 
 fn update(db: &Connection, new: &Prepared, row: Row, next_event: u64) -> Result<(i64, Stored), Failure> {
-    let version = new.last_version();
-    let log = row.log.saturating_add(new.bytes());
-    let sql = "UPDATE executions SET version = ?2, updated_at = ?3, next_event = ?4, log = ?5 WHERE key = ?1";
-    db.prepare_cached(sql)?.execute(params![
-        row.key,
-        integer(version),
-        integer(new.summary.updated_at.as_micros()),
-        integer(next_event),
-        integer(log),
-    ])?;
-    // Setting it to what it is would write to its index all the same.
-    let status = new
+    let stored = Stored {
+        epoch: row.epoch,
+        version: new.last_version(),
+        log: row.log.saturating_add(new.bytes()),
+        due: row.due,
+    };
+    let (version, log) = (integer(stored.version), integer(stored.log));
+    let (updated, next) = (integer(new.summary.updated_at.as_micros()), integer(next_event));
+    // Setting the status to what it is would write to its index all the same.
+    match new
         .summary
         .status
         .map(Status::as_str)
-        .filter(|status| *status != row.status);
-    if let Some(status) = status {
-        let sql = "UPDATE executions SET status = ?2 WHERE key = ?1";
-        db.prepare_cached(sql)?.execute(params![row.key, status])?;
+        .filter(|status| *status != row.status)
+    {
+        None => {
+            let sql = "UPDATE executions SET version = ?2, updated_at = ?3, next_event = ?4, log = ?5 WHERE key = ?1";
+            db.prepare_cached(sql)?
+                .execute(params![row.key, version, updated, next, log])?;
+        }
+        Some(status) => {
+            let sql = "UPDATE executions SET version = ?2, updated_at = ?3, next_event = ?4, log = ?5, status = ?6
+                WHERE key = ?1";
+            db.prepare_cached(sql)?
+                .execute(params![row.key, version, updated, next, log, status])?;
+        }
     }
     if let Some(descending) = new.summary.descending {
         let sql = "UPDATE executions SET descending = ?2 WHERE key = ?1";
         db.prepare_cached(sql)?.execute(params![row.key, descending])?;
     }
-    let stored = Stored {
-        epoch: row.epoch,
-        version,
-        log,
-        due: row.due,
-    };
     Ok((row.key, stored))
 }
 
@@ -196,7 +206,9 @@ fn add_rows(db: &Connection, key: i64, new: &Prepared) -> Result<(), Failure> {
 
 /// Adds the row of an execution that has events only. Gives its key.
 pub(crate) fn add_bare(db: &Connection, execution: &str) -> rusqlite::Result<i64> {
-    let sql = "INSERT INTO executions (id, epoch, version, main, workflow, status, created_at, updated_at, next_event, log, due)
-        VALUES (?1, 0, 0, '', '', '', 0, 0, 0, 0, 0) RETURNING key";
+    let sql =
+        "INSERT INTO executions (id, epoch, version, main, workflow, status, created_at, updated_at, next_event, log,
+            covered, due)
+        VALUES (?1, 0, 0, '', '', '', 0, 0, 0, 0, 0, 0) RETURNING key";
     db.prepare_cached(sql)?.query_row([execution], |row| row.get(0))
 }

@@ -32,7 +32,7 @@ pub(crate) struct CommitRow {
     pub(crate) changes: String,
 }
 
-/// Events that are to be stored, and their JSON.
+/// Events that are to be stored, and their JSON: a list of number, microseconds and event, half as long as with names.
 pub(crate) struct NewEvents {
     pub(crate) events: Vec<Event>,
     pub(crate) json: String,
@@ -106,11 +106,27 @@ fn after(
     if let Some(known) = inner.cache.take(execution) {
         return follow(inner, known, commits).map_err(unfit);
     }
-    let belongs = |commit: &Commit| commit.execution == *execution;
-    match commits.iter().find(|commit| !belongs(commit)) {
-        Some(other) => Err(unfit(ApplyError::Execution(other.execution.clone()))),
-        None => Ok(None),
+    commits
+        .iter()
+        .try_for_each(|commit| belongs(commit, execution))
+        .map_err(unfit)?;
+    Ok(None)
+}
+
+/// What can be said of a commit without the state.
+fn belongs(commit: &Commit, execution: &ExecutionId) -> Result<(), ApplyError> {
+    if commit.execution != *execution {
+        return Err(ApplyError::Execution(commit.execution.clone()));
     }
+    let creates_late = commit
+        .changes
+        .iter()
+        .skip(1)
+        .any(|change| matches!(change, Change::Created(_)));
+    if creates_late {
+        return Err(ApplyError::Mismatch("it exists already"));
+    }
+    Ok(())
 }
 
 fn follow(inner: &Inner, known: Known, commits: &[Commit]) -> Result<Option<(i64, ExecutionState)>, ApplyError> {
@@ -213,7 +229,10 @@ impl NewEvents {
         let json = if events.is_empty() {
             String::new()
         } else {
-            stored::write(&events)?
+            let compact = events
+                .iter()
+                .map(|event| (event.seq, event.time.as_micros(), &event.kind));
+            stored::write(&compact.collect::<Vec<_>>())?
         };
         Ok(Self { events, json })
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use rusqlite::{Connection, params};
-use soe_backends::{Event, ExecutionId, stored};
+use soe_backends::{Event, EventKind, ExecutionId, Timestamp, stored};
 
 use crate::commits::{Row, add_bare};
 use crate::error::{Failure, Place};
@@ -56,15 +56,20 @@ pub(crate) fn read(
         && let Some(row) = rows.next()?
     {
         let json = row.get_ref(1)?.as_bytes().unwrap_or_default();
-        let events: Vec<Event> = match stored::read(json) {
+        let events: Vec<(u64, u64, EventKind)> = match stored::read(json) {
             Ok(events) => events,
             Err(error) => {
                 let what = format!("the row of event {}", number_of(row.get(0)?));
                 return Err(at.damaged(&what, error).execution(execution).into());
             }
         };
-        let wanted = events.into_iter().filter(|event| numbers.contains(&event.seq));
-        found.extend(wanted.take(limit - found.len()));
+        let wanted = events.into_iter().filter(|(seq, ..)| numbers.contains(seq));
+        let event = |(seq, micros, kind)| Event {
+            seq,
+            time: Timestamp::from_micros(micros),
+            kind,
+        };
+        found.extend(wanted.take(limit - found.len()).map(event));
     }
     Ok(found)
 }

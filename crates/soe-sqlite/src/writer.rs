@@ -17,7 +17,7 @@ use crate::readers::Readers;
 const GROUP: usize = 256;
 
 /// The write-ahead log is moved into the file when it has grown by so many pages.
-const WAL_PAGES: u32 = 2000;
+const WAL_PAGES: u32 = 4000;
 
 /// What the writer is asked for.
 pub(crate) enum Message {
