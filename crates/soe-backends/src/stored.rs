@@ -44,7 +44,7 @@ pub fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
 /// A state as JSON. What its snapshots share with the present context is stored once.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_state(state: &ExecutionState) -> Result<String, BackendError> {
     let unwritable =
         |error| BackendError::new(BackendErrorKind::Unsupported, "a snapshot can't be written").because(error);

@@ -12,7 +12,7 @@ use soe_backends::{ExecutionId, ExecutionState, stored};
 use crate::commits::{LEAST_LOG, Row, Stored};
 use crate::error::Failure;
 use crate::schema::{integer, place};
-use crate::states;
+use crate::states::History;
 use crate::store::Inner;
 
 /// Has a checkpoint made if it is time for one. `state` is the one that was stored, if it is known.
@@ -54,7 +54,13 @@ fn written(db: &Connection, making: &Making, version: u64, state: Option<Executi
         None => {
             let _snapshot = db.unchecked_transaction().ok()?;
             let row = Row::of(db, making.execution.as_str()).ok()??;
-            states::fold(db, &making.inner.place, &making.execution, row.key, version).ok()?
+            let history = History {
+                db,
+                at: &making.inner.place,
+                execution: &making.execution,
+                key: row.key,
+            };
+            history.fold(version).ok()?
         }
     };
     stored::write_state(&state).ok()

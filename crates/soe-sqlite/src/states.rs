@@ -24,13 +24,19 @@ pub(crate) fn load(
     if version == 0 || version > row.version {
         return Ok(None);
     }
+    let history = History {
+        db,
+        at: &inner.place,
+        execution,
+        key: row.key,
+    };
     if version < row.version {
-        return fold(db, &inner.place, execution, row.key, version).map(Some);
+        return history.fold(version).map(Some);
     }
     if let Some(state) = inner.cache.get(execution, row.epoch, version) {
         return Ok(Some(state));
     }
-    let state = fold(db, &inner.place, execution, row.key, version)?;
+    let state = history.fold(version)?;
     inner.cache.put(Known {
         epoch: row.epoch,
         state: state.clone(),
@@ -38,67 +44,98 @@ pub(crate) fn load(
     Ok(Some(state))
 }
 
-/// The state that the commits up to `version` make.
-pub(crate) fn fold(
-    db: &Connection,
-    at: &Place,
-    execution: &ExecutionId,
-    key: i64,
-    version: u64,
-) -> Result<ExecutionState, Failure> {
-    let (mut state, from) = match checkpoint(db, at, execution, key, version)? {
-        Some(state) => {
-            let from = state.version;
-            (Some(state), from)
-        }
-        None => (None, 0),
-    };
-    each_commit(db, at, execution, key, from + 1, version, usize::MAX, |row| {
-        let commit = row.counted();
-        let folded = match &mut state {
-            Some(state) => state.apply(&commit),
-            None => ExecutionState::create(&commit).map(|created| state = Some(created)),
-        };
-        folded.map_err(|error| {
-            at.damaged(&format!("commit {}", commit.version), error)
-                .execution(execution)
-        })?;
-        Ok(())
-    })?;
-    match state {
-        Some(state) if state.version == version && state.id == *execution => Ok(state),
-        _ => {
-            let why = "commits are missing";
-            Err(at.damaged("the history", why).execution(execution).into())
-        }
-    }
+/// The commits and checkpoints of an execution.
+pub(crate) struct History<'a> {
+    pub(crate) db: &'a Connection,
+    pub(crate) at: &'a Place,
+    pub(crate) execution: &'a ExecutionId,
+    pub(crate) key: i64,
 }
 
-/// The newest checkpoint that isn't after `version`.
-fn checkpoint(
-    db: &Connection,
-    at: &Place,
-    execution: &ExecutionId,
-    key: i64,
-    version: u64,
-) -> Result<Option<ExecutionState>, Failure> {
-    let sql = "SELECT place, state FROM checkpoints WHERE place BETWEEN ?1 AND ?2 ORDER BY place DESC LIMIT 1";
-    let read = |row: &rusqlite::Row<'_>| {
-        let state = stored::read_state(row.get_ref(1)?.as_bytes().unwrap_or_default());
-        Ok((row.get(0)?, state))
-    };
-    let found: Option<(i64, _)> = db
-        .prepare_cached(sql)?
-        .query_row([place_up_to(key, 0), place_up_to(key, version)], read)
-        .optional()?;
-    let Some((place, state)) = found else { return Ok(None) };
-    let what = || format!("the checkpoint at version {}", number_of(place));
-    let state = state.map_err(|error| at.damaged(&what(), error).execution(execution))?;
-    if state.version == number_of(place) {
-        Ok(Some(state))
-    } else {
-        let why = "it is one of another version";
-        Err(at.damaged(&what(), why).execution(execution).into())
+impl History<'_> {
+    /// The state that the commits up to `version` make.
+    pub(crate) fn fold(&self, version: u64) -> Result<ExecutionState, Failure> {
+        let mut state = self.checkpoint(version)?;
+        let from = state.as_ref().map_or(0, |state| state.version) + 1;
+        self.each(from, version, usize::MAX, |row| {
+            let commit = row.counted();
+            let folded = match &mut state {
+                Some(state) => state.apply(&commit),
+                None => ExecutionState::create(&commit).map(|created| state = Some(created)),
+            };
+            folded.map_err(|error| self.damaged(&format!("commit {}", commit.version), error))
+        })?;
+        match state {
+            Some(state) if state.version == version && state.id == *self.execution => Ok(state),
+            _ => Err(self.damaged("the history", "commits are missing")),
+        }
+    }
+
+    /// The newest checkpoint that isn't after `version`.
+    fn checkpoint(&self, version: u64) -> Result<Option<ExecutionState>, Failure> {
+        let sql = "SELECT place, state FROM checkpoints WHERE place BETWEEN ?1 AND ?2 ORDER BY place DESC LIMIT 1";
+        let read = |row: &rusqlite::Row<'_>| {
+            let state = stored::read_state(row.get_ref(1)?.as_bytes().unwrap_or_default());
+            Ok((number_of(row.get(0)?), state))
+        };
+        let found = self
+            .db
+            .prepare_cached(sql)?
+            .query_row([place_up_to(self.key, 0), place_up_to(self.key, version)], read)
+            .optional()?;
+        let Some((version, state)) = found else {
+            return Ok(None);
+        };
+        let what = format!("the checkpoint at version {version}");
+        let state = state.map_err(|error| self.damaged(&what, error))?;
+        if state.version == version {
+            Ok(Some(state))
+        } else {
+            Err(self.damaged(&what, "it is one of another version"))
+        }
+    }
+
+    /// Reads the commits from one version to another, at most `limit`.
+    fn each(
+        &self,
+        from: u64,
+        to: u64,
+        limit: usize,
+        mut take: impl FnMut(Bare) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if from > u64::from(u32::MAX) {
+            return Ok(());
+        }
+        let sql = "SELECT place, at, first_event, events, changes FROM commits WHERE place BETWEEN ?1 AND ?2
+            ORDER BY place LIMIT ?3";
+        let mut select = self.db.prepare_cached(sql)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut rows = select.query([place_up_to(self.key, from), place_up_to(self.key, to), limit])?;
+        while let Some(row) = rows.next()? {
+            let version = number_of(row.get(0)?);
+            let changes: Vec<Change> = stored::read(row.get_ref(4)?.as_bytes().unwrap_or_default())
+                .map_err(|error| self.damaged(&format!("commit {version}"), error))?;
+            let commit = Commit {
+                execution: self.execution.clone(),
+                version,
+                at: Timestamp::from_micros(unsigned(row, 1)?),
+                changes,
+                registry: None,
+                definitions: None,
+                turns: None,
+                events: Vec::new(),
+            };
+            take(Bare {
+                commit,
+                first_event: unsigned(row, 2)?,
+                events: unsigned(row, 3)?,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, what: &str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
+        self.at.damaged(what, why).execution(self.execution).into()
     }
 }
 
@@ -134,7 +171,13 @@ pub(crate) fn commits(
 ) -> Result<Vec<Commit>, Failure> {
     let mut bare = Vec::new();
     if let Some(row) = Row::of(db, execution.as_str())? {
-        each_commit(db, at, execution, row.key, from, u64::MAX, limit, |row| {
+        let history = History {
+            db,
+            at,
+            execution,
+            key: row.key,
+        };
+        history.each(from, u64::MAX, limit, |row| {
             bare.push(row);
             Ok(())
         })?;
@@ -158,48 +201,6 @@ pub(crate) fn commits(
         row.commit
     };
     Ok(bare.into_iter().map(fill).collect())
-}
-
-#[expect(clippy::too_many_arguments, reason = "what is to be read, and where")]
-fn each_commit(
-    db: &Connection,
-    at: &Place,
-    execution: &ExecutionId,
-    key: i64,
-    from: u64,
-    to: u64,
-    limit: usize,
-    mut take: impl FnMut(Bare) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    if from > u64::from(u32::MAX) {
-        return Ok(());
-    }
-    let sql = "SELECT place, at, first_event, events, changes FROM commits WHERE place BETWEEN ?1 AND ?2
-        ORDER BY place LIMIT ?3";
-    let mut select = db.prepare_cached(sql)?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut rows = select.query([place_up_to(key, from), place_up_to(key, to), limit])?;
-    while let Some(row) = rows.next()? {
-        let version = number_of(row.get(0)?);
-        let changes: Vec<Change> = stored::read(row.get_ref(4)?.as_bytes().unwrap_or_default())
-            .map_err(|error| at.damaged(&format!("commit {version}"), error).execution(execution))?;
-        let commit = Commit {
-            execution: execution.clone(),
-            version,
-            at: Timestamp::from_micros(unsigned(row, 1)?),
-            changes,
-            registry: None,
-            definitions: None,
-            turns: None,
-            events: Vec::new(),
-        };
-        take(Bare {
-            commit,
-            first_event: unsigned(row, 2)?,
-            events: unsigned(row, 3)?,
-        })?;
-    }
-    Ok(())
 }
 
 /// Deletes a state with all its commits and checkpoints; events stay. Says whether there was one.
