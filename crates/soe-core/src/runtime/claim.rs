@@ -20,8 +20,8 @@ const CONTROL: usize = 8;
 /// messages were not read yet notice, and try again.
 pub(super) struct Claim {
     pub(super) execution: ExecutionId,
-    pub(super) mailbox: mpsc::Receiver<Message>,
-    pub(super) control: mpsc::Receiver<Control>,
+    pub(super) mailbox: mpsc::Receiver<Box<Message>>,
+    pub(super) control: mpsc::Receiver<Box<Control>>,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) active: Active,
     pub(super) shared: Arc<Shared>,
@@ -49,6 +49,7 @@ impl Claim {
         if shared.closing.load(Ordering::Acquire) {
             return Err(EngineError::new(EngineErrorKind::ShutDown).of(execution));
         }
+        // What waits is boxed: a channel begins with room for 32, and most executions get only a few.
         let (mailbox_sender, mailbox) = mpsc::channel(MAILBOX);
         let (control_sender, control) = mpsc::channel(CONTROL);
         let (progress, progress_receiver) = watch::channel(Progress::Running);
@@ -111,7 +112,7 @@ impl Claim {
         self.release();
         let mut rest = queue;
         while let Ok(message) = self.mailbox.try_recv() {
-            rest.push_back(message);
+            rest.push_back(*message);
         }
         for message in rest {
             if let Message::Builtin { reply, .. } = message {
@@ -125,8 +126,8 @@ impl Claim {
                 let _ = reply.send(Err(error.clone()));
             }
         }
-        while let Ok(Control { reply, .. }) = self.control.try_recv() {
-            let _ = reply.send(Err(error.clone()));
+        while let Ok(control) = self.control.try_recv() {
+            let _ = control.reply.send(Err(error.clone()));
         }
         let _ = self.progress.send(Progress::Ended(Err(error.clone())));
     }

@@ -130,7 +130,7 @@ impl Coordinator {
         let mut arrived = Vec::with_capacity(BATCH);
         loop {
             while let Ok(control) = self.claim.control.try_recv() {
-                self.control(control).await?;
+                self.control(*control).await?;
             }
             if self.more || !self.queue.is_empty() {
                 if stop.is_cancelled() {
@@ -154,9 +154,9 @@ impl Coordinator {
             tokio::select! {
                 biased;
                 () = &mut stopped => return Err(EngineError::new(EngineErrorKind::ShutDown)),
-                Some(control) = self.claim.control.recv() => self.control(control).await?,
+                Some(control) = self.claim.control.recv() => self.control(*control).await?,
                 () = sleep(time_left) => self.active_time_is_over().await?,
-                _ = self.claim.mailbox.recv_many(&mut arrived, BATCH) => self.queue.extend(arrived.drain(..)),
+                _ = self.claim.mailbox.recv_many(&mut arrived, BATCH) => self.queue.extend(arrived.drain(..).map(|message: Box<Message>| *message)),
             }
         }
     }

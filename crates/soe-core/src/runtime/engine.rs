@@ -343,7 +343,7 @@ impl Shared {
     ) -> Result<T, EngineError> {
         for _ in 0..TRIES {
             let (reply, answer) = oneshot::channel();
-            let message = message(reply);
+            let message = Box::new(message(reply));
             match Claim::take(self, execution)? {
                 Claiming::Claimed(claim) => {
                     // Into an empty channel that the claim holds open.

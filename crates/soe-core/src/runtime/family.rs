@@ -77,7 +77,7 @@ impl Performer {
                 let number = message.number;
                 if this.deliver(&parent, message).await {
                     // A closed mailbox means that the execution rests: it finds out when it wakes.
-                    drop(this.mailbox.send(Message::Acknowledged { number }).await);
+                    drop(this.mailbox.send(Box::new(Message::Acknowledged { number })).await);
                 }
             }
         });
@@ -134,7 +134,7 @@ impl Performer {
                     .for_each_concurrent(ABREAST, reach)
                     .await;
                 // The coordinator waits for it, unless the engine stops.
-                drop(this.mailbox.send(Message::Descended).await);
+                drop(this.mailbox.send(Box::new(Message::Descended)).await);
             }
         };
         self.shared.tasks.spawn(task.in_current_span());
@@ -237,10 +237,10 @@ impl Shared {
     pub(super) async fn control(self: &Arc<Self>, execution: &ExecutionId, input: Input) -> Result<(), EngineError> {
         for _ in 0..TRIES {
             let (reply, answer) = oneshot::channel();
-            let control = Control {
+            let control = Box::new(Control {
                 input: input.clone(),
                 reply,
-            };
+            });
             match Claim::take(self, execution)? {
                 Claiming::Claimed(claim) => {
                     // Into an empty channel that the claim holds open.

@@ -82,8 +82,8 @@ pub(super) struct Permits {
 /// How others reach the coordinator of an execution.
 #[derive(Clone)]
 pub(super) struct Active {
-    pub(super) mailbox: mpsc::Sender<Message>,
-    pub(super) control: mpsc::Sender<Control>,
+    pub(super) mailbox: mpsc::Sender<Box<Message>>,
+    pub(super) control: mpsc::Sender<Box<Control>>,
     pub(super) progress: watch::Receiver<Progress>,
 }
 

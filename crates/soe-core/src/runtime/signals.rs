@@ -19,14 +19,14 @@ pub(super) struct EngineSignals {
     /// The root of the sender's tree. Signals go to the sender's own execution and to the root, and nowhere else.
     main: ExecutionId,
     /// The sender's own execution. What a run sends there arrives in order, and before its completion.
-    own: mpsc::Sender<Message>,
+    own: mpsc::Sender<Box<Message>>,
     /// The coordinator's: a tool may send from a thread that has none.
     runtime: Handle,
 }
 
 impl EngineSignals {
     /// To be called on the runtime that the execution runs on.
-    pub(super) fn new(shared: Arc<Shared>, main: ExecutionId, own: mpsc::Sender<Message>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, main: ExecutionId, own: mpsc::Sender<Box<Message>>) -> Self {
         let runtime = Handle::current();
         Self {
             shared,
@@ -53,7 +53,7 @@ impl SignalSink for EngineSignals {
         let queued = if own {
             let (reply, answer) = oneshot::channel();
             let signals = signals.clone();
-            match self.own.try_send(Message::Broadcast { signals, reply }) {
+            match self.own.try_send(Box::new(Message::Broadcast { signals, reply })) {
                 Ok(()) => Some(answer),
                 // Sent later, they could come after what this run sends next, and after its completion.
                 Err(TrySendError::Full(_)) => return Err(SignalError::Full),

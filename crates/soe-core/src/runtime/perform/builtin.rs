@@ -39,7 +39,7 @@ impl Performer {
         let call = Box::new(builtin_call(call, None, request));
         let gone = || failed("the execution is not active any more");
         self.mailbox
-            .send(Message::Builtin { call, reply })
+            .send(Box::new(Message::Builtin { call, reply }))
             .await
             .map_err(|_| gone())?;
         match answer.await {

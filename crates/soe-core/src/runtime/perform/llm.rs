@@ -186,7 +186,7 @@ impl Shared {
 /// The engine's LLMs, as a custom node asks them: its requests are reserved, counted and limited as those of other nodes.
 pub(super) struct EngineLlms {
     pub(super) shared: Arc<Shared>,
-    pub(super) mailbox: mpsc::Sender<Message>,
+    pub(super) mailbox: mpsc::Sender<Box<Message>>,
     pub(super) budget: Arc<crate::runtime::budget::Budget>,
 }
 
@@ -222,7 +222,7 @@ impl LlmAsker for EngineLlms {
             usage,
         };
         // A closed mailbox means that the coordinator has ended: nobody counts any more.
-        let _ = self.mailbox.send(told).await;
+        let _ = self.mailbox.send(Box::new(told)).await;
         result
     }
 }
@@ -235,7 +235,7 @@ impl EngineLlms {
         message: impl FnOnce(oneshot::Sender<Result<(), EngineError>>) -> Message,
     ) -> Result<(), LlmError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.mailbox.send(message(reply)).await;
+        let sent = self.mailbox.send(Box::new(message(reply))).await;
         let answer = match sent {
             Ok(()) => answer.await.ok(),
             Err(_) => None,

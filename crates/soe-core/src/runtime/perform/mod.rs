@@ -40,7 +40,7 @@ pub(super) struct Performer {
     pub(super) relay: Queue<Arc<Told>>,
     /// What goes down to the children, in its order.
     pub(super) descents: Queue<(Descend, Vec<(ExecutionId, Heard)>)>,
-    pub(super) mailbox: mpsc::Sender<Message>,
+    pub(super) mailbox: mpsc::Sender<Box<Message>>,
     /// Its token is cancelled when nobody wants the outcomes any more.
     pub(super) run: Arc<RunScope>,
 }
@@ -136,12 +136,12 @@ impl Performer {
         // A closed mailbox means that the coordinator has ended: the outcome isn't wanted any more.
         let _ = self
             .mailbox
-            .send(Message::Completed {
+            .send(Box::new(Message::Completed {
                 run,
                 attempt,
                 outcome,
                 cause,
-            })
+            }))
             .await;
     }
 
