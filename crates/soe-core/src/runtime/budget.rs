@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use soe_backends::{ExecutionId, Limits, TreeTotals, Usage};
+use futures::{StreamExt, TryStreamExt};
+use soe_backends::{ExecutionId, ExecutionState, ExecutionSummary, Limits, ListQuery, Status, TreeTotals, Usage};
 
+use super::EngineError;
+use super::shared::Shared;
 use crate::machine::Denial;
 
 /// Requests to LLMs, tokens and children of an execution tree: reserved before a request is made or a child is created, so
@@ -21,9 +24,14 @@ pub(super) struct Budgets {
 }
 
 impl Budgets {
+    /// The budget of a tree that has an active execution.
+    pub(super) fn known(&self, main: &ExecutionId) -> Option<Arc<Budget>> {
+        self.by_root.get(main).and_then(Weak::upgrade)
+    }
+
     /// The budget of a tree, which begins with what is `known` of it.
     pub(super) fn of(&mut self, main: &ExecutionId, known: TreeTotals) -> Arc<Budget> {
-        if let Some(budget) = self.by_root.get(main).and_then(Weak::upgrade) {
+        if let Some(budget) = self.known(main) {
             return budget;
         }
         if self.by_root.len() >= self.sweep_at {
@@ -33,6 +41,68 @@ impl Budgets {
         let budget = Arc::new(Budget::new(known));
         self.by_root.insert(main.clone(), Arc::downgrade(&budget));
         budget
+    }
+}
+
+/// So many executions of a tree are looked at together.
+const PAGE: usize = 500;
+
+/// So many of them are loaded at a time.
+const ABREAST: usize = 16;
+
+impl Shared {
+    /// What the tree of a stored execution has used, all its executions together. To be held until the execution is taken up.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(super) async fn recall_budget(&self, state: &ExecutionState) -> Result<Arc<Budget>, EngineError> {
+        let main = state.main_execution_id();
+        let known = self.budgets().known(main);
+        if let Some(budget) = known {
+            return Ok(budget);
+        }
+        let root = match *main == state.id {
+            true => None,
+            false => self.find(main).await?,
+        };
+        let root = root.as_ref().unwrap_or(state);
+        let has_children = root.family.as_ref().is_some_and(|family| !family.children.is_empty());
+        let used = match root.status {
+            // Each knows only what those below it have told, and has heard all of it when it rests.
+            Status::Rested | Status::Prepared => root.context.operational.tree,
+            _ if !has_children => root.context.operational.tree,
+            _ => self.used_by(main, &root.limits).await?,
+        };
+        Ok(self.budget(main, used))
+    }
+
+    async fn used_by(&self, main: &ExecutionId, limits: &Limits) -> Result<TreeTotals, EngineError> {
+        let mut used = TreeTotals::default();
+        let limited = limits.llm_calls.is_some() || limits.tokens.is_some();
+        let mut query = ListQuery {
+            main_execution_id: Some(main.clone()),
+            limit: PAGE,
+            ..ListQuery::default()
+        };
+        loop {
+            let page = self.call(self.backends.context().list(&query)).await?;
+            used.children += page.executions.iter().filter(|each| each.id != *main).count() as u64;
+            if limited {
+                let load = |each: ExecutionSummary| async move { self.find(&each.id).await };
+                let mut states = futures::stream::iter(page.executions)
+                    .map(load)
+                    .buffer_unordered(ABREAST);
+                while let Some(state) = states.try_next().await? {
+                    let own = state.map(|state| state.context.clone()).unwrap_or_default();
+                    used.llm_calls = used.llm_calls.saturating_add(own.operational.llm_calls);
+                    used.tokens = used.tokens.saturating_add(own.operational.tokens);
+                }
+            }
+            query.after = page.next;
+            if query.after.is_none() {
+                return Ok(used);
+            }
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Taking up what an earlier process, or a failure, has left.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
 use soe_backends::{ExecutionId, ExecutionState, ExecutionSummary, Limits, ListQuery, Status};
 
+use super::budget::Budget;
 use super::shared::Shared;
 use super::{Engine, EngineError, EngineErrorKind, Execution};
 use crate::machine::Input;
@@ -60,6 +61,7 @@ impl Engine {
         loop {
             shared.check_open()?;
             let page = shared.call(shared.backends.context().list(&query)).await?;
+            let _budgets = budgets_of(shared, &page.executions).await?;
             let take_up = |summary: ExecutionSummary| take_up(shared, &above, &found, summary);
             futures::stream::iter(page.executions)
                 .for_each_concurrent(ABREAST, take_up)
@@ -115,6 +117,19 @@ impl Engine {
         shared.control(execution, Input::Resume { limits, parent }).await?;
         Ok(self.execution(execution.clone()))
     }
+}
+
+/// What the trees have used that children belong to: looked up once for all of them, and held while they are taken up.
+async fn budgets_of(shared: &Shared, page: &[ExecutionSummary]) -> Result<Vec<Arc<Budget>>, EngineError> {
+    let children = page.iter().filter(|each| each.id != each.main_execution_id);
+    let roots: HashSet<&ExecutionId> = children.map(|child| &child.main_execution_id).collect();
+    let mut budgets = Vec::with_capacity(roots.len());
+    for root in roots {
+        if let Some(state) = shared.find(root).await? {
+            budgets.push(shared.recall_budget(&state).await?);
+        }
+    }
+    Ok(budgets)
 }
 
 async fn take_up(shared: &Arc<Shared>, above: &Above, found: &Mutex<Recovered>, summary: ExecutionSummary) {

@@ -243,8 +243,11 @@ impl Shared {
 
     /// What the tree of `main` has used; `known` is what one of its executions knows of it, where nobody knows more.
     pub(super) fn budget(&self, main: &ExecutionId, known: TreeTotals) -> Arc<Budget> {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        budgets.of(main, known)
+        self.budgets().of(main, known)
+    }
+
+    pub(super) fn budgets(&self) -> MutexGuard<'_, Budgets> {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// # Errors

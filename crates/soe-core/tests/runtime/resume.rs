@@ -123,7 +123,7 @@ async fn a_limit_is_raised_when_an_execution_is_resumed() {
     };
     let raised = engine.resume_with(&id("x"), limits).await.unwrap();
     soon(raised.wait()).await.unwrap();
-    assert_eq!(count(&*raised.context().await.unwrap(), "ALL"), 1);
+    assert_eq!(count(&raised.context().await.unwrap(), "ALL"), 1);
     assert_eq!(engine.state(&id("x.1.2")).await.unwrap().limits.runs, 77);
 }
 
@@ -283,4 +283,55 @@ async fn recovering_finds_whole_trees_and_what_has_not_gone_down() {
     let context = two.context(&id("x")).await.unwrap();
     assert_eq!((count(&context, "ALL"), count(&context, "WORKED")), (1, 3));
     assert_eq!(calls.load(Ordering::SeqCst), 2, "one was done before");
+}
+
+#[tokio::test]
+async fn what_a_tree_has_used_is_known_again_after_a_restart() {
+    const TALKERS: &str = "
+flow:
+  Fan:
+    node_type: child
+    event_triggers: [START]
+    child_workflow_name: talker
+    child_initial_signals: [GO]
+    fan_out_field: tasks
+    child_input_field: task
+talker:
+  Say: {node_type: llm, event_triggers: [GO], prompt: Say it, output_field: said, event_emissions: [{signal_name: SAID}]}
+  Work: {node_type: tool, event_triggers: [SAID], tool_name: work, output_field: result, event_emissions: [{signal_name: MORE}]}
+  More: {node_type: llm, event_triggers: [MORE], prompt: Say more, output_field: said}
+";
+    let backends = Backends::memory();
+    let (now, gates) = (Arc::new(AtomicU64::new(1)), [Gate::new(), Gate::new()]);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let engines = [0, 1].map(|i| {
+        let (now, asked) = (now.clone(), asked.clone());
+        let clock = move || Timestamp::from_micros(now.load(Ordering::SeqCst));
+        let llm = llm_fn(move |_, _| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            async { Ok(r#"{"said": "it"}"#.to_owned()) }
+        });
+        let builder = builder().backends(backends.clone()).clock(clock).llm(llm);
+        builder.tool(gates[i].tool("work")).build().unwrap()
+    });
+    let limits = Limits {
+        llm_calls: Some(4),
+        ..Limits::default()
+    };
+    let flow = start(TALKERS)
+        .id(id("x"))
+        .field("tasks", soe_backends::Value::from(&json!([1, 2, 3])));
+    engines[0].start(flow.limits(limits)).await.unwrap();
+    for _ in 0..3 {
+        gates[0].called().await;
+    }
+    engines[0].shutdown(Duration::ZERO).await;
+    let told = backends.context().load(&id("x")).await.unwrap().unwrap();
+    assert_eq!(told.context.operational.tree.llm_calls, 0, "nothing of it was told");
+
+    assert_eq!(engines[1].recover().await.unwrap().taken_up, 4);
+    gates[1].open(3);
+    let error = soon(engines[1].wait(&id("x"))).await.unwrap_err();
+    assert!(error.to_string().contains("llm_calls"), "{error}");
+    assert_eq!(asked.load(Ordering::SeqCst), 4, "three before, one after");
 }
