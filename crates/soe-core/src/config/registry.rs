@@ -11,7 +11,7 @@ use soe_backends::{RegistryId, Value};
 use super::diagnostic::{ConfigError, Diagnostic, Problems};
 use super::document::{document_of, looks_like_workflow};
 use super::read::{self, Known};
-use super::text::{duplicate_key, empty_config, invalid_yaml};
+use super::text::{duplicate_key, invalid_yaml, nothing_injected};
 use super::yaml::{Document, Entry, Mapping, Tree, parse_json, read_document};
 use super::{Registry, ValidateOptions, Workflow, graph};
 use crate::config::codes::INVALID_CONFIG;
@@ -170,7 +170,7 @@ fn definition(value: &Value) -> Result<Tree, ConfigError> {
     }
     let document = read_document(text).map_err(|error| invalid_yaml(text, &error))?;
     let Some(Document { root, duplicates }) = document else {
-        return Err(empty_config().into());
+        return Err(nothing_injected().into());
     };
     let mut problems = Problems::default();
     for duplicate in &duplicates {

@@ -63,6 +63,13 @@ pub(super) fn in_config(diagnostic: Diagnostic, duplicate: &DuplicateKey, combin
     }
 }
 
+pub(super) fn nothing_injected() -> Diagnostic {
+    Diagnostic::new(
+        EMPTY_CONFIG,
+        "the text is empty: it needs the configuration of a node or of a workflow",
+    )
+}
+
 pub(super) fn empty_config() -> Diagnostic {
     Diagnostic::new(
         EMPTY_CONFIG,

@@ -278,7 +278,7 @@ impl Transaction<'_> {
         match &child.failure_signal {
             Some(signal) => self.take_up([signal.clone()].into()),
             None => self.fail(Failure {
-                message: format!("child execution {id}: {error}"),
+                message: format!("child execution {id}: {}", without_middle(&error)),
                 node: Some(child.node.clone()),
                 limit: None,
             }),
@@ -381,4 +381,20 @@ impl Transaction<'_> {
         self.descend(Descend::Suspend);
         Ok(())
     }
+}
+
+/// The error of a child many levels below begins with the way to it, and ends with what happened.
+fn without_middle(error: &str) -> String {
+    const BEGINNING: usize = 300;
+    const END: usize = 1_000;
+    if error.len() <= BEGINNING + END {
+        return error.to_owned();
+    }
+    let boundary = |at: usize| {
+        (at..error.len())
+            .find(|at| error.is_char_boundary(*at))
+            .unwrap_or(error.len())
+    };
+    let (first, last) = (boundary(BEGINNING), boundary(error.len() - END));
+    format!("{}[...]{}", &error[..first], &error[last..])
 }

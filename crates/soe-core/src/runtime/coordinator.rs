@@ -22,6 +22,17 @@ use crate::tools::builtin::works_on_definitions;
 /// The most inputs whose commits are stored together: what has arrived while the store was busy.
 const BATCH: usize = 64;
 
+/// What a stored execution is taken up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TakenUp {
+    /// Its runs in flight are performed again at once.
+    ToRecover,
+    /// There is an interruption in its claim that says how it goes on.
+    ToGoOn,
+    /// There is an interruption in its claim that stops it.
+    ToStop,
+}
+
 /// Runs an execution until it has nothing more to do.
 pub(super) struct Coordinator {
     claim: Claim,
@@ -64,11 +75,11 @@ impl Coordinator {
         tokio::spawn(run.instrument(span));
     }
 
-    /// Starts the coordinator of a stored execution. With `recover`, runs in flight are performed again; without it,
-    /// there is a cancellation in `claim`.
-    pub(super) fn spawn_stored(claim: Claim, recover: bool) {
+    /// Starts the coordinator of a stored execution.
+    pub(super) fn spawn_stored(claim: Claim, taken: TakenUp) {
+        let recover = taken == TakenUp::ToRecover;
         tokio::spawn(async move {
-            match contained(Self::load(&claim)).await {
+            match contained(Self::load(&claim, taken)).await {
                 Err(error) => {
                     let error = error.of(&claim.execution);
                     claim.refuse(VecDeque::new(), &error);
@@ -87,11 +98,14 @@ impl Coordinator {
     }
 
     /// The machine, and what its tree has used, which must not be forgotten before the machine runs.
-    async fn load(claim: &Claim) -> Result<(Machine, Arc<Budget>), EngineError> {
+    async fn load(claim: &Claim, taken: TakenUp) -> Result<(Machine, Arc<Budget>), EngineError> {
         let shared = &claim.shared;
         let state = shared.load(&claim.execution).await?;
         shared.check_owner(&state).await?;
         let registries = shared.call(shared.registries.load(&shared.backends, &state)).await?;
+        if taken != TakenUp::ToStop {
+            shared.check_taken_up(&state, &registries)?;
+        }
         let budget = shared.recall_budget(&state).await?;
         Ok((Machine::load(state, registries, shared.specs.clone())?, budget))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::ExecutionId;
+use soe_backends::{ExecutionId, ExecutionState, RegistryId};
 use tokio::sync::{oneshot, watch};
 
 use super::claim::{Claim, Claiming};
@@ -98,6 +98,28 @@ impl Shared {
             return Err(EngineError::because(EngineErrorKind::Refused, message));
         }
         shared.registries.insert_checked(registry, workflow);
+        Ok(())
+    }
+
+    /// Checks that this engine has what a stored execution needs to go on: its workflow, and the nodes in flight as they were
+    /// when they were dispatched. What is missing would become their failure otherwise, and be stored as that.
+    pub(super) fn check_taken_up(
+        &self,
+        state: &ExecutionState,
+        registries: &[Arc<Registry>],
+    ) -> Result<(), EngineError> {
+        let registry = |id: &RegistryId| registries.iter().find(|registry| registry.id == *id);
+        if let Some(current) = registry(&state.registry) {
+            self.check_runnable(current, &state.workflow)?;
+        }
+        for run in state.runs.values().filter(|run| run.registry != state.registry) {
+            let workflow = registry(&run.registry).and_then(|registry| registry.workflows.get(&run.workflow));
+            let node = workflow.and_then(|workflow| workflow.nodes.get(&run.node));
+            if let Some(missing) = node.and_then(|node| self.missing_for(node)) {
+                let message = format!("a run in flight can't go on with this engine: {missing}");
+                return Err(EngineError::because(EngineErrorKind::Refused, message));
+            }
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use soe_backends::{
 use tokio::sync::{oneshot, watch};
 
 use super::claim::{Claim, Claiming};
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, TakenUp};
 use super::shared::{Active, Finished, Message, Progress, Shared, ended};
 use super::{
     ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Execution, Orchestration, TokenStream,
@@ -348,7 +348,7 @@ impl Shared {
                 Claiming::Claimed(claim) => {
                     // Into an empty channel that the claim holds open.
                     let _ = claim.active.mailbox.try_send(message);
-                    Coordinator::spawn_stored(claim, true);
+                    Coordinator::spawn_stored(claim, TakenUp::ToRecover);
                 }
                 Claiming::Taken(active) => {
                     if active.mailbox.send(message).await.is_err() {

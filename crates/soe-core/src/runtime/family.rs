@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::claim::{Claim, Claiming};
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, TakenUp};
 use super::engine::TRIES;
 use super::perform::Performer;
 use super::shared::{Control, Message, Shared};
@@ -213,7 +213,7 @@ impl Shared {
     /// Goes on with an execution that is stored, unless somebody does.
     fn take_up(self: &Arc<Self>, id: &ExecutionId) -> Result<(), EngineError> {
         if let Claiming::Claimed(claim) = Claim::take(self, id)? {
-            Coordinator::spawn_stored(claim, true);
+            Coordinator::spawn_stored(claim, TakenUp::ToRecover);
         }
         Ok(())
     }
@@ -235,6 +235,10 @@ impl Shared {
 
     /// Interrupts an execution, in this process or in the store.
     pub(super) async fn control(self: &Arc<Self>, execution: &ExecutionId, input: Input) -> Result<(), EngineError> {
+        let taken = match input {
+            Input::Cancel | Input::Suspend => TakenUp::ToStop,
+            _ => TakenUp::ToGoOn,
+        };
         for _ in 0..TRIES {
             let (reply, answer) = oneshot::channel();
             let control = Box::new(Control {
@@ -245,7 +249,7 @@ impl Shared {
                 Claiming::Claimed(claim) => {
                     // Into an empty channel that the claim holds open.
                     let _ = claim.active.control.try_send(control);
-                    Coordinator::spawn_stored(claim, false);
+                    Coordinator::spawn_stored(claim, taken);
                 }
                 Claiming::Taken(active) => {
                     if active.control.send(control).await.is_err() {

@@ -335,3 +335,27 @@ talker:
     assert!(error.to_string().contains("llm_calls"), "{error}");
     assert_eq!(asked.load(Ordering::SeqCst), 4, "three before, one after");
 }
+
+#[tokio::test]
+async fn an_engine_that_lacks_a_tool_leaves_the_execution_as_it_is() {
+    let backends = Backends::memory();
+    let (now, gate) = (Arc::new(AtomicU64::new(1)), Gate::new());
+    let one = engine_at(&now, &gate, &backends);
+    one.start(start(WORK).id(id("x"))).await.unwrap();
+    gate.called().await;
+    one.shutdown(Duration::ZERO).await;
+    let before = backends.context().load(&id("x")).await.unwrap().unwrap();
+
+    let bare = builder().backends(backends.clone()).build().unwrap();
+    let recovered = bare.recover().await.unwrap();
+    assert_eq!((recovered.taken_up, recovered.refused), (0, 1), "{recovered:?}");
+    let text = recovered.errors[0].to_string();
+    assert!(text.contains("execution x: refused") && text.contains("uses tool 'work', which is not registered"), "{text}");
+    let resumed = bare.resume(&id("x")).await.unwrap_err();
+    let signalled = bare.broadcast_signals(&id("x"), ["X"]).await.unwrap_err();
+    assert_eq!([resumed.kind(), signalled.kind()], [&EngineErrorKind::Refused; 2]);
+    assert_eq!(backends.context().load(&id("x")).await.unwrap().unwrap(), before);
+    // To stop it nothing is needed.
+    bare.cancel(&id("x")).await.unwrap();
+    assert_eq!(bare.status(&id("x")).await.unwrap().status, Status::Cancelled);
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
+use soe_backends::Value;
 
 use crate::config::{ChildNode, Condition, Node, NodeKind, Workflow};
 
@@ -126,6 +127,11 @@ fn outputs(node: &Node) -> impl Iterator<Item = (&Arc<str>, When)> {
     let failure = match &node.kind {
         NodeKind::Llm(llm) => llm.failure_signal.as_ref(),
         NodeKind::Agent(agent) => agent.llm.failure_signal.as_ref(),
+        NodeKind::Child(child) => child.failure_signal.as_ref(),
+        NodeKind::Custom(_) => match node.config.get("failure_signal") {
+            Some(Value::Text(signal)) => Some(signal),
+            _ => None,
+        },
         _ => None,
     };
     let delivered = as_child(node).map_or(&[][..], |child| &child.signals_to_parent);

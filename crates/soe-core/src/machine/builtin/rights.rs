@@ -116,7 +116,7 @@ fn check_node(
     match tools.into_iter().find(|tool| !granted.contains(tool)) {
         None => Ok(()),
         Some(tool) => Err(Refused::Denied(format!(
-            "node '{}' uses tool '{tool}', which the node that injects it may not use; it may use: {}",
+            "node '{}' uses tool '{tool}', which the node that injects it may not use: its author can grant it under 'tools'; it may use: {}",
             node.name,
             granted.join(", ")
         ))),
