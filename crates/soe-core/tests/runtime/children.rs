@@ -494,3 +494,16 @@ async fn an_unknown_tool_of_a_child_is_its_parents_failure() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_child_whose_parent_was_deleted_waits_for_nobody() {
+    let engine = engine();
+    let x = ExecutionId::new("x").unwrap();
+    soon(engine.orchestrate(parent(ONE).id(x.clone()).field("n", 7))).await.unwrap();
+    let child = ExecutionId::new("x.1.0").unwrap();
+    soon(engine.wait(&child)).await.unwrap();
+    engine.delete(&x).await.unwrap();
+    engine.broadcast_signals(&child, ["GO"]).await.unwrap();
+    assert_eq!(soon(engine.wait(&child)).await.unwrap().status, Status::Rested);
+    assert_eq!(engine.history(&child, "result").await.unwrap().len(), 2);
+}
