@@ -21,9 +21,15 @@ pub(super) struct Budgets {
 }
 
 impl Budgets {
-    /// The budget of a tree, which begins with what is `known` of it.
+    /// The budget of a tree that somebody has.
+    pub(super) fn in_use(&self, main: &ExecutionId) -> Option<Arc<Budget>> {
+        self.by_root.get(main).and_then(Weak::upgrade)
+    }
+
+    /// The budget of a tree, which has used at least what is `known` of it.
     pub(super) fn of(&mut self, main: &ExecutionId, known: TreeTotals) -> Arc<Budget> {
-        if let Some(budget) = self.by_root.get(main).and_then(Weak::upgrade) {
+        if let Some(budget) = self.in_use(main) {
+            budget.used_at_least(known);
             return budget;
         }
         if self.by_root.len() >= self.sweep_at {
@@ -50,6 +56,14 @@ impl Budget {
             tokens: used.tokens,
             children: used.children,
         }))
+    }
+
+    /// Those who are taken up first may know less than those who come later.
+    fn used_at_least(&self, known: TreeTotals) {
+        let mut used = self.used();
+        used.llm_calls = used.llm_calls.max(known.llm_calls);
+        used.tokens = used.tokens.max(known.tokens);
+        used.children = used.children.max(known.children);
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {

@@ -9,6 +9,7 @@ use futures::FutureExt;
 use soe_backends::{ExecutionId, Status};
 use tracing::Instrument;
 
+use super::budget::Budget;
 use super::claim::Claim;
 use super::perform::{Performer, panic_message};
 use super::shared::{Answer, Cause, Control, Message, Progress, Reply, ended};
@@ -72,7 +73,7 @@ impl Coordinator {
                     let error = error.of(&claim.execution);
                     claim.refuse(VecDeque::new(), &error);
                 }
-                Ok(machine) => {
+                Ok((machine, _budget)) => {
                     let mut this = Self::new(claim, machine);
                     let span = this.span();
                     let run = async {
@@ -85,12 +86,14 @@ impl Coordinator {
         });
     }
 
-    async fn load(claim: &Claim) -> Result<Machine, EngineError> {
+    /// The stored execution, with the budget of its tree: that is forgotten when nobody has it.
+    async fn load(claim: &Claim) -> Result<(Machine, Arc<Budget>), EngineError> {
         let shared = &claim.shared;
         let state = shared.load(&claim.execution).await?;
         shared.check_owner(&state).await?;
         let registries = shared.call(shared.registries.load(&shared.backends, &state)).await?;
-        Ok(Machine::load(state, registries, shared.specs.clone())?)
+        let budget = shared.budget_of(&state).await?;
+        Ok((Machine::load(state, registries, shared.specs.clone())?, budget))
     }
 
     fn new(claim: Claim, machine: Machine) -> Self {

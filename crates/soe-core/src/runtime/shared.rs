@@ -247,6 +247,25 @@ impl Shared {
         budgets.of(main, known)
     }
 
+    /// The budget of the tree that a stored execution belongs to. Who is taken up first may be a child that knows nothing of
+    /// what the others have used: the root does.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(super) async fn budget_of(&self, state: &ExecutionState) -> Result<Arc<Budget>, EngineError> {
+        let main = state.main_execution_id();
+        let in_use = self.budgets.lock().unwrap_or_else(PoisonError::into_inner).in_use(main);
+        if let Some(budget) = in_use {
+            return Ok(budget);
+        }
+        let root = match *main == state.id {
+            true => None,
+            false => self.find(main).await?,
+        };
+        let known = root.as_ref().unwrap_or(state).context.operational.tree;
+        Ok(self.budget(main, known))
+    }
+
     /// # Errors
     /// The engine is being shut down.
     pub(super) fn check_open(&self) -> Result<(), EngineError> {
