@@ -129,9 +129,10 @@ fn create(
         due: new.bytes() + LEAST_LOG,
     };
     // An execution of which only events are left has a row already: it keeps its key.
-    let sql = "INSERT OR REPLACE INTO executions (key, id, epoch, version, main, workflow, status, created_at, updated_at,
-            next_event, log, covered, due)
-        VALUES (:key, :id, :epoch, :version, :main, :workflow, :status, :created, :updated, :next_event, :log, 0, :due)";
+    let sql = "INSERT OR REPLACE INTO executions (key, id, epoch, version, main, workflow, status, descending, created_at,
+            updated_at, next_event, log, covered, due)
+        VALUES (:key, :id, :epoch, :version, :main, :workflow, :status, :descending, :created, :updated, :next_event, :log,
+            0, :due)";
     db.prepare_cached(sql)?.execute(named_params! {
         ":key": bare.map(|row| row.key),
         ":id": new.execution.as_str(),
@@ -140,6 +141,8 @@ fn create(
         ":main": created.main.as_str(),
         ":workflow": created.workflow,
         ":status": new.summary.status.unwrap_or(Status::Prepared).as_str(),
+        // It may fail in the commit that creates it, with children registered already.
+        ":descending": new.summary.descending.unwrap_or(false),
         ":created": integer(created.at.as_micros()),
         ":updated": integer(new.summary.updated_at.as_micros()),
         ":next_event": integer(next_event),

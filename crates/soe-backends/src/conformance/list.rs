@@ -31,6 +31,21 @@ async fn set_status(backends: &Backends, name: &str, status: Status) -> Outcome 
     backends.commit(vec![commit]).await.must("changing a status")
 }
 
+/// An execution that fails in its first commit, with something to go down to its children.
+async fn create_failed(backends: &Backends, name: &str) -> Outcome {
+    let failed = Change::Status {
+        status: Status::Failed,
+        at: time(3),
+        failure: None,
+    };
+    let mut commit = commit(&id(name), 1, vec![created(&id(name)), failed, Change::Descending(true)]);
+    commit.at = time(3);
+    backends
+        .commit(vec![commit])
+        .await
+        .must("creating an execution that has failed")
+}
+
 async fn page(backends: &Backends, query: &ListQuery) -> Result<ListPage, Finding> {
     backends.context().list(query).await.must("listing")
 }
@@ -232,6 +247,16 @@ pub async fn summaries(factory: &dyn Factory) -> Outcome {
     create(&backends, "root", "root", 1).await?;
     create(&backends, "child", "root", 2).await?;
     set_status(&backends, "child", Status::Running).await?;
+    create_failed(&backends, "failed").await?;
+    let unsettled = ListQuery {
+        unsettled: true,
+        ..ListQuery::default()
+    };
+    let found = names(&page(&backends, &unsettled).await?.executions);
+    ensure!(
+        found == ["failed", "child"],
+        "{found:?} are unsettled: not the one that runs, and the one that has failed in its first commit"
+    );
     for summary in page(&backends, &ListQuery::default()).await?.executions {
         let state = backends.context().load(&summary.id).await.must("loading")?;
         let expected = state.map(|state| state.summary());

@@ -40,6 +40,20 @@ impl Machine {
         self.stack.iter().filter(answers).count()
     }
 
+    /// The registry that has a listener of the batch on top as it is: the current one, unless the node was changed or removed
+    /// since the batch was taken up.
+    pub(super) fn registry_of_listener(&self, node: &Node) -> RegistryId {
+        let current = &self.state.registry;
+        let Some(top) = self.stack.last().filter(|top| top.registry != *current) else {
+            return current.clone();
+        };
+        let now = self.node(current, &self.state.workflow, &node.name);
+        match now.is_some_and(|now| now.config == node.config) {
+            true => current.clone(),
+            false => top.registry.clone(),
+        }
+    }
+
     /// Goes on to the next listener of the batch on top.
     fn advance(&mut self) {
         if let Some(top) = self.stack.last_mut() {

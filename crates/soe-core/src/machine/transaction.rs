@@ -188,7 +188,7 @@ impl<'m> Transaction<'m> {
             number: state.next_run,
             node: node.name.clone(),
             workflow: state.workflow.clone(),
-            registry: state.registry.clone(),
+            registry: self.machine.registry_of_listener(node),
             snapshot: state.version + 1,
             started_at: self.at,
             progress,

@@ -90,8 +90,14 @@ impl Performer {
             let Err(error) = self.shared.deliver(parent, &self.execution, message.clone()).await else {
                 return true;
             };
-            if matches!(error.kind(), EngineErrorKind::ShutDown | EngineErrorKind::NotFound) {
-                return false;
+            match error.kind() {
+                EngineErrorKind::ShutDown => return false,
+                // It was deleted: nobody wants the message any more, and nobody may wait for that.
+                EngineErrorKind::NotFound => {
+                    tracing::debug!(child = %self.execution, %parent, "a message to a deleted parent is discarded");
+                    return true;
+                }
+                _ => {}
             }
             tracing::warn!(child = %self.execution, %parent, error = %format!("{error:#}"), "a message to the parent waits");
             tokio::select! {

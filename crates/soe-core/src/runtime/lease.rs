@@ -15,6 +15,9 @@ use super::{EngineError, EngineErrorKind};
 /// A lease is renewed so often while it lasts that one renewal, or two, may come late.
 const RENEWALS: u32 = 3;
 
+/// However short the lease is, the store has other things to do.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
+
 /// The engine's lease.
 pub(super) struct Lease {
     /// The name under which it is kept.
@@ -45,7 +48,7 @@ impl Shared {
         let held = lease.held.get_or_try_init(|| async {
             self.call(self.renew(lease)).await?;
             let (shared, stop) = (Arc::downgrade(self), self.stop.clone());
-            let pause = lease.term / RENEWALS;
+            let pause = (lease.term / RENEWALS).max(LEAST_PAUSE);
             tokio::spawn(async move {
                 loop {
                     tokio::select! {
@@ -60,6 +63,10 @@ impl Shared {
                             error,
                             "the lease can't be renewed; other processes may take executions over"
                         );
+                    }
+                    if stop.is_cancelled() {
+                        // It was given up meanwhile, perhaps before it was renewed.
+                        return shared.release_lease().await;
                     }
                 }
             });
@@ -78,7 +85,7 @@ impl Shared {
         let Some(lease) = self.lease.as_ref().filter(|lease| lease.held.initialized()) else {
             return;
         };
-        if let Err(error) = self.backends.context().release(&lease.process).await {
+        if let Err(error) = self.call(self.backends.context().release(&lease.process)).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "the lease can't be given up; it ends by itself");
         }

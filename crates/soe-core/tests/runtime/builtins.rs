@@ -328,6 +328,35 @@ async fn a_node_can_remove_itself_and_the_workflow_that_runs() {
 }
 
 #[tokio::test]
+async fn a_batch_in_progress_goes_on_with_the_nodes_that_it_began_with() {
+    let engine = tools().build().unwrap();
+    let nodes = "
+  Second: {node_type: tool, event_triggers: [START], tool_name: soe_get_available_tools, output_field: second, event_emissions: [{signal_name: OLD}]}
+";
+    let other = json!({"node_type": "tool", "event_triggers": ["START"], "tool_name": "soe_get_context",
+        "event_emissions": [{"signal_name": "NEW"}]});
+    let changes = [
+        (
+            "soe_remove_node",
+            json!({"workflow_name": "flow", "node_name": "Second"}),
+        ),
+        ("soe_remove_workflow", json!({"workflow_name": "flow"})),
+        (
+            "soe_inject_node",
+            json!({"workflow_name": "flow", "node_name": "Second", "node_config_data": other}),
+        ),
+    ];
+    for (tool, arguments) in changes {
+        let flow = format!("flow:\n{}{nodes}", call("START", tool));
+        let flow = start(&flow).schedule(Schedule::DepthFirst);
+        let (_, execution) = called_in(&engine, tool, arguments, flow).await;
+        let context = engine.context(&execution).await.unwrap();
+        assert!(context.value("second").is_some(), "{tool}");
+        assert_eq!((count(&context, "OLD"), count(&context, "NEW")), (1, 0), "{tool}");
+    }
+}
+
+#[tokio::test]
 async fn signals_are_added_and_their_conditions_changed() {
     let engine = tools().build().unwrap();
     let add = |signal: &str, condition: &str| json!({"workflow_name": "flow", "node_name": "START", "signal_name": signal, "condition": condition});

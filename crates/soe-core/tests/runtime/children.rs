@@ -494,3 +494,33 @@ async fn an_unknown_tool_of_a_child_is_its_parents_failure() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_child_whose_parent_was_deleted_waits_for_nobody() {
+    let engine = engine();
+    let x = ExecutionId::new("x").unwrap();
+    soon(engine.orchestrate(parent(ONE).id(x.clone()).field("n", 7)))
+        .await
+        .unwrap();
+    let child = ExecutionId::new("x.1.0").unwrap();
+    soon(engine.wait(&child)).await.unwrap();
+    let state = engine.state(&x).await.unwrap();
+    engine.backends().delete(&state).await.unwrap();
+    engine.broadcast_signals(&child, ["GO"]).await.unwrap();
+    assert_eq!(soon(engine.wait(&child)).await.unwrap().status, Status::Rested);
+    assert_eq!(engine.history(&child, "result").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_deleted_tree_leaves_no_children_to_the_next_one_of_its_name() {
+    let engine = engine();
+    let x = ExecutionId::new("x").unwrap();
+    for (n, result) in [(7, 14), (8, 16)] {
+        soon(engine.orchestrate(parent(ONE).id(x.clone()).field("n", n)))
+            .await
+            .unwrap();
+        assert_eq!(engine.context(&x).await.unwrap().value("result"), Some(&result.into()));
+        engine.delete(&x).await.unwrap();
+        assert!(engine.list(&ListQuery::default()).await.unwrap().executions.is_empty());
+    }
+}

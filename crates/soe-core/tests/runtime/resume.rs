@@ -350,7 +350,10 @@ async fn an_engine_that_lacks_a_tool_leaves_the_execution_as_it_is() {
     let recovered = bare.recover().await.unwrap();
     assert_eq!((recovered.taken_up, recovered.refused), (0, 1), "{recovered:?}");
     let text = recovered.errors[0].to_string();
-    assert!(text.contains("execution x: refused") && text.contains("uses tool 'work', which is not registered"), "{text}");
+    assert!(
+        text.contains("execution x: refused") && text.contains("uses tool 'work', which is not registered"),
+        "{text}"
+    );
     let resumed = bare.resume(&id("x")).await.unwrap_err();
     let signalled = bare.broadcast_signals(&id("x"), ["X"]).await.unwrap_err();
     assert_eq!([resumed.kind(), signalled.kind()], [&EngineErrorKind::Refused; 2]);
@@ -358,4 +361,41 @@ async fn an_engine_that_lacks_a_tool_leaves_the_execution_as_it_is() {
     // To stop it nothing is needed.
     bare.cancel(&id("x")).await.unwrap();
     assert_eq!(bare.status(&id("x")).await.unwrap().status, Status::Cancelled);
+}
+
+const ASKING: &str = "
+flow:
+  Ask: {node_type: llm, event_triggers: [START], prompt: Say it, output_field: text, event_emissions: [{signal_name: SAID}]}
+  Fan: {node_type: child, event_triggers: [SAID], child_workflow_name: worker, child_initial_signals: [GO]}
+worker:
+  Gate: {node_type: tool, event_triggers: [GO], tool_name: work, event_emissions: [{signal_name: ON}]}
+  Ask: {node_type: llm, event_triggers: [ON], prompt: Say it, output_field: text}
+";
+
+#[tokio::test]
+async fn what_a_tree_has_used_is_known_to_those_who_are_taken_up_before_its_root() {
+    let backends = Backends::memory();
+    let (asked, gates) = (Arc::new(AtomicUsize::new(0)), [Gate::new(), Gate::new()]);
+    let [one, two] = [0, 1].map(|i| {
+        let asked = asked.clone();
+        let llm = llm_fn(move |_, _| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            async { Ok(r#"{"text": 7}"#.to_owned()) }
+        });
+        let builder = builder().backends(backends.clone()).llm(llm);
+        builder.tool(gates[i].tool("work")).build().unwrap()
+    });
+    let limits = Limits {
+        llm_calls: Some(1),
+        ..Limits::default()
+    };
+    one.start(start(ASKING).id(id("x")).limits(limits)).await.unwrap();
+    soon(gates[0].called()).await;
+    one.shutdown(Duration::ZERO).await;
+    // The newest first: the child, which has asked nothing yet.
+    assert_eq!(two.recover().await.unwrap().taken_up, 2);
+    gates[1].open(1);
+    let error = soon(two.wait(&id("x"))).await.unwrap_err();
+    assert!(error.to_string().contains("llm_calls"), "{error}");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }

@@ -235,3 +235,72 @@ async fn an_execution_goes_on_when_its_separate_telemetry_is_lost() {
     let context = engine.context(&finished.execution).await.unwrap();
     assert_eq!(signals(&context), ["START", "DONE"]);
 }
+
+/// A store that takes its time with leases.
+struct SlowLeases {
+    states: MemoryStore,
+    /// Until a heartbeat is stored.
+    heartbeat: Duration,
+    /// Whether giving a lease up never ends.
+    hangs: bool,
+}
+
+#[async_trait]
+impl ContextBackend for SlowLeases {
+    async fn commit(&self, commits: Vec<Commit>) -> Result<(), BackendError> {
+        self.states.commit(commits).await
+    }
+
+    async fn load(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, BackendError> {
+        self.states.load(execution).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage, BackendError> {
+        self.states.list(query).await
+    }
+
+    async fn delete(&self, execution: &ExecutionId) -> Result<bool, BackendError> {
+        self.states.delete(execution).await
+    }
+
+    fn keeps_leases(&self) -> bool {
+        true
+    }
+
+    async fn heartbeat(&self, owner: &str, until: Timestamp) -> Result<(), BackendError> {
+        tokio::time::sleep(self.heartbeat).await;
+        self.states.heartbeat(owner, until).await
+    }
+
+    async fn lease(&self, owner: &str) -> Result<Option<Timestamp>, BackendError> {
+        self.states.lease(owner).await
+    }
+
+    async fn release(&self, owner: &str) -> Result<(), BackendError> {
+        if self.hangs {
+            std::future::pending().await
+        }
+        self.states.release(owner).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_given_up_for_good_and_holds_no_shutdown_up() {
+    for hangs in [true, false] {
+        let store = Arc::new(SlowLeases {
+            states: MemoryStore::new(),
+            heartbeat: Duration::from_secs(1),
+            hangs,
+        });
+        let backends = Backends::builder(store.clone(), Arc::new(MemoryStore::new())).build();
+        let engine = builder().backends(backends).build().unwrap();
+        let finished = engine.orchestrate(start(ROUTER)).await.unwrap();
+        let owner = engine.state(&finished.execution).await.unwrap().owner.unwrap().process;
+        assert!(store.lease(&owner).await.unwrap().is_some());
+        // In the middle of the next heartbeat.
+        tokio::time::sleep(Duration::from_millis(10_500)).await;
+        soon(engine.shutdown(Duration::ZERO)).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(store.lease(&owner).await.unwrap().is_some(), hangs);
+    }
+}
