@@ -20,8 +20,7 @@ const MAX_DEPTH: usize = 256;
 pub fn write<T: Serialize + ?Sized>(value: &T) -> Result<String, BackendError> {
     let refuse = |why| BackendError::new(BackendErrorKind::Unsupported, why);
     let json = serde_json::to_string(value).map_err(|error| refuse("it can't be written as JSON").because(error))?;
-    // What isn't long can't be deep.
-    if json.len() <= MAX_DEPTH || within_depth(json.as_bytes()) {
+    if within_depth(json.as_bytes()) {
         Ok(json)
     } else {
         Err(refuse("a value is nested deeper than a store can read back"))
@@ -33,7 +32,7 @@ pub fn write<T: Serialize + ?Sized>(value: &T) -> Result<String, BackendError> {
 /// # Errors
 /// It isn't the JSON of a `T`, or it is nested too deep.
 pub fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
-    if json.len() > MAX_DEPTH && !within_depth(json) {
+    if !within_depth(json) {
         return Err(serde_json::Error::custom("it is nested too deep"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -106,6 +105,10 @@ pub fn unfit(execution: &ExecutionId, error: ApplyError) -> BackendError {
 
 /// Whether JSON is nested no deeper than can be read back.
 pub(crate) fn within_depth(json: &[u8]) -> bool {
+    // What opens little can't be deep; counting is much faster than following.
+    if json.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= MAX_DEPTH {
+        return true;
+    }
     let (mut depth, mut text, mut escaped) = (0_usize, false, false);
     for byte in json {
         match byte {

@@ -84,8 +84,9 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FIELD=VALUE", value_parser = field)]
     pub(crate) set: Vec<(String, Value)>,
 
-    /// Keeps the execution as files in a folder, so that `soe signal` can go on with it
-    #[arg(long, value_name = "DIR")]
+    /// Keeps the execution, so that `soe signal` can go on with it: as files in a folder, or in an SQLite database if the path
+    /// ends in `.db` or `.sqlite`
+    #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<PathBuf>,
 
     /// The order in which nodes run
@@ -148,8 +149,8 @@ pub(crate) struct SendSignal {
     #[arg(required = true, value_name = "SIGNAL", value_parser = non_empty)]
     pub(crate) signals: Vec<String>,
 
-    /// The folder that the execution is stored in
-    #[arg(long, value_name = "DIR")]
+    /// The folder or database that the execution is stored in
+    #[arg(long, value_name = "STORE")]
     pub(crate) store: PathBuf,
 
     /// A file of tools, as the workflow was run with
@@ -170,8 +171,8 @@ pub(crate) struct Show {
     #[arg(value_name = "ID")]
     pub(crate) id: ExecutionId,
 
-    /// The folder that it is stored in
-    #[arg(long, value_name = "DIR")]
+    /// The folder or database that it is stored in
+    #[arg(long, value_name = "STORE")]
     pub(crate) store: PathBuf,
 
     /// Shows every value that a field had, not only the current one
@@ -185,8 +186,8 @@ pub(crate) struct Show {
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// The folder that the executions are stored in
-    #[arg(long, value_name = "DIR")]
+    /// The folder or database that the executions are stored in
+    #[arg(long, value_name = "STORE")]
     pub(crate) store: PathBuf,
 
     /// Only those of this status

@@ -11,6 +11,7 @@ mod output;
 mod problems;
 mod run;
 mod session;
+mod store;
 mod stored;
 mod suitable;
 mod tools;

@@ -21,7 +21,7 @@ use crate::output::{self, WARNING, paint, safe};
 use crate::problems::{Problem, Source, render};
 use crate::session::{Session, current_workflow, engine};
 use crate::tools::Loaded;
-use crate::{Colors, Usage, llm, stored, suitable, tools};
+use crate::{Colors, Usage, llm, store, suitable, tools};
 
 /// The signal that starts a workflow if no other is given.
 const START: &str = "START";
@@ -81,7 +81,7 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
         orchestration = orchestration.id(id);
     }
     let session = Session {
-        engine: engine(&tools, llm::connect(&args.llm, &llms)?, args.store.as_deref())?,
+        engine: engine(&tools, llm::connect(&args.llm, &llms)?, args.store.as_deref()).await?,
         tools,
         llm: args.llm,
         scripted: llms.scripted,
@@ -107,7 +107,7 @@ pub(crate) async fn signal(args: SendSignal, colors: Colors, traces: bool) -> an
 
 async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     args.llm.check()?;
-    stored::check_store(&args.store)?;
+    store::check(&args.store)?;
     let tools = tools::load(&args.tools)?;
     let llms = llm::read(&args.llm)?;
     if !tools.is_usable() || !llms.problems.is_empty() {
@@ -115,7 +115,7 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
         return Ok(1);
     }
     // The LLMs are made when it is known that they are needed: a recording replaces the one before.
-    let reader = engine(&tools, Llms::new(), Some(&args.store))?;
+    let reader = engine(&tools, Llms::new(), Some(&args.store)).await?;
     let state = reader.state(&args.id).await?;
     let workflow = current_workflow(&reader, &state).await?;
     if let Some(workflow) = &workflow {
@@ -123,7 +123,7 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
         llm::check_nodes(workflow, &args.llm)?;
     }
     let session = Session {
-        engine: engine(&tools, llm::connect(&args.llm, &llms)?, Some(&args.store))?,
+        engine: engine(&tools, llm::connect(&args.llm, &llms)?, Some(&args.store)).await?,
         tools,
         llm: args.llm,
         scripted: llms.scripted,
@@ -177,9 +177,9 @@ fn workflow_file(file: &Path) -> anyhow::Result<Source> {
 /// An engine that looks into the store. What is to be inherited is there.
 async fn reader(args: &Run, tools: &Loaded) -> anyhow::Result<Engine> {
     if let (true, Some(store)) = (args.inherit.any(), &args.store) {
-        stored::check_store(store)?;
+        store::check(store)?;
     }
-    let reader = engine(tools, Llms::new(), args.store.as_deref())?;
+    let reader = engine(tools, Llms::new(), args.store.as_deref()).await?;
     args.inherit.check(&reader).await?;
     Ok(reader)
 }

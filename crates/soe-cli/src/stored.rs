@@ -3,16 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use soe_backends::{Backends, ExecutionId, ExecutionState, Failure, ListQuery, Status};
+use soe_backends::{ExecutionId, ExecutionState, Failure, ListQuery, Status};
 use soe_core::runtime::Engine;
 
-use crate::Colors;
 use crate::args::{List, Show};
 use crate::llm::LlmUsage;
 use crate::output::{self, ERROR, FAINT, GOOD, WARNING, paint, safe};
+use crate::{Colors, store};
 
 /// How an execution ended, or where it stands: the last line of `--json`.
 #[derive(Serialize)]
@@ -74,7 +73,7 @@ struct Shown<'s> {
 
 /// Shows a stored execution. Gives the exit code.
 pub(crate) async fn show(args: Show, colors: Colors) -> anyhow::Result<u8> {
-    let engine = open(&args.store)?;
+    let engine = open(&args.store).await?;
     let state = engine.state(&args.id).await?;
     let context = if args.history {
         histories(&state)
@@ -106,7 +105,7 @@ pub(crate) async fn show(args: Show, colors: Colors) -> anyhow::Result<u8> {
 
 /// Lists the stored executions. Gives the exit code.
 pub(crate) async fn list(args: List, colors: Colors) -> anyhow::Result<u8> {
-    let engine = open(&args.store)?;
+    let engine = open(&args.store).await?;
     let mut query = ListQuery {
         status: args.status,
         ..ListQuery::default()
@@ -144,18 +143,9 @@ pub(crate) async fn list(args: List, colors: Colors) -> anyhow::Result<u8> {
     }
 }
 
-/// A store that is only read or gone on with must be there: a misspelt folder isn't made.
-pub(crate) fn check_store(folder: &Path) -> anyhow::Result<()> {
-    if !folder.join("store.json").is_file() {
-        bail!("there is no store in {}: no execution was kept there", folder.display());
-    }
-    Ok(())
-}
-
-fn open(folder: &Path) -> anyhow::Result<Engine> {
-    check_store(folder)?;
-    let backends = Backends::file(folder).with_context(|| format!("the store {} can't be used", folder.display()))?;
-    Ok(Engine::builder().backends(backends).build()?)
+async fn open(store: &Path) -> anyhow::Result<Engine> {
+    store::check(store)?;
+    Ok(Engine::builder().backends(store::open(store).await?).build()?)
 }
 
 fn current_values(state: &ExecutionState) -> Map<String, Value> {

@@ -136,6 +136,29 @@ fn another_process_goes_on_with_a_stored_execution() {
 }
 
 #[test]
+fn an_execution_in_a_database_is_gone_on_with() {
+    let soe = approval();
+    for store in ["data.db", "sqlite:data"] {
+        let mut command = vec!["run", "w.yaml", "--store", store, "--id", "r1", "--set", "topic=cats"];
+        let done = soe.run(&command).exits_with(0);
+        done.says(&format!("soe signal r1 APPROVED --store {store} --tools tools.yaml\n"));
+        soe.run(&command)
+            .exits_with(1)
+            .says("there is an execution of that id already: r1");
+        command = vec!["signal", "r1", "APPROVED", "--store", store, "--tools", "tools.yaml"];
+        let done = soe.run(&command).exits_with(0).says("signal   APPROVED");
+        assert_eq!(done.json()["published"], "{\"TEXT\":\"ON CATS\",\"WORDS\":2}");
+        soe.run(&["list", "--store", store]).exits_with(0).says("rested");
+        soe.run(&["show", "r1", "--store", store])
+            .exits_with(0)
+            .says("status     rested");
+    }
+    soe.run(&["list", "--store", "dada.db"])
+        .exits_with(1)
+        .says("there is no store in dada.db");
+}
+
+#[test]
 fn stored_executions_are_listed() {
     let soe = Soe::with(&[("w.yaml", TWO)]);
     for id in ["first", "second"] {

@@ -60,7 +60,7 @@ fn written(db: &Connection, making: &Making, version: u64, state: Option<Executi
     stored::write_state(&state).ok()
 }
 
-/// Stores a checkpoint, if it is not longer than what it saves. If it is, it is tried again when there is more to save.
+/// Stores a checkpoint, if it is not longer than what it spares. If it is, it is tried again when there is more to spare.
 fn put(
     db: &Connection,
     execution: &ExecutionId,
@@ -69,21 +69,22 @@ fn put(
     log: u64,
     json: &str,
 ) -> Result<(), Failure> {
-    let Some(row) = Row::of(db, execution.as_str())?.filter(|row| row.epoch == epoch && row.version >= version) else {
+    let row = Row::of(db, execution.as_str())?;
+    // Another process, or this one, may have been faster.
+    let Some(row) = row.filter(|row| row.epoch == epoch && row.version >= version && row.covered < log) else {
         return Ok(());
     };
     let size = json.len() as u64;
-    let mut saved = 0;
-    if size <= log {
-        // Another process may have made the same.
+    let pays = size <= log - row.covered;
+    if pays {
         let sql = "INSERT INTO checkpoints (place, state) VALUES (?1, ?2) ON CONFLICT (place) DO NOTHING";
-        let added = db
-            .prepare_cached(sql)?
+        db.prepare_cached(sql)?
             .execute(params![place(row.key, version)?, json])?;
-        saved = if added > 0 { log } else { 0 };
     }
-    let sql = "UPDATE executions SET log = max(log - ?2, 0), due = ?3 WHERE key = ?1";
+    let covered = if pays { log } else { row.covered };
+    let due = covered + size.max(LEAST_LOG);
+    let sql = "UPDATE executions SET covered = ?2, due = ?3 WHERE key = ?1";
     db.prepare_cached(sql)?
-        .execute(params![row.key, integer(saved), integer(size.max(LEAST_LOG))])?;
+        .execute(params![row.key, integer(covered), integer(due)])?;
     Ok(())
 }

@@ -27,6 +27,7 @@ pub(crate) struct Row {
     pub(crate) next_event: u64,
     status: String,
     log: u64,
+    pub(crate) covered: u64,
     due: u64,
 }
 
@@ -34,14 +35,15 @@ pub(crate) struct Row {
 pub(crate) struct Stored {
     pub(crate) epoch: i64,
     pub(crate) version: u64,
-    /// The bytes of commits since the last checkpoint.
+    /// The bytes of all commits up to this version.
     pub(crate) log: u64,
+    /// A checkpoint is due when there are so many.
     pub(crate) due: u64,
 }
 
 impl Row {
     pub(crate) fn of(db: &Connection, execution: &str) -> rusqlite::Result<Option<Self>> {
-        let sql = "SELECT key, epoch, version, next_event, status, log, due FROM executions WHERE id = ?1";
+        let sql = "SELECT key, epoch, version, next_event, status, log, covered, due FROM executions WHERE id = ?1";
         let read = |row: &rusqlite::Row<'_>| {
             Ok(Self {
                 key: row.get(0)?,
@@ -50,7 +52,8 @@ impl Row {
                 next_event: unsigned(row, 3)?,
                 status: row.get(4)?,
                 log: unsigned(row, 5)?,
-                due: unsigned(row, 6)?,
+                covered: unsigned(row, 6)?,
+                due: unsigned(row, 7)?,
             })
         };
         db.prepare_cached(sql)?.query_row([execution], read).optional()
@@ -111,11 +114,14 @@ fn store(db: &Connection, new: &mut Prepared) -> Result<Stored, Failure> {
 
 fn create(db: &Connection, new: &Prepared, created: &Created, next_event: u64) -> Result<(i64, Stored), Failure> {
     // An execution of which only events are left has a row already.
-    let sql = "INSERT INTO executions (id, epoch, version, main, workflow, status, created_at, updated_at, next_event, log, due)
-        VALUES (:id, random(), :version, :main, :workflow, :status, :created, :updated, :next_event, :log, :due)
+    let sql =
+        "INSERT INTO executions (id, epoch, version, main, workflow, status, created_at, updated_at, next_event, log,
+            covered, due)
+        VALUES (:id, random(), :version, :main, :workflow, :status, :created, :updated, :next_event, :log, 0, :due)
         ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, version = excluded.version, main = excluded.main,
             workflow = excluded.workflow, status = excluded.status, created_at = excluded.created_at,
-            updated_at = excluded.updated_at, next_event = excluded.next_event, log = excluded.log, due = excluded.due
+            updated_at = excluded.updated_at, next_event = excluded.next_event, log = excluded.log,
+            covered = 0, due = excluded.due
         RETURNING key, epoch";
     // What an execution begins with is no reason for a checkpoint: that would be as long.
     let (log, due) = (new.bytes(), new.bytes() + LEAST_LOG);
@@ -196,7 +202,9 @@ fn add_rows(db: &Connection, key: i64, new: &Prepared) -> Result<(), Failure> {
 
 /// Adds the row of an execution that has events only. Gives its key.
 pub(crate) fn add_bare(db: &Connection, execution: &str) -> rusqlite::Result<i64> {
-    let sql = "INSERT INTO executions (id, epoch, version, main, workflow, status, created_at, updated_at, next_event, log, due)
-        VALUES (?1, 0, 0, '', '', '', 0, 0, 0, 0, 0) RETURNING key";
+    let sql =
+        "INSERT INTO executions (id, epoch, version, main, workflow, status, created_at, updated_at, next_event, log,
+            covered, due)
+        VALUES (?1, 0, 0, '', '', '', 0, 0, 0, 0, 0, 0) RETURNING key";
     db.prepare_cached(sql)?.query_row([execution], |row| row.get(0))
 }

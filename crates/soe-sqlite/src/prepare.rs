@@ -106,11 +106,27 @@ fn after(
     if let Some(known) = inner.cache.take(execution) {
         return follow(inner, known, commits).map_err(unfit);
     }
-    let belongs = |commit: &Commit| commit.execution == *execution;
-    match commits.iter().find(|commit| !belongs(commit)) {
-        Some(other) => Err(unfit(ApplyError::Execution(other.execution.clone()))),
-        None => Ok(None),
+    commits
+        .iter()
+        .try_for_each(|commit| belongs(commit, execution))
+        .map_err(unfit)?;
+    Ok(None)
+}
+
+/// What can be said of a commit without the state.
+fn belongs(commit: &Commit, execution: &ExecutionId) -> Result<(), ApplyError> {
+    if commit.execution != *execution {
+        return Err(ApplyError::Execution(commit.execution.clone()));
     }
+    let creates_late = commit
+        .changes
+        .iter()
+        .skip(1)
+        .any(|change| matches!(change, Change::Created(_)));
+    if creates_late {
+        return Err(ApplyError::Mismatch("it exists already"));
+    }
+    Ok(())
 }
 
 fn follow(inner: &Inner, known: Known, commits: &[Commit]) -> Result<Option<(i64, ExecutionState)>, ApplyError> {

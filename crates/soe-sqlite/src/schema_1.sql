@@ -1,6 +1,7 @@
 -- One row for each execution that has a state or events. `epoch` is drawn anew each time that an execution is created: with
 -- the version it names a state. `main` is empty if there are only events (of an execution whose state is stored elsewhere, or
--- deleted). `log` counts the bytes of the commits since the last checkpoint; one is due when it reaches `due`.
+-- deleted). `log` counts the bytes of all its commits, `covered` those that the newest checkpoint spares a reader; the next
+-- checkpoint is due when `log` reaches `due`.
 CREATE TABLE executions (
     key INTEGER PRIMARY KEY CHECK (key BETWEEN 1 AND 2147483647),
     id TEXT NOT NULL UNIQUE,
@@ -14,6 +15,7 @@ CREATE TABLE executions (
     updated_at INTEGER NOT NULL,
     next_event INTEGER NOT NULL,
     log INTEGER NOT NULL,
+    covered INTEGER NOT NULL,
     due INTEGER NOT NULL
 ) STRICT;
 

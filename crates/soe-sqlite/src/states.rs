@@ -217,7 +217,7 @@ pub(crate) fn delete(db: &Connection, execution: &ExecutionId) -> Result<bool, F
     let sql = if row.next_event == 0 {
         "DELETE FROM executions WHERE key = ?1"
     } else {
-        "UPDATE executions SET version = 0, main = '', workflow = '', status = '', log = 0, due = 0 WHERE key = ?1"
+        "UPDATE executions SET version = 0, main = '', workflow = '', status = '' WHERE key = ?1"
     };
     db.prepare_cached(sql)?.execute([row.key])?;
     Ok(true)
