@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use soe_backends::{ExecutionState, Status};
+use soe_backends::{ExecutionId, ExecutionState, Status};
 use tokio::sync::OnceCell;
 
 use super::shared::Shared;
-use super::{EngineError, EngineErrorKind};
+use super::{Engine, EngineError, EngineErrorKind};
 
 /// A lease is renewed so often while it lasts that one renewal, or two, may come late.
 const RENEWALS: u32 = 3;
@@ -32,6 +32,17 @@ impl Lease {
             term,
             held: OnceCell::new(),
         }
+    }
+}
+
+impl Engine {
+    /// Whether this engine may run an execution: nobody does, or this engine itself.
+    ///
+    /// # Errors
+    /// [`Elsewhere`](EngineErrorKind::Elsewhere) if another process runs it; it doesn't exist; or the store fails.
+    pub async fn check_free(&self, execution: &ExecutionId) -> Result<(), EngineError> {
+        let state = self.shared.load(execution).await?;
+        self.shared.check_owner(&state).await
     }
 }
 
@@ -65,7 +76,8 @@ impl Shared {
             });
             Ok::<_, EngineError>(())
         });
-        held.await.map(|()| ())
+        held.await?;
+        Ok(())
     }
 
     async fn renew(&self, lease: &Lease) -> Result<(), soe_backends::BackendError> {
