@@ -7,7 +7,7 @@ use std::sync::Arc;
 use soe_backends::{ExecutionId, ExecutionState, Status};
 use soe_core::config::{Registry, Workflow};
 use soe_core::llm::Llms;
-use soe_core::runtime::{Engine, EventStream, TokenStream};
+use soe_core::runtime::{Engine, EngineError, EngineErrorKind, EventStream, TokenStream};
 
 use crate::args::{Format, LlmOptions};
 use crate::awaited::{Awaited, awaited};
@@ -72,7 +72,8 @@ impl Session {
             is_stored: self.store.is_some(),
             tokens,
         };
-        let End { state, interrupted } = follower.follow(id, events).await?;
+        let followed = follower.follow(id, events).await;
+        let End { state, interrupted } = followed.inspect_err(|error| self.say_what_is_left(id, error))?;
         log.clear();
         let (outcome, waits_for) = self.outcome(&state).await?;
         if self.format.json {
@@ -87,6 +88,15 @@ impl Session {
             (Some(code), Status::Running | Status::Cancelled) => code,
             _ => 1,
         })
+    }
+
+    /// Says how to go on when the store has failed: what was shown is stored.
+    fn say_what_is_left(&self, id: &ExecutionId, error: &anyhow::Error) {
+        let failed = error.downcast_ref::<EngineError>();
+        if self.store.is_some() && failed.is_some_and(|error| *error.kind() == EngineErrorKind::Backend) {
+            let command = self.command("resume", &[id.as_str()]);
+            output::eprint(&format!("When the store works again:\n  {command}\n"));
+        }
     }
 
     /// How an execution stands, and what it waits for.

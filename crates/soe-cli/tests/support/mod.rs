@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod endpoint;
+pub(crate) mod work;
 
 use std::io::Write;
 use std::path::PathBuf;
