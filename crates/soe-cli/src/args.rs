@@ -1,5 +1,7 @@
 //! The command line.
 
+mod control;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use soe_backends::{ExecutionId, Schedule, Status};
 
 use crate::llm::{Choice, parse_choice};
 use crate::output::ColorChoice;
+
+pub(crate) use control::{Cancel, Events, Resume};
 
 /// Validates and runs SOE workflows.
 #[derive(Debug, Parser)]
@@ -38,6 +42,12 @@ pub(crate) enum Command {
     Show(Show),
     /// Lists the stored executions, newest first
     List(List),
+    /// Goes on with what was interrupted, or with an execution that has failed
+    Resume(Box<Resume>),
+    /// Cancels a stored execution for good, with what is below it
+    Cancel(Cancel),
+    /// Shows what has happened in a stored execution
+    Events(Events),
 }
 
 #[derive(Debug, Args)]
@@ -194,6 +204,14 @@ pub(crate) struct List {
     #[arg(long, value_name = "STATUS", value_parser = status)]
     pub(crate) status: Option<Status>,
 
+    /// Only those of the tree of this execution: it, and what is below it
+    #[arg(long, value_name = "ID")]
+    pub(crate) tree: Option<ExecutionId>,
+
+    /// At most so many
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) limit: Option<usize>,
+
     /// Prints one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
@@ -282,6 +300,13 @@ fn non_empty(text: &str) -> Result<String, String> {
     match text.is_empty() {
         true => Err("a signal has a name".into()),
         false => Ok(text.to_owned()),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a number from 1 on is expected".into()),
+        Ok(number) => Ok(number),
     }
 }
 

@@ -2,15 +2,22 @@
 
 mod args;
 mod awaited;
+mod cancel;
+mod events;
 mod follow;
+mod going_on;
 mod inherit;
 mod interrupt;
+mod limits;
 mod llm;
 mod log;
 mod output;
 mod problems;
+mod refusal;
+mod resume;
 mod run;
 mod session;
+mod signal;
 mod store;
 mod stored;
 mod suitable;
@@ -74,9 +81,12 @@ fn execute(cli: Cli, colors: Colors) -> anyhow::Result<u8> {
         match command {
             Command::Validate(_) => Ok(0),
             Command::Run(args) => run::run(*args, colors, traces).await,
-            Command::Signal(args) => run::signal(*args, colors, traces).await,
+            Command::Signal(args) => signal::signal(*args, colors, traces).await,
             Command::Show(args) => stored::show(args, colors).await,
             Command::List(args) => stored::list(args, colors).await,
+            Command::Resume(args) => resume::resume(*args, colors, traces).await,
+            Command::Cancel(args) => cancel::cancel(args, colors).await,
+            Command::Events(args) => events::events(args, colors).await,
         }
     });
     // Drops what still runs, which kills its processes; a store that hangs can't keep the command from ending.

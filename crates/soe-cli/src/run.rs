@@ -1,39 +1,28 @@
-//! `soe run` and `soe signal`
+//! `soe run`
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::bail;
-use serde::Serialize;
 use serde_json::{Map, Value};
-use soe_backends::{ExecutionId, Limits, Status};
-use soe_core::config::{Config, NodeKind, ValidateOptions, Workflow};
+use soe_backends::Limits;
+use soe_core::config::{Config, ValidateOptions};
 use soe_core::llm::Llms;
-use soe_core::runtime::{Engine, EngineError, EngineErrorKind};
-use soe_core::tools::builtin;
+use soe_core::runtime::Engine;
 
-use crate::args::{Format, Run, SendSignal};
-use crate::awaited::triggers;
+use crate::args::{Format, Run};
+use crate::going_on::{check_tools, warn_unheard};
 use crate::inherit::Workflows;
 use crate::interrupt::Interrupts;
-use crate::log::Log;
-use crate::output::{self, WARNING, paint, safe};
-use crate::problems::{Problem, Source, render};
-use crate::session::{Session, current_workflow, engine};
+use crate::limits::limits;
+use crate::problems::{Problem, Source};
+use crate::refusal::{refuse_as_json, show_problems};
+use crate::session::{Session, engine};
 use crate::tools::Loaded;
 use crate::{Colors, Usage, llm, store, suitable, tools};
 
 /// The signal that starts a workflow if no other is given.
 const START: &str = "START";
-
-/// The last line of `--json` when nothing was started.
-#[derive(Serialize)]
-struct Refusal<'r> {
-    execution: Option<&'r str>,
-    status: &'static str,
-    error: String,
-    diagnostics: &'r [Problem],
-}
 
 /// Runs a workflow from its start. Gives the exit code.
 pub(crate) async fn run(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
@@ -69,7 +58,7 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
         .signals(signals.iter().map(String::as_str))
         .context(context(&args)?)
         .schedule(args.schedule.into())
-        .limits(limits(&args.limits)?);
+        .limits(limits(Limits::default(), &args.limits)?);
     for (field, value) in &args.set {
         orchestration = orchestration.field(field.as_str(), value.clone());
     }
@@ -97,54 +86,6 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     let execution = session.engine.start(orchestration).await?;
     let events = execution.events();
     session.follow(execution.id(), events, tokens, log).await
-}
-
-/// Goes on with a stored execution. Gives the exit code.
-pub(crate) async fn signal(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result<u8> {
-    let json = args.format.json;
-    refuse_as_json(json, go_on(args, colors, traces).await)
-}
-
-async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result<u8> {
-    args.llm.check()?;
-    store::check(&args.store)?;
-    let tools = tools::load(&args.tools)?;
-    let llms = llm::read(&args.llm)?;
-    if !tools.is_usable() || !llms.problems.is_empty() {
-        show_problems(tools.files.iter().chain(&llms.problems), None, &args.format, colors)?;
-        return Ok(1);
-    }
-    // The LLMs are made when it is known that they are needed: a recording replaces the one before.
-    let reader = engine(&tools, Llms::new(), Some(&args.store)).await?;
-    let state = reader.state(&args.id).await?;
-    let workflow = current_workflow(&reader, &state).await?;
-    if let Some(workflow) = &workflow {
-        check_tools(workflow, &tools)?;
-        llm::check_nodes(workflow, &args.llm)?;
-    }
-    let session = Session {
-        engine: engine(&tools, llm::connect(&args.llm, &llms)?, Some(&args.store)).await?,
-        tools,
-        llm: args.llm,
-        scripted: llms.scripted,
-        store: Some(args.store),
-        format: args.format,
-        colors,
-        interrupts: Interrupts::new()?,
-        from_start: false,
-    };
-    let mut log = session.log(traces, state.next_event);
-    if state.status == Status::Running && !session.format.quiet {
-        let text = "it was left running: what was in flight is done again. If another process still runs it, one of both fails";
-        log.note(&format!("{}: {text}", paint(colors.stderr, WARNING, "note")));
-    }
-    // Any signal takes up what was left running, so only a resting execution can surprise.
-    if let (Some(workflow), Status::Rested | Status::Prepared) = (&workflow, state.status) {
-        warn_unheard(workflow, &args.signals, &mut log, &session);
-    }
-    let (events, tokens) = (session.engine.events_from(&args.id, state.next_event), session.tokens());
-    session.engine.broadcast_signals(&args.id, args.signals).await?;
-    session.follow(&args.id, events, tokens, log).await
 }
 
 /// What can be said of the command before anything is read.
@@ -227,55 +168,6 @@ fn configuration(
     })
 }
 
-/// Shows problems on stderr, or as the last line of `--json`; with `--quiet`, errors only.
-fn show_problems<'f>(
-    files: impl Iterator<Item = &'f (Source, Vec<Problem>)>,
-    workflow: Option<(&Source, &[Problem])>,
-    format: &Format,
-    colors: Colors,
-) -> anyhow::Result<()> {
-    let files = files
-        .map(|(source, problems)| (source, problems.as_slice()))
-        .chain(workflow);
-    let mut all = Vec::new();
-    for (source, problems) in files {
-        let shown = problems.iter().filter(|problem| problem.is_error() || !format.quiet);
-        if !format.json {
-            output::eprint(&render(shown, source, colors.stderr));
-        }
-        all.extend_from_slice(problems);
-    }
-    if format.json && all.iter().any(Problem::is_error) {
-        let refusal = Refusal {
-            execution: None,
-            status: "refused",
-            error: "the configuration can't be used".to_owned(),
-            diagnostics: &all,
-        };
-        output::print(&output::json_line(&refusal)?)?;
-    }
-    Ok(())
-}
-
-/// With `--json`, an error is the last line too.
-fn refuse_as_json(json: bool, result: anyhow::Result<u8>) -> anyhow::Result<u8> {
-    if let (true, Err(error)) = (json, &result)
-        && !error.is::<Usage>()
-    {
-        let about = error.downcast_ref::<EngineError>();
-        let execution = about.and_then(|error| error.execution());
-        let started = about.is_some_and(|error| *error.kind() != EngineErrorKind::Refused);
-        let refusal = Refusal {
-            execution: execution.map(ExecutionId::as_str),
-            status: if started { "error" } else { "refused" },
-            error: output::with_causes(error),
-            diagnostics: &[],
-        };
-        output::print(&output::json_line(&refusal)?)?;
-    }
-    result
-}
-
 fn context(args: &Run) -> anyhow::Result<Map<String, Value>> {
     let Some(given) = &args.context else {
         return Ok(Map::new());
@@ -289,71 +181,4 @@ fn context(args: &Run) -> anyhow::Result<Map<String, Value>> {
         Ok(_) => Err(Usage("--context must be a JSON object".to_owned()).into()),
         Err(error) => Err(Usage(format!("--context is no JSON: {error}")).into()),
     }
-}
-
-fn limits(given: &[(String, String)]) -> anyhow::Result<Limits> {
-    let mut limits = serde_json::to_value(Limits::default())?;
-    for (name, value) in given {
-        let parsed = match name.as_str() {
-            "active_time" => humantime::parse_duration(value)
-                .ok()
-                .and_then(|time| serde_json::to_value(time).ok()),
-            _ => value.parse::<u64>().ok().map(Value::from),
-        };
-        let Some(slot) = limits.get_mut(name) else {
-            let known: Vec<String> = limits
-                .as_object()
-                .into_iter()
-                .flat_map(|map| map.keys().cloned())
-                .collect();
-            return Err(Usage(format!("there is no limit '{name}'; there are {}", known.join(", "))).into());
-        };
-        let Some(parsed) = parsed else {
-            let expected = if name == "active_time" {
-                "a duration such as 90s"
-            } else {
-                "a number"
-            };
-            return Err(Usage(format!("the limit '{name}' must be {expected}, not '{value}'")).into());
-        };
-        *slot = parsed;
-    }
-    serde_json::from_value(limits).map_err(|error| Usage(format!("--limit: {error}")).into())
-}
-
-/// A workflow that doesn't listen to what it is sent rests at once, which surprises.
-fn warn_unheard(workflow: &Workflow, signals: &[String], log: &mut Log, session: &Session) {
-    let batch: Vec<Arc<str>> = signals.iter().map(|signal| signal.as_str().into()).collect();
-    if session.format.quiet || session.format.json || !workflow.listeners(&batch).is_empty() {
-        return;
-    }
-    let names: Vec<_> = triggers(workflow).iter().map(|name| safe(name).into_owned()).collect();
-    let text = format!(
-        "no node of workflow '{}' listens to {}; they listen to {}",
-        safe(&workflow.name),
-        signals.join(", "),
-        names.join(", ")
-    );
-    log.note(&format!("{}: {text}", paint(session.colors.stderr, WARNING, "warning")));
-}
-
-/// A stored workflow runs with the tools that this command has: they must be there.
-fn check_tools(workflow: &Workflow, tools: &Loaded) -> anyhow::Result<()> {
-    let specs = tools.registry.specs();
-    let needed = workflow.nodes.values().flat_map(|node| match &node.kind {
-        NodeKind::Tool(tool) => std::slice::from_ref(&tool.tool),
-        NodeKind::Agent(agent) => agent.tools.as_slice(),
-        _ => &[],
-    });
-    let is_there = |tool: &&Arc<str>| specs.contains(tool) || builtin::is_builtin(tool);
-    let missing = needed.filter(|tool| !is_there(tool)).map(AsRef::as_ref);
-    let missing: std::collections::BTreeSet<&str> = missing.collect();
-    if !missing.is_empty() {
-        let names = missing.into_iter().collect::<Vec<_>>().join(", ");
-        bail!(
-            "workflow '{}' needs the tools {names}: give the file that describes them with --tools",
-            workflow.name
-        );
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use soe_backends::{ExecutionId, ExecutionState, Status};
 use soe_core::config::{Registry, Workflow};
 use soe_core::llm::Llms;
-use soe_core::runtime::{Engine, EventStream, TokenStream};
+use soe_core::runtime::{Engine, EngineError, EngineErrorKind, EventStream, TokenStream};
 
 use crate::args::{Format, LlmOptions};
 use crate::awaited::{Awaited, awaited};
@@ -20,7 +20,7 @@ use crate::stored::Outcome;
 use crate::tools::Loaded;
 use crate::{Colors, store};
 
-/// What both commands need while an execution goes on.
+/// What commands need while an execution goes on.
 pub(crate) struct Session {
     pub(crate) engine: Engine,
     pub(crate) tools: Loaded,
@@ -72,17 +72,10 @@ impl Session {
             is_stored: self.store.is_some(),
             tokens,
         };
-        let End { state, interrupted } = follower.follow(id, events).await?;
+        let followed = follower.follow(id, events).await;
+        let End { state, interrupted } = followed.inspect_err(|error| self.say_what_is_left(id, error))?;
         log.clear();
-        let workflow = current_workflow(&self.engine, &state).await?;
-        let waits_for = match (&workflow, state.status) {
-            (Some(workflow), Status::Rested | Status::Prepared | Status::Running) => {
-                awaited(workflow, &self.tools.registry.specs(), &state)
-            }
-            _ => Awaited::default(),
-        };
-        let usage = LlmUsage::of(&self.engine, &state).await;
-        let outcome = Outcome::new(&state, waits_for.all().cloned().collect(), usage);
+        let (outcome, waits_for) = self.outcome(&state).await?;
         if self.format.json {
             output::print(&output::json_line(&outcome)?)?;
         } else {
@@ -97,16 +90,88 @@ impl Session {
         })
     }
 
+    /// Says how to go on when the store has failed: what was shown is stored.
+    fn say_what_is_left(&self, id: &ExecutionId, error: &anyhow::Error) {
+        let failed = error.downcast_ref::<EngineError>();
+        if self.store.is_some() && failed.is_some_and(|error| *error.kind() == EngineErrorKind::Backend) {
+            let command = self.command("resume", &[id.as_str()]);
+            output::eprint(&format!("When the store works again:\n  {command}\n"));
+        }
+    }
+
+    /// How an execution stands, and what it waits for.
+    async fn outcome(&self, state: &ExecutionState) -> anyhow::Result<(Outcome, Awaited)> {
+        let workflow = current_workflow(&self.engine, state).await?;
+        let waits_for = match (&workflow, state.status) {
+            (Some(workflow), Status::Rested | Status::Prepared | Status::Running) => {
+                awaited(workflow, &self.tools.registry.specs(), state)
+            }
+            _ => Awaited::default(),
+        };
+        let usage = LlmUsage::of(&self.engine, state).await;
+        let outcome = Outcome::new(state, waits_for.all().cloned().collect(), usage);
+        Ok((outcome, waits_for))
+    }
+
+    /// Prints how one of several executions ended: a line on stderr, or the result as JSON.
+    pub(crate) async fn report(&self, state: &ExecutionState) -> anyhow::Result<()> {
+        let (outcome, _) = self.outcome(state).await?;
+        if self.format.json {
+            output::print(&output::json_line(&outcome)?)?;
+        } else {
+            self.say_failure(state, None);
+            self.say_how_it_ended(&outcome, state);
+        }
+        Ok(())
+    }
+
     /// Says on stderr how it ended, and how to go on.
     fn explain(&self, outcome: &Outcome, state: &ExecutionState, waits_for: &Awaited, log: &Log) {
-        let color = self.colors.stderr;
         let quiet = self.format.quiet;
+        self.say_failure(state, Some(log));
+        // What is left behind is no result: how to go on is said in any case.
+        let running = state.status == Status::Running;
+        if quiet && !running {
+            return;
+        }
+        self.say_how_it_ended(outcome, state);
+        if !quiet {
+            for line in outcome.usage.lines() {
+                output::eprint(&format!("{line}\n"));
+            }
+            self.warn_left_over(state, waits_for);
+        }
+        if self.store.is_some() && matches!(state.status, Status::Running | Status::Failed) {
+            let command = self.command("resume", &[outcome.execution.as_str()]);
+            let what = if running {
+                "To go on"
+            } else {
+                "To run what failed again"
+            };
+            output::eprint(&format!("{what}:\n  {command}\n"));
+        } else if !outcome.waits_for.is_empty() {
+            output::eprint(&self.next_step(outcome, waits_for));
+        }
+    }
+
+    /// Says why an execution has failed; the first line only, if the log has shown it all.
+    fn say_failure(&self, state: &ExecutionState, log: Option<&Log>) {
+        if let Some(failure) = &state.failure {
+            let failure = failure.to_string();
+            let shown = match log.is_some_and(|log| log.has_shown(&failure)) {
+                true => output::headline(&failure),
+                false => output::safe_lines(&failure),
+            };
+            output::eprint(&format!("{}: {shown}\n", paint(self.colors.stderr, ERROR, "error")));
+        }
+    }
+
+    fn say_how_it_ended(&self, outcome: &Outcome, state: &ExecutionState) {
         let style = match state.status {
             Status::Failed | Status::Suspended => ERROR,
             Status::Cancelled | Status::Running => WARNING,
             _ => GOOD,
         };
-        let status = paint(color, style, state.status);
         let llm_calls = (outcome.llm_calls > 0).then(|| output::count(outcome.llm_calls, "LLM call"));
         let counts: Vec<String> = [output::count(state.runs_started, "node run")]
             .into_iter()
@@ -116,35 +181,13 @@ impl Session {
                 output::count(outcome.errors, "error"),
             ])
             .collect();
-        if let Some(failure) = &state.failure {
-            let failure = failure.to_string();
-            let shown = match log.has_shown(&failure) {
-                true => output::headline(&failure),
-                false => output::safe_lines(&failure),
-            };
-            output::eprint(&format!("{}: {shown}\n", paint(color, ERROR, "error")));
-        }
-        // What is left behind is no result: how to go on is said in any case.
-        let running = state.status == Status::Running;
-        if quiet && !running {
-            return;
-        }
-        let took = seconds(state.updated_at.since(state.created_at));
         output::eprint(&format!(
-            "{} is {status}: {}, {took} from first to last\n",
+            "{} is {}: {}, {} from first to last\n",
             state.id,
-            counts.join(", ")
+            paint(self.colors.stderr, style, state.status),
+            counts.join(", "),
+            seconds(state.updated_at.since(state.created_at))
         ));
-        if !quiet {
-            for line in outcome.usage.lines() {
-                output::eprint(&format!("{line}\n"));
-            }
-            self.warn_left_over(state, waits_for);
-        }
-        if outcome.waits_for.is_empty() && !running {
-            return;
-        }
-        output::eprint(&self.next_step(outcome, waits_for));
     }
 
     /// Says what was recorded or scripted and never asked for. What a script has for nodes that can still run, or ran in
@@ -171,29 +214,29 @@ impl Session {
         if !waits_for.possible.is_empty() {
             text.push_str(&format!("It also listens to {}. ", names(&waits_for.possible)));
         }
-        match &self.store {
-            Some(store) => {
-                let signal = outcome
-                    .waits_for
-                    .first()
-                    .map_or("SIGNAL".into(), |name| shell_word(name));
-                let tools = self
-                    .tools
-                    .paths
-                    .iter()
-                    .map(|path| format!(" --tools {}", shell_path(path)));
-                let command = format!(
-                    "soe signal {} {signal} --store {}{}{}",
-                    outcome.execution,
-                    shell_path(store),
-                    tools.collect::<String>(),
-                    safe(&self.llm.shell_words())
-                );
-                text.push_str(&format!("To go on:\n  {command}\n"));
-            }
-            None => text.push_str("With --store, the execution is kept, and `soe signal` goes on with it.\n"),
+        if self.store.is_some() {
+            let signal = outcome.waits_for.first().map_or("SIGNAL", AsRef::as_ref);
+            let command = self.command("signal", &[outcome.execution.as_str(), signal]);
+            text.push_str(&format!("To go on:\n  {command}\n"));
+        } else {
+            text.push_str("With --store, the execution is kept, and `soe signal` goes on with it.\n");
         }
         text
+    }
+
+    /// A command on the same store, with the same tools and LLMs, as a shell reads it.
+    pub(crate) fn command(&self, name: &str, arguments: &[&str]) -> String {
+        let mut command = format!("soe {name}");
+        for argument in arguments {
+            command.push_str(&format!(" {}", shell_word(argument)));
+        }
+        if let Some(store) = &self.store {
+            command.push_str(&format!(" --store {}", shell_path(store)));
+        }
+        for path in &self.tools.paths {
+            command.push_str(&format!(" --tools {}", shell_path(path)));
+        }
+        command + &safe(&self.llm.shell_words())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use soe_backends::{ExecutionId, ExecutionState, Failure, ListQuery, Status};
+use soe_backends::{ExecutionId, ExecutionState, Failure, ListPage, ListQuery, Status};
 use soe_core::runtime::Engine;
 
 use crate::args::{List, Show};
@@ -108,10 +108,13 @@ pub(crate) async fn list(args: List, colors: Colors) -> anyhow::Result<u8> {
     let engine = open(&args.store).await?;
     let mut query = ListQuery {
         status: args.status,
+        main_execution_id: args.tree,
         ..ListQuery::default()
     };
     let mut first = true;
+    let mut left = args.limit.unwrap_or(usize::MAX);
     loop {
+        query.limit = left.min(ListPage::DEFAULT_LIMIT);
         let page = engine.list(&query).await?;
         if std::mem::take(&mut first) && !args.json && !page.executions.is_empty() {
             let head = format!("{:<36}  {:<9}  {:<27}  WORKFLOW", "ID", "STATUS", "CHANGED");
@@ -136,14 +139,16 @@ pub(crate) async fn list(args: List, colors: Colors) -> anyhow::Result<u8> {
             };
             output::print(&line)?;
         }
+        left -= page.executions.len().min(left);
         match page.next {
-            Some(next) => query.after = Some(next),
-            None => return Ok(0),
+            Some(next) if left > 0 => query.after = Some(next),
+            _ => return Ok(0),
         }
     }
 }
 
-async fn open(store: &Path) -> anyhow::Result<Engine> {
+/// An engine that looks into a store.
+pub(crate) async fn open(store: &Path) -> anyhow::Result<Engine> {
     store::check(store)?;
     Ok(Engine::builder().backends(store::open(store).await?).build()?)
 }

@@ -254,7 +254,7 @@ fn ctrl_c_ends_a_call_that_hangs() {
 
     interrupted(&soe, &["--store", "s", "--id", "e"])
         .says("is running")
-        .says("soe signal e SIGNAL --store s --llm openai --base-url ");
+        .says("soe resume e --store s --llm openai --base-url ");
     let go_on = ["signal", "e", "GO", "--store", "s", "--llm", "mock:r.yaml"];
     let done = soe.run(&go_on).exits_with(0).says("note: it was left running");
     assert_eq!(done.json()["answer"], "14 hours");

@@ -69,7 +69,7 @@ fn a_stored_execution_can_be_gone_on_with_after_ctrl_c() {
     send(&child, Signal::INT);
     let done = support::wait(child).exits_with(130).says("interrupted: stopping r1");
     done.says("is running")
-        .says("soe signal r1 SIGNAL --store data --tools tools.yaml");
+        .says("soe resume r1 --store data --tools tools.yaml");
     support::wait_for_death(&started);
     let shown = soe
         .run(&["show", "r1", "--store", "data", "--json"])
@@ -103,7 +103,7 @@ fn also_a_quiet_command_says_how_to_go_on() {
     std::thread::sleep(Duration::from_millis(20));
     send(&child, Signal::INT);
     let done = support::wait(child).exits_with(130);
-    done.says("is running").says("To go on:\n  soe signal ");
+    done.says("is running").says("To go on:\n  soe resume ");
 }
 
 #[test]

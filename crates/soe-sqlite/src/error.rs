@@ -114,7 +114,10 @@ fn advice(error: &Error, path: Option<&Path>) -> (BackendErrorKind, &'static str
             Unavailable,
             "; it must be a file, in a folder that the user the program runs as may write to",
         ),
-        ErrorCode::SystemIoFailure => (Unavailable, "; the disk or the file system failed"),
+        ErrorCode::SystemIoFailure => (
+            Unavailable,
+            "; a limit on the size of files or a quota is reached, or the disk or the file system failed",
+        ),
         ErrorCode::NotADatabase => (Corrupt, "; it is no SQLite database. Nothing was changed"),
         ErrorCode::DatabaseCorrupt => (Corrupt, "; restore the file from a backup"),
         ErrorCode::TooBig => (Unsupported, "; a single value can't have more than 1 GB"),

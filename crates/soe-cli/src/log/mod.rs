@@ -40,6 +40,8 @@ pub(crate) enum Mode {
 pub(crate) struct Log {
     mode: Mode,
     color: bool,
+    /// Lines are the result of the command: they go to stdout.
+    printed: bool,
     /// A line at the end of the terminal says what takes long.
     progress: bool,
     /// Such a line is there.
@@ -79,6 +81,7 @@ impl Log {
         Self {
             mode,
             color,
+            printed: false,
             progress: mode == Mode::Lines && stderr().is_terminal() && !traces,
             shown: false,
             start: None,
@@ -87,6 +90,15 @@ impl Log {
             streams: Streams::default(),
             streamed: None,
             error: None,
+        }
+    }
+
+    /// A log that is all that a command shows. Times count from `start`.
+    pub(crate) fn printed(mode: Mode, color: bool, next: u64, start: Timestamp) -> Self {
+        Self {
+            printed: true,
+            start: Some(start),
+            ..Self::new(mode, color, true, next)
         }
     }
 
@@ -178,7 +190,8 @@ impl Log {
         }
     }
 
-    fn event(&mut self, event: &ExecutionEvent) -> anyhow::Result<()> {
+    /// Shows an event.
+    pub(crate) fn event(&mut self, event: &ExecutionEvent) -> anyhow::Result<()> {
         self.next = event.event.seq + 1;
         match self.mode {
             Mode::Json => output::print(&output::json_line(event)?)?,
@@ -281,7 +294,12 @@ impl Log {
         if self.mode == Mode::Lines {
             let time = paint(self.color, FAINT, format_args!("{time:>9}"));
             let word = paint(self.color, style, format_args!("{word:<8}"));
-            self.note(format!("{time}  {word} {text}").trim_end());
+            let line = format!("{time}  {word} {text}");
+            match self.printed {
+                // Whether anybody reads it is seen when the next page is due.
+                true => drop(output::print(&format!("{}\n", line.trim_end()))),
+                false => self.note(line.trim_end()),
+            }
         }
     }
 

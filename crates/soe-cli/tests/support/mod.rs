@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod endpoint;
+pub(crate) mod work;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -163,4 +164,30 @@ fn is_alive(id: &str) -> bool {
         .unwrap();
     let state = String::from_utf8(listed.stdout).unwrap();
     !state.trim().is_empty() && !state.trim().starts_with('Z')
+}
+
+/// A small generator of numbers.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// By `SOE_SEED`, or else by the time. Says which seed it is.
+    #[expect(clippy::print_stderr, reason = "a test that has failed says its seed")]
+    pub(crate) fn seeded() -> Self {
+        let now = || {
+            std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap()
+                .as_nanos() as u64
+        };
+        let seed = std::env::var("SOE_SEED").map_or_else(|_| now(), |seed| seed.parse().unwrap());
+        eprintln!("SOE_SEED={seed}");
+        Self(seed | 1)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
 }

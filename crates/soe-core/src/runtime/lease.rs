@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use soe_backends::{ExecutionState, Status};
+use soe_backends::{ExecutionId, ExecutionState, Status};
 use tokio::sync::OnceCell;
 
 use super::shared::Shared;
-use super::{EngineError, EngineErrorKind};
+use super::{Engine, EngineError, EngineErrorKind};
 
 /// A lease is renewed so often while it lasts that one renewal, or two, may come late.
 const RENEWALS: u32 = 3;
@@ -35,6 +35,17 @@ impl Lease {
             term,
             held: OnceCell::new(),
         }
+    }
+}
+
+impl Engine {
+    /// Whether this engine may run an execution: nobody does, or this engine itself.
+    ///
+    /// # Errors
+    /// [`Elsewhere`](EngineErrorKind::Elsewhere) if another process runs it; it doesn't exist; or the store fails.
+    pub async fn check_free(&self, execution: &ExecutionId) -> Result<(), EngineError> {
+        let state = self.shared.load(execution).await?;
+        self.shared.check_owner(&state).await
     }
 }
 
