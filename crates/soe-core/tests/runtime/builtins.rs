@@ -336,7 +336,10 @@ async fn a_batch_in_progress_goes_on_with_the_nodes_that_it_began_with() {
     let other = json!({"node_type": "tool", "event_triggers": ["START"], "tool_name": "soe_get_context",
         "event_emissions": [{"signal_name": "NEW"}]});
     let changes = [
-        ("soe_remove_node", json!({"workflow_name": "flow", "node_name": "Second"})),
+        (
+            "soe_remove_node",
+            json!({"workflow_name": "flow", "node_name": "Second"}),
+        ),
         ("soe_remove_workflow", json!({"workflow_name": "flow"})),
         (
             "soe_inject_node",

@@ -321,3 +321,33 @@ async fn what_a_tree_has_used_is_known_to_those_who_are_taken_up_before_its_root
     assert!(error.to_string().contains("llm_calls"), "{error}");
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
+
+const TWO_STEPS: &str = "
+flow:
+  Fan: {node_type: child, event_triggers: [START], child_workflow_name: worker, child_initial_signals: [GO]}
+worker:
+  One: {node_type: check, event_triggers: [GO], event_emissions: [{signal_name: ON}]}
+  Two: {node_type: check, event_triggers: [ON]}
+";
+
+#[tokio::test]
+async fn a_child_that_fails_again_in_the_moment_it_is_resumed_says_so() {
+    for schedule in [Schedule::Concurrent, Schedule::DepthFirst] {
+        let check = |_: NodeInput| async { Ok(NodeOutput::default()) };
+        let engine = builder().node_type("check", check).build().unwrap();
+        let limits = |runs| Limits {
+            runs,
+            ..Limits::default()
+        };
+        let tree = start(TWO_STEPS).id(id("x")).schedule(schedule);
+        let mut result = soon(engine.orchestrate(tree.limits(limits(1)))).await;
+        for _ in 0..3 {
+            let error = result.unwrap_err();
+            assert!(error.to_string().contains("limit runs exceeded"), "{error}");
+            result = soon(engine.resume(&id("x")).await.unwrap().wait()).await;
+        }
+        result.unwrap_err();
+        let raised = engine.resume_with(&id("x"), limits(2)).await.unwrap();
+        soon(raised.wait()).await.unwrap();
+    }
+}
