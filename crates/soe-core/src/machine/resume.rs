@@ -62,7 +62,7 @@ impl Transaction<'_> {
                 if unheard {
                     self.deliver_again();
                 }
-                if more {
+                if more || self.family().is_some_and(|family| family.descending) {
                     self.descend_to_children();
                 }
                 self.cascade()
