@@ -62,7 +62,7 @@ impl Transaction<'_> {
                 if unheard {
                     self.deliver_again();
                 }
-                if more {
+                if more || self.family().is_some_and(|family| family.descending) {
                     self.descend_to_children();
                 }
                 self.cascade()
@@ -73,7 +73,12 @@ impl Transaction<'_> {
                     // For the parent it rests.
                     self.status_before = Status::Rested;
                 }
-                self.resumed()
+                self.resumed()?;
+                if self.status_before == self.state().status {
+                    // It has failed again at once: the parent, which takes it for active, has to hear of that.
+                    self.status_before = Status::Running;
+                }
+                Ok(())
             }
             status => {
                 if fresh {

@@ -50,6 +50,8 @@ pub(super) struct Coordinator {
     answers: HashMap<(ExecutionId, u64), Reply>,
     /// So many ends, or the opposite, are on their way to the children.
     descents: usize,
+    /// What went down last has not reached all children: that is left to be done by whoever takes the execution up next.
+    unreached: bool,
     /// It goes on with what another coordinator has begun.
     taken_up: bool,
 }
@@ -122,6 +124,7 @@ impl Coordinator {
             cause: None,
             answers: HashMap::new(),
             descents: 0,
+            unreached: false,
             taken_up: false,
         }
     }
@@ -180,7 +183,7 @@ impl Coordinator {
 
     /// Notes that what an execution that is over had still to do is done.
     async fn settle(&mut self) -> Result<(), EngineError> {
-        if self.taken_up && self.machine.state().is_unsettled() {
+        if self.taken_up && !self.unreached && self.machine.state().is_unsettled() {
             self.taken_up = false;
             self.input(Input::Settled).await?;
         }
@@ -228,10 +231,12 @@ impl Coordinator {
                     self.answers.insert(answered, reply);
                 }
             }
-            Message::Descended => {
+            Message::Descended { reached } => {
                 self.descents -= 1;
+                // What went down last is what counts.
+                self.unreached = !reached;
                 let family = self.machine.state().family.as_ref();
-                if self.descents == 0 && family.is_some_and(|family| family.descending) {
+                if self.descents == 0 && reached && family.is_some_and(|family| family.descending) {
                     self.step(Input::Settled, taken)?;
                 }
             }

@@ -136,11 +136,10 @@ impl Performer {
         let task = async move {
             while let Some((what, children)) = this.descents.next() {
                 let reach = |(child, heard)| this.shared.reach(&what, child, heard);
-                futures::stream::iter(children)
-                    .for_each_concurrent(ABREAST, reach)
-                    .await;
+                let reached = futures::stream::iter(children).map(reach).buffer_unordered(ABREAST);
+                let reached = reached.fold(true, async |all, reached| all && reached).await;
                 // The coordinator waits for it, unless the engine stops.
-                drop(this.mailbox.send(Box::new(Message::Descended)).await);
+                drop(this.mailbox.send(Box::new(Message::Descended { reached })).await);
             }
         };
         self.shared.tasks.spawn(task.in_current_span());
@@ -148,7 +147,8 @@ impl Performer {
 }
 
 impl Shared {
-    async fn reach(self: &Arc<Self>, what: &Descend, child: ExecutionId, heard: Heard) {
+    /// Says whether the child was reached.
+    async fn reach(self: &Arc<Self>, what: &Descend, child: ExecutionId, heard: Heard) -> bool {
         let input = match what {
             Descend::Cancel => Input::Cancel,
             Descend::Suspend => Input::Suspend,
@@ -158,10 +158,13 @@ impl Shared {
             },
         };
         match self.control(&child, input).await {
-            Ok(()) => {}
+            Ok(()) => true,
             // It was registered, and its parent ended before it was created.
-            Err(error) if *error.kind() == EngineErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%child, error = %format_args!("{error:#}"), "a child wasn't reached"),
+            Err(error) if *error.kind() == EngineErrorKind::NotFound => true,
+            Err(error) => {
+                tracing::warn!(%child, error = %format_args!("{error:#}"), "a child wasn't reached");
+                false
+            }
         }
     }
 

@@ -118,8 +118,11 @@ pub(super) enum Message {
     Acknowledged {
         number: u64,
     },
-    /// An end has gone down to the children.
-    Descended,
+    /// What became of the execution has gone down to the children.
+    Descended {
+        /// To all of them.
+        reached: bool,
+    },
     /// A built-in tool is called.
     Builtin {
         call: Box<BuiltinCall>,

@@ -399,3 +399,88 @@ async fn what_a_tree_has_used_is_known_to_those_who_are_taken_up_before_its_root
     assert!(error.to_string().contains("llm_calls"), "{error}");
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
+
+const TWO_STEPS: &str = "
+flow:
+  Fan: {node_type: child, event_triggers: [START], child_workflow_name: worker, child_initial_signals: [GO]}
+worker:
+  One: {node_type: check, event_triggers: [GO], event_emissions: [{signal_name: ON}]}
+  Two: {node_type: check, event_triggers: [ON]}
+";
+
+#[tokio::test]
+async fn a_child_that_fails_again_in_the_moment_it_is_resumed_says_so() {
+    for schedule in [Schedule::Concurrent, Schedule::DepthFirst] {
+        let check = |_: NodeInput| async { Ok(NodeOutput::default()) };
+        let engine = builder().node_type("check", check).build().unwrap();
+        let limits = |runs| Limits {
+            runs,
+            ..Limits::default()
+        };
+        let tree = start(TWO_STEPS).id(id("x")).schedule(schedule);
+        let mut result = soon(engine.orchestrate(tree.limits(limits(1)))).await;
+        for _ in 0..3 {
+            let error = result.unwrap_err();
+            assert!(error.to_string().contains("limit runs exceeded"), "{error}");
+            result = soon(engine.resume(&id("x")).await.unwrap().wait()).await;
+        }
+        result.unwrap_err();
+        let raised = engine.resume_with(&id("x"), limits(2)).await.unwrap();
+        soon(raised.wait()).await.unwrap();
+    }
+}
+
+const LATE: &str = "
+flow:
+  Fan: {node_type: child, event_triggers: [START], child_workflow_name: worker, child_initial_signals: [GO]}
+  Late: {node_type: late, event_triggers: [START]}
+worker:
+  Rest: {node_type: router, event_triggers: [GO], event_emissions: [{signal_name: DONE}]}
+";
+
+#[tokio::test]
+async fn what_does_not_reach_a_child_while_the_engine_stops_is_left_to_the_next() {
+    let backends = Backends::memory();
+    let open = Arc::new(tokio::sync::Semaphore::new(0));
+    let [one, two] = [0, 1].map(|_| {
+        let open = open.clone();
+        let late = move |_: NodeInput| {
+            let open = open.clone();
+            async move {
+                open.acquire().await.map_err(NodeError::new)?.forget();
+                Err::<NodeOutput, _>(NodeError::new("too late"))
+            }
+        };
+        let builder = builder().backends(backends.clone());
+        builder.node_type("late", late).build().unwrap()
+    });
+    let execution = one.start(start(LATE).id(id("x"))).await.unwrap();
+    let settled = async {
+        while one.state(&id("x")).await.unwrap().active_children() > 0 {
+            tokio::task::yield_now().await;
+        }
+        one.wait(&id("x.1.0")).await.unwrap();
+    };
+    soon(settled).await;
+    // The child has no coordinator, and gets none any more.
+    let stopping = tokio::spawn({
+        let one = one.clone();
+        async move { one.shutdown(Duration::from_secs(30)).await }
+    });
+    while one.broadcast_signals(&id("x"), ["X"]).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    open.add_permits(1);
+    soon(execution.wait()).await.unwrap_err();
+    soon(stopping).await.unwrap();
+    assert!(one.state(&id("x")).await.unwrap().is_unsettled());
+
+    assert_eq!(two.recover().await.unwrap().taken_up, 1);
+    let suspended = async {
+        while two.state(&id("x")).await.unwrap().is_unsettled() {
+            tokio::task::yield_now().await;
+        }
+        two.state(&id("x.1.0")).await.unwrap().status
+    };
+    assert_eq!(soon(suspended).await, Status::Suspended);
+}
