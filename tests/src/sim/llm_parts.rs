@@ -7,7 +7,7 @@ use super::parts::Builder;
 
 impl Builder {
     /// A node that can't fail: a tool, an llm node or an agent.
-    pub(super) fn any_worker(&mut self, triggers: &[Name], done: &Name, gives: Kept, output: Name) {
+    pub(crate) fn any_worker(&mut self, triggers: &[Name], done: &Name, gives: Kept, output: Name) {
         match self.rng.u8(..3) {
             0 | 1 => {
                 let tool = self.any_tool(done, gives);
