@@ -23,11 +23,12 @@ impl Sim<'_> {
         self.moves.push(Move::Created(id.clone()));
         self.claim(&id, machine, false);
         let external = self.grove.flows.get(&workflow).map(|flow| flow.external.clone());
-        self.outside.extend(external.into_iter().flatten().map(|signals| Outside {
-            to: id.clone(),
-            signals,
-            stored: false,
-        }));
+        self.outside
+            .extend(external.into_iter().flatten().map(|signals| Outside {
+                to: id.clone(),
+                signals,
+                stored: false,
+            }));
         self.created(&id, step)
     }
 
@@ -149,13 +150,22 @@ impl Sim<'_> {
 
     /// Takes what becomes of an execution down to one more child.
     pub(super) fn go_down(&mut self, of: &ExecutionId) -> Result<()> {
-        let live = self.process.live.get_mut(of).ok_or_else(|| anyhow!("nobody runs {of}"))?;
+        let live = self
+            .process
+            .live
+            .get_mut(of)
+            .ok_or_else(|| anyhow!("nobody runs {of}"))?;
         let Some((what, children)) = live.descents.front_mut() else {
             bail!("nothing goes down from {of}");
         };
         let Some((child, heard)) = children.pop() else {
             live.descents.pop_front();
-            let descending = live.machine.state().family.as_ref().is_some_and(|family| family.descending);
+            let descending = live
+                .machine
+                .state()
+                .family
+                .as_ref()
+                .is_some_and(|family| family.descending);
             return match live.descents.is_empty() && descending {
                 true => self.serve(of, vec![Message::of(Input::Settled)]),
                 false => Ok(()),

@@ -70,7 +70,10 @@ impl Sim<'_> {
             heard(parent, state)?;
             let received = child_in(parent, id)?.received;
             let told = family(state).map_or(0, |family| family.told);
-            ensure!(received == told, "{id} has told {told} messages, {received} were applied");
+            ensure!(
+                received == told,
+                "{id} has told {told} messages, {received} were applied"
+            );
         }
         Ok(())
     }

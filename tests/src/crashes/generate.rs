@@ -105,7 +105,11 @@ impl Planter<'_> {
             _ if level > 0 => 1,
             _ => self.rng.usize(1..=2),
         };
-        let parts = if level == 0 { self.rng.usize(1..=2) } else { usize::from(self.rng.bool()) };
+        let parts = if level == 0 {
+            self.rng.usize(1..=2)
+        } else {
+            usize::from(self.rng.bool())
+        };
         for number in 0..children.max(parts) {
             if number < parts {
                 builder.part();
@@ -187,7 +191,8 @@ impl Planter<'_> {
         let mut joined = Cond::Count(result.clone(), 1);
         if self.rng.bool() {
             let (items, count): (Name, usize) = (format!("items_{name}").into(), self.rng.usize(1..=3));
-            self.fields.insert(items.clone(), Value::list((0..count).map(Value::from)));
+            self.fields
+                .insert(items.clone(), Value::list((0..count).map(Value::from)));
             needed.push(items.clone());
             node["fan_out_field"] = items.as_ref().into();
             node["child_input_field"] = "given".into();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, ensure};
-use soe_backends::{Change, Commit, ExecutionId, Told, Turn};
+use soe_backends::{Change, Commit, DialogueStep, ExecutionId, Told, Turn};
 
 use crate::sim::flow::Name;
 use crate::trees::run::together;
@@ -58,7 +58,9 @@ pub(super) struct Ledger {
     received: BTreeMap<ExecutionId, u64>,
     /// The keys of all turns that were committed.
     pub(super) turns: BTreeSet<Arc<str>>,
-    /// Requests that were made again.
+    /// By run that asks an LLM: its requests, those that were lost not counted, and the most of them that there ever were.
+    asked: BTreeMap<(ExecutionId, u64), (u32, u32)>,
+    /// Requests that were made, or were to be made, again, and so counted again.
     pub(super) repeated: BTreeMap<ExecutionId, u64>,
     /// Everything that was committed to be performed.
     pub(super) emitted: u64,
@@ -81,11 +83,17 @@ impl Ledger {
                     let known = self.runs.insert((id.clone(), run.number), dispatched);
                     ensure!(known.is_none(), "run {} of {id} was dispatched twice", run.number);
                 }
+                // A depth-first run that starts children goes on with them when they rest.
+                Change::Finished { run } => self.settle_children(id, *run),
+                Change::Dialogue { run, step } => self.asked(id, *run, step),
                 Change::Turns(turns) => turns.iter().map(|turn| self.said(turn)).collect::<Result<()>>()?,
                 Change::Received { child, message } => {
                     let last = self.received.insert(child.clone(), message.number).unwrap_or(0);
                     let number = message.number;
-                    ensure!(number == last + 1, "{id} applied message {number} of {child} after {last}");
+                    ensure!(
+                        number == last + 1,
+                        "{id} applied message {number} of {child} after {last}"
+                    );
                     let told = self.told.get(&(child.clone(), number));
                     let told = told.ok_or_else(|| anyhow!("{child} never told {number}"))?;
                     together(commit, child, told)?;
@@ -94,6 +102,28 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    fn asked(&mut self, id: &ExecutionId, run: u64, step: &DialogueStep) {
+        let (now, most) = self.asked.entry((id.clone(), run)).or_default();
+        match step {
+            DialogueStep::Lost => *now -= 1,
+            DialogueStep::Asked => {
+                *now += 1;
+                if now <= most {
+                    *self.repeated.entry(id.clone()).or_default() += 1;
+                }
+                *most = (*most).max(*now);
+            }
+            _ => {}
+        }
+    }
+
+    fn settle_children(&mut self, id: &ExecutionId, run: u64) {
+        let (from, to) = (Key::Children(run, 0), Key::Children(run, u32::MAX));
+        for (_, (stage, _)) in self.effects.range_mut((id.clone(), from)..=(id.clone(), to)) {
+            *stage = Stage::Done;
+        }
     }
 
     fn said(&mut self, turn: &Turn) -> Result<()> {
@@ -108,7 +138,10 @@ impl Ledger {
             .told
             .entry((id.clone(), message.number))
             .or_insert_with(|| message.clone());
-        ensure!(known == message, "{id} tells another message than {known:?}: {message:?}");
+        ensure!(
+            known == message,
+            "{id} tells another message than {known:?}: {message:?}"
+        );
         Ok(())
     }
 
@@ -121,12 +154,12 @@ impl Ledger {
             return Ok(());
         };
         ensure!(*stage != Stage::Open, "{key:?} of {id} is performed twice at a time");
-        ensure!(*stage != Stage::Done, "{key:?} of {id} is performed after its end was committed");
+        ensure!(
+            *stage != Stage::Done,
+            "{key:?} of {id} is performed after its end was committed"
+        );
         ensure!(*first == content, "{key:?} of {id} was '{first}', and is '{content}'");
         *stage = Stage::Open;
-        if matches!(key, Key::Request(..)) {
-            *self.repeated.entry(id.clone()).or_default() += 1;
-        }
         Ok(())
     }
 

@@ -89,12 +89,21 @@ pub fn simulate(cases: u64, plan: impl Fn(u64) -> Plan) {
     };
     for group in groups {
         let plan = plan(group);
-        let grove = grove(&mut rng(&[group, 21]), plan.shape).unwrap_or_else(|error| panic!("group {group}: {error:#}"));
+        let grove =
+            grove(&mut rng(&[group, 21]), plan.shape).unwrap_or_else(|error| panic!("group {group}: {error:#}"));
         let calm = one(&grove, plan, group * GROUP, None);
         for seed in group * GROUP..(group + 1) * GROUP {
             if only.is_none_or(|only| only == seed) && seed < cases.max(only.map_or(0, |only| only + 1)) {
                 let crash = crash(seed, calm.stores);
-                one(&grove, Plan { crash: Some(crash), ..plan }, seed, Some(&calm));
+                one(
+                    &grove,
+                    Plan {
+                        crash: Some(crash),
+                        ..plan
+                    },
+                    seed,
+                    Some(&calm),
+                );
             }
         }
     }
@@ -108,9 +117,18 @@ fn crash(seed: u64, stores: u64) -> Crash {
         false => 1 + (place * stores + rng.u64(..stores)) / GROUP,
     };
     // The first time before any effect.
-    let effects = if place < stores && seed.is_multiple_of(2) { 0 } else { rng.usize(..4) };
+    let effects = if place < stores && seed.is_multiple_of(2) {
+        0
+    } else {
+        rng.usize(..4)
+    };
     let again = [0, 0, 25, 6][rng.usize(..4)];
-    Crash { stored, effects, again, seed }
+    Crash {
+        stored,
+        effects,
+        again,
+        seed,
+    }
 }
 
 fn one(grove: &Grove, plan: Plan, seed: u64, calm: Option<&Summary>) -> Summary {

@@ -62,7 +62,14 @@ impl Sim<'_> {
             bail!("{node:?} doesn't ask");
         };
         let stage = dialogue.question.stage;
-        Ok(Outcome::Llm(answer(self.plan.group, node, llm, place, dialogue.calls, stage)))
+        Ok(Outcome::Llm(answer(
+            self.plan.group,
+            node,
+            llm,
+            place,
+            dialogue.calls,
+            stage,
+        )))
     }
 
     /// The node of a run, and a number that is the same whatever the order of events.

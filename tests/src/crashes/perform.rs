@@ -51,13 +51,26 @@ impl Sim<'_> {
     pub(super) fn perform(&mut self, id: &ExecutionId, effect: Effect, aborted: bool) -> Result<()> {
         if let Effect::StoreTurns(turns) = &effect {
             self.store.append(turns)?;
-            let live = self.process.live.get_mut(id).ok_or_else(|| anyhow!("nobody runs {id}"))?;
+            let live = self
+                .process
+                .live
+                .get_mut(id)
+                .ok_or_else(|| anyhow!("nobody runs {id}"))?;
             live.machine.turns_stored(turns.len());
             return Ok(());
         }
-        let unsaid = self.store.state(id)?.turns.iter().find(|turn| !self.store.has_turn(turn));
+        let unsaid = self
+            .store
+            .state(id)?
+            .turns
+            .iter()
+            .find(|turn| !self.store.has_turn(turn));
         ensure!(unsaid.is_none(), "{id} performs {effect:?} before {unsaid:?} is stored");
-        let live = self.process.live.get_mut(id).ok_or_else(|| anyhow!("nobody runs {id}"))?;
+        let live = self
+            .process
+            .live
+            .get_mut(id)
+            .ok_or_else(|| anyhow!("nobody runs {id}"))?;
         let by = live.number;
         match effect {
             Effect::Tell { parent, message } => {
@@ -83,7 +96,9 @@ impl Sim<'_> {
                 // An answer may be on its way already.
                 let rng = &mut self.rng;
                 let dropped = |task: &Task| task.of == *id && task.what.is_of(run);
-                self.process.tasks.retain(|task| !dropped(task) || rng.u8(..4) == 0);
+                let arrived = |task: &Task| matches!(task.what, What::Answer { .. });
+                let mut late = |task: &Task| arrived(task) && rng.u8(..4) == 0;
+                self.process.tasks.retain(|task| !dropped(task) || late(task));
             }
             _ if aborted => {}
             Effect::Spawn(spawn) => self.task(id, by, What::Spawn(spawn)),

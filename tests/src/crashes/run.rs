@@ -232,7 +232,10 @@ impl<'g> Sim<'g> {
 
     /// Some of what is performed is done; what arrives together is stored together.
     fn tasks(&mut self) -> Result<()> {
-        let task = self.process.tasks.swap_remove(self.rng.usize(..self.process.tasks.len()));
+        let task = self
+            .process
+            .tasks
+            .swap_remove(self.rng.usize(..self.process.tasks.len()));
         let (of, by) = (task.of, task.by);
         let heard = |sim: &Self| sim.process.live.get(&of).is_some_and(|live| live.number == by);
         if !heard(self) {
@@ -288,8 +291,14 @@ impl<'g> Sim<'g> {
 
     /// Somebody has the highest execution go on that has failed.
     fn resume(&mut self) -> Result<bool> {
-        let failed = self.store.states.values().filter(|state| state.status == Status::Failed);
-        let highest = failed.min_by_key(|state| state.id.as_str().len()).map(|state| state.id.clone());
+        let failed = self
+            .store
+            .states
+            .values()
+            .filter(|state| state.status == Status::Failed);
+        let highest = failed
+            .min_by_key(|state| state.id.as_str().len())
+            .map(|state| state.id.clone());
         let Some(id) = highest.filter(|_| self.plan.resumes) else {
             return Ok(false);
         };

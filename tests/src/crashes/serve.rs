@@ -45,7 +45,11 @@ impl Sim<'_> {
     /// Has the coordinator of an execution take these messages.
     pub(super) fn serve(&mut self, id: &ExecutionId, messages: Vec<Message>) -> Result<()> {
         let mut taken = Taken::default();
-        let coordinator = self.process.live.get_mut(id).ok_or_else(|| anyhow!("nobody runs {id}"))?;
+        let coordinator = self
+            .process
+            .live
+            .get_mut(id)
+            .ok_or_else(|| anyhow!("nobody runs {id}"))?;
         if std::mem::take(&mut coordinator.more) {
             self.take(id, Message::of(Input::Continue), &mut taken)?;
         }
@@ -68,7 +72,11 @@ impl Sim<'_> {
     fn take(&mut self, id: &ExecutionId, message: Message, taken: &mut Taken) -> Result<()> {
         let (Message { input, origin }, at) = (message, self.at());
         self.moves.push(Move::Input(id.clone(), input.clone()));
-        let coordinator = self.process.live.get_mut(id).ok_or_else(|| anyhow!("nobody runs {id}"))?;
+        let coordinator = self
+            .process
+            .live
+            .get_mut(id)
+            .ok_or_else(|| anyhow!("nobody runs {id}"))?;
         let step = match coordinator.machine.step(at, input.clone()) {
             Ok(step) => step,
             Err(MachineError::OutOfOrder { .. } | MachineError::NotAChild(_)) => return self.refused(origin),
@@ -132,9 +140,13 @@ impl Sim<'_> {
         let position = commit.changes.iter().position(finished);
         let position = position.ok_or_else(|| anyhow!("{key:?} of {id} didn't end its run"))?;
         let next = commit.changes.get(position + 1);
-        let written = |field| matches!(next, Some(Change::Appended { field: f, value: v, .. }) if *f == field && v == value);
+        let written =
+            |field| matches!(next, Some(Change::Appended { field: f, value: v, .. }) if *f == field && v == value);
         let as_it_should = field.filter(|_| !value.is_null()).is_none_or(written);
-        ensure!(as_it_should, "{key:?} of {id} returned {value}, and that was not written with it");
+        ensure!(
+            as_it_should,
+            "{key:?} of {id} returned {value}, and that was not written with it"
+        );
         Ok(())
     }
 
@@ -143,15 +155,18 @@ impl Sim<'_> {
         if !taken.commits.is_empty() {
             self.store.commit(id, &taken.commits)?;
             self.stores += 1;
-            taken.commits.iter().try_for_each(|commit| self.ledger.committed(commit))?;
+            for (key, again) in taken.answered {
+                self.ledger.answered(id, key, again)?;
+            }
+            taken
+                .commits
+                .iter()
+                .try_for_each(|commit| self.ledger.committed(commit))?;
             self.same(id)?;
             dies = self.dies_after();
         }
         for sender in taken.senders {
             self.outside[sender].stored = true;
-        }
-        for (key, again) in taken.answered {
-            self.ledger.answered(id, key, again)?;
         }
         self.note(id, &taken.effects)?;
         let (turns, others): (Vec<_>, Vec<_>) = taken

@@ -180,7 +180,11 @@ impl Transaction<'_> {
                 Ok(self.cascade()?)
             }
             status => {
-                if status != Status::Running || self.state().schedule == Schedule::Concurrent {
+                if status == Status::Rested {
+                    // Depth-first, its own last message comes first. It has something to do until it has taken this one in.
+                    self.wake()?;
+                }
+                if !self.is_running() || self.state().schedule == Schedule::Concurrent {
                     self.acknowledge(child.clone(), number);
                 }
                 Ok(self.change(Change::Kept(Arc::new(Incoming { child, message })))?)
