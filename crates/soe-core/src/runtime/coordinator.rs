@@ -40,6 +40,8 @@ pub(super) struct Coordinator {
     descents: usize,
     /// It goes on with what another coordinator has begun.
     taken_up: bool,
+    /// It was taken up because something was left to do.
+    recovered: bool,
 }
 
 impl Coordinator {
@@ -106,6 +108,7 @@ impl Coordinator {
             answers: HashMap::new(),
             descents: 0,
             taken_up: false,
+            recovered: false,
         }
     }
 
@@ -146,7 +149,9 @@ impl Coordinator {
             }
             if self.machine.state().status != Status::Running && self.descents == 0 {
                 self.settle().await?;
-                if self.claim.release_if_idle() {
+                // The parent of one that was taken up to be heard answers soon.
+                let unheard = self.recovered && self.is_descending();
+                if !unheard && self.claim.release_if_idle() {
                     return Ok(());
                 }
             }
@@ -168,6 +173,12 @@ impl Coordinator {
             self.input(Input::Settled).await?;
         }
         Ok(())
+    }
+
+    /// Whether what became of it has still to go down to its children, or to be heard by its parent.
+    fn is_descending(&self) -> bool {
+        let family = self.machine.state().family.as_ref();
+        family.is_some_and(|family| family.descending)
     }
 
     /// Takes what has arrived, up to the machine's next pause, and stores it together.
@@ -213,12 +224,16 @@ impl Coordinator {
             }
             Message::Descended => {
                 self.descents -= 1;
-                let family = self.machine.state().family.as_ref();
-                if self.descents == 0 && family.is_some_and(|family| family.descending) {
+                if self.descents == 0 && self.is_descending() {
                     self.step(Input::Settled, taken)?;
                 }
             }
-            Message::Acknowledged { number } => self.step(Input::Acknowledged { number }, taken)?,
+            Message::Acknowledged { number } => {
+                self.step(Input::Acknowledged { number }, taken)?;
+                if self.descents == 0 && self.machine.state().status != Status::Running && self.is_descending() {
+                    self.step(Input::Settled, taken)?;
+                }
+            }
             Message::Builtin { call, reply } => {
                 let mut step = self.machine.step(self.claim.shared.now(), Input::Builtin(call))?;
                 let result = answered(&mut step);
@@ -332,6 +347,7 @@ impl Coordinator {
         let Control { input, reply } = control;
         let mut taken = Taken::new(&self.claim.execution);
         self.recovering = matches!(input, Input::Recover | Input::Resume { .. });
+        self.recovered |= matches!(input, Input::Recover);
         let result = match self.step_for(input, reply, &mut taken) {
             Ok(reply) => {
                 taken.replies.extend(reply);

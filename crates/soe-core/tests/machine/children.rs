@@ -485,6 +485,22 @@ fn depth_first_what_wakes_it_before_its_parent_has_answered_is_not_left_lying() 
 }
 
 #[test]
+fn what_a_resting_child_tells_at_its_end_is_left_to_be_heard() {
+    let unsettled = |bench: &Bench| bench.machine.state().is_unsettled();
+    let mut bench = child(ROUTER).run();
+    assert_eq!((bench.status(), bench.sent().len()), (Status::Rested, 1));
+    assert!(!unsettled(&bench), "its parent waits for it, and asks");
+    bench.input(Input::Acknowledged { number: 1 });
+    bench.input(Input::Cancel);
+    assert_eq!(bench.sent(), ["tell 2  [] Some(Cancelled)"]);
+    bench.input(Input::Settled);
+    assert!(unsettled(&bench), "nobody asks for it");
+    bench.input(Input::Acknowledged { number: 2 });
+    bench.input(Input::Settled);
+    assert!(!unsettled(&bench));
+}
+
+#[test]
 fn what_goes_down_is_the_same_for_all_below() {
     let mut bench = fan(1, "").run();
     bench.input(Input::Suspend);
