@@ -39,6 +39,7 @@ impl Sim<'_> {
             number: self.coordinators,
             more: false,
             taken_up,
+            recovered: false,
             descents: Default::default(),
             answers: Default::default(),
         };
@@ -90,6 +91,10 @@ impl Sim<'_> {
             Some(_) => Input::Suspend,
             None => Input::Recover,
         };
+        self.load(&id)?;
+        if let Some(live) = self.process.live.get_mut(&id) {
+            live.recovered = matches!(input, Input::Recover);
+        }
         self.control(&id, input)
     }
 
@@ -108,10 +113,7 @@ impl Sim<'_> {
 
     /// Ends the coordinator of an execution that isn't active; says whether there was one to be ended.
     pub(super) fn release(&mut self) -> Result<bool> {
-        let idle = |live: &Coordinator| {
-            live.machine.state().status != Status::Running && live.descents.is_empty() && !live.more
-        };
-        let idle = self.process.live.iter().filter(|(_, live)| idle(live));
+        let idle = self.process.live.iter().filter(|(_, live)| live.is_idle());
         let idle: Vec<_> = idle.map(|(id, _)| id.clone()).collect();
         let Some(id) = self.rng.choice(idle) else {
             return Ok(false);

@@ -28,6 +28,8 @@ impl Sim<'_> {
                 }
                 Effect::Complete { run, attempt, outcome } => (Key::Attempt(*run, *attempt), format!("{outcome:?}")),
                 Effect::CallLlm(call) => request(call)?,
+                // What waits for a resumed run's children to rest may find out, in the same event, that they do.
+                Effect::Spawn(spawn) if !self.store.state(id)?.runs.contains_key(&spawn.run) => continue,
                 Effect::Spawn(spawn) => {
                     let child = |start: &soe_core::machine::Start| (start.id.clone(), start.fields.clone());
                     let children: Vec<_> = spawn.children.iter().map(child).collect();

@@ -29,10 +29,35 @@ pub(super) struct Coordinator {
     pub(super) more: bool,
     /// It goes on with what another coordinator has begun.
     pub(super) taken_up: bool,
+    /// It was taken up because something was left to do.
+    pub(super) recovered: bool,
     /// What goes down, one after the other.
     pub(super) descents: VecDeque<(Descend, Vec<(ExecutionId, Heard)>)>,
     /// The relays that wait until a message is dealt with, by child and number.
     pub(super) answers: BTreeMap<(ExecutionId, u64), u64>,
+}
+
+impl Coordinator {
+    /// Whether what became of the execution has still to go down, or to be heard.
+    pub(super) fn is_descending(&self) -> bool {
+        let family = self.machine.state().family.as_ref();
+        family.is_some_and(|family| family.descending)
+    }
+
+    fn is_running(&self) -> bool {
+        self.machine.state().status == Status::Running
+    }
+
+    /// Whether it ends when nothing arrives any more.
+    pub(super) fn is_idle(&self) -> bool {
+        let unheard = self.recovered && self.is_descending();
+        !self.is_running() && self.descents.is_empty() && !self.more && !unheard
+    }
+
+    /// Whether an acknowledgement may have been the last thing that it had to do.
+    pub(super) fn may_settle(&self) -> bool {
+        self.descents.is_empty() && !self.is_running() && self.is_descending()
+    }
 }
 
 /// Brings messages of an execution to its parent, one after the other.

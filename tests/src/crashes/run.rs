@@ -137,6 +137,10 @@ impl<'g> Sim<'g> {
         if emitted != self.ledger.emitted {
             bail!("something is performed for a tree that has come to its end");
         }
+        let unsettled = self.store.states.values().find(|state| state.is_unsettled());
+        if let Some(state) = unsettled {
+            bail!("something is left to do for {}: {state:?}", state.id);
+        }
         self.finished(Some(&summary))
     }
 

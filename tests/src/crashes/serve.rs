@@ -5,6 +5,7 @@ use soe_backends::{Change, Commit, ExecutionId, Status};
 use soe_core::machine::{Effect, Input, MachineError, Outcome, Step};
 
 use super::ledger::Key;
+use super::process::Coordinator;
 use super::run::{Crashed, Move, Sim};
 use crate::sim::check::consistent;
 
@@ -54,7 +55,11 @@ impl Sim<'_> {
             self.take(id, Message::of(Input::Continue), &mut taken)?;
         }
         for message in messages {
+            let acknowledged = matches!(message.input, Input::Acknowledged { .. });
             self.take(id, message, &mut taken)?;
+            if acknowledged && self.process.live.get(id).is_some_and(Coordinator::may_settle) {
+                self.take(id, Message::of(Input::Settled), &mut taken)?;
+            }
         }
         self.store(id, taken)
     }
