@@ -37,9 +37,9 @@ pub(super) struct Performer {
     pub(super) main: ExecutionId,
     pub(super) budget: Arc<Budget>,
     /// Messages to the parent, one after the other.
-    pub(super) relay: Queue<Arc<Told>>,
+    pub(super) relay: Arc<Queue<Arc<Told>>>,
     /// What goes down to the children, in its order.
-    pub(super) descents: Queue<(Descend, Vec<(ExecutionId, Heard)>)>,
+    pub(super) descents: Arc<Queue<(Descend, Vec<(ExecutionId, Heard)>)>>,
     pub(super) mailbox: mpsc::Sender<Message>,
     /// Its token is cancelled when nobody wants the outcomes any more.
     pub(super) run: Arc<RunScope>,
@@ -55,13 +55,22 @@ impl Performer {
             execution: claim.execution.clone(),
             main: main.clone(),
             budget: shared.budget(&main, state.context.operational.tree),
-            relay: Queue::default(),
-            descents: Queue::default(),
+            relay: Arc::default(),
+            descents: Arc::default(),
             mailbox: mailbox.clone(),
             run: Arc::new(RunScope {
                 cancellation: CancellationToken::new(),
                 signals: Arc::new(EngineSignals::new(shared.clone(), main, mailbox)),
             }),
+        }
+    }
+
+    /// For an execution that goes on after its runs were aborted. What is on its way up or down stays in its order.
+    pub(super) fn renewed(&self, claim: &Claim, machine: &Machine) -> Self {
+        Self {
+            relay: self.relay.clone(),
+            descents: self.descents.clone(),
+            ..Self::new(claim, machine)
         }
     }
 
