@@ -45,7 +45,7 @@ impl Builder {
         }
         let identities = [Identity::None, Identity::Named, Identity::Blank, Identity::Broken];
         let agent = self.rng.bool().then(|| Agent {
-            tools: (0..self.rng.usize(..3)).map(|i| format!("tool{i}").into()).collect(),
+            tools: (0..self.rng.usize(..3)).map(|i| self.tool_name(i)).collect(),
             max_turns: PATIENCE,
             native: self.rng.bool(),
         });

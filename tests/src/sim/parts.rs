@@ -255,7 +255,7 @@ impl Builder {
     }
 
     pub(super) fn tool(&mut self, fails: Fails, failure_signal: Option<Name>, returns: Kept) -> Name {
-        let name: Name = format!("{}tool{}", self.prefix, self.flow.tools.len()).into();
+        let name = self.tool_name(self.flow.tools.len());
         self.flow.tools.push(Tool {
             name: name.clone(),
             max_retries: 2,
@@ -265,6 +265,11 @@ impl Builder {
             returns,
         });
         name
+    }
+
+    /// The name of the tool that is registered as the so manieth, from 0.
+    pub(super) fn tool_name(&self, place: usize) -> Name {
+        format!("{}tool{place}", self.prefix).into()
     }
 
     pub(crate) fn name(&self, what: &str) -> Name {
