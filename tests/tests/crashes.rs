@@ -16,7 +16,7 @@ fn plan(group: u64) -> Plan {
             fails: 0,
             handled: group.is_multiple_of(5),
         },
-        turns_follow: group / 2 % 2 == 0,
+        turns_follow: (group / 2).is_multiple_of(2),
         resumes: false,
         cancels: None,
         crash: None,
@@ -44,7 +44,7 @@ fn what_fails_for_good_stops_what_depends_on_it_and_nothing_else() {
     simulate(1_500, |group| {
         let mut plan = plan(group);
         plan.shape.fails = u32::MAX;
-        plan.shape.handled = group % 2 == 0;
+        plan.shape.handled = group.is_multiple_of(2);
         plan
     });
 }
@@ -53,7 +53,11 @@ fn what_fails_for_good_stops_what_depends_on_it_and_nothing_else() {
 fn what_is_cancelled_stays_cancelled() {
     simulate(1_500, |group| {
         let mut plan = plan(group);
-        plan.cancels = Some(if group % 2 == 0 { Cancels::Root } else { Cancels::Any });
+        plan.cancels = Some(if group.is_multiple_of(2) {
+            Cancels::Root
+        } else {
+            Cancels::Any
+        });
         plan.shape.fails = (group % 5 / 4) as u32;
         plan
     });

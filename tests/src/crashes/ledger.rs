@@ -69,8 +69,8 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn committed(&mut self, commit: &Commit) -> Result<()> {
         let id = &commit.execution;
-        let ridden = commit.turns.iter().flat_map(|turns| &turns.turns);
-        ridden.map(|turn| self.said(turn)).collect::<Result<()>>()?;
+        let mut ridden = commit.turns.iter().flat_map(|turns| &turns.turns);
+        ridden.try_for_each(|turn| self.said(turn))?;
         for change in &commit.changes {
             match change {
                 Change::Dispatched(run) => {
@@ -86,7 +86,7 @@ impl Ledger {
                 // A depth-first run that starts children goes on with them when they rest.
                 Change::Finished { run } => self.settle_children(id, *run),
                 Change::Dialogue { run, step } => self.asked(id, *run, step),
-                Change::Turns(turns) => turns.iter().map(|turn| self.said(turn)).collect::<Result<()>>()?,
+                Change::Turns(turns) => turns.iter().try_for_each(|turn| self.said(turn))?,
                 Change::Received { child, message } => {
                     let last = self.received.insert(child.clone(), message.number).unwrap_or(0);
                     let number = message.number;

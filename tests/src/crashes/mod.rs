@@ -1,7 +1,7 @@
 //! Proof by simulation: the whole process crashes, after a commit or between a commit and its effects; only what was committed
 //! is left; an engine recovers it and goes on, and may crash again. Trees of machines with nodes of every kind run on a simulated
 //! store under a simulated driver. An onlooker, who knows only what was committed and what was performed, holds both to the
-//! guarantee: see [`ledger`](self).
+//! guarantee.
 //!
 //! Seeds come in groups of [`GROUP`]: one workflow and one order of events each. A group is run undisturbed first, which says how
 //! often it stores something and what must come of it; each of its seeds is a crash at another of these points.

@@ -202,8 +202,8 @@ impl<'g> Sim<'g> {
             self.take_up()?;
         } else if self.cancels && self.rng.u8(..30) == 0 {
             self.cancel()?;
-        } else if self.rng.u8(..8) == 0 && self.release()? {
-        } else if (!busy || self.rng.u8(..10) == 0) && self.outside()? {
+        } else if self.aside(busy)? {
+            return Ok(true);
         } else if busy {
             let chosen = self.rng.usize(..next.len() + self.process.tasks.len());
             match next.into_iter().nth(chosen) {
@@ -216,6 +216,16 @@ impl<'g> Sim<'g> {
             return Ok(self.release()? || self.resume()?);
         }
         Ok(true)
+    }
+
+    /// What goes on beside: coordinators end, and signals come from outside.
+    fn aside(&mut self, busy: bool) -> Result<bool> {
+        let releases = self.rng.u8(..8) == 0;
+        if releases && self.release()? {
+            return Ok(true);
+        }
+        let sends = !busy || self.rng.u8(..10) == 0;
+        Ok(sends && self.outside()?)
     }
 
     fn next(&self) -> Vec<Next> {
