@@ -1,5 +1,6 @@
 //! What the workspace's tests share.
 
+pub mod crashes;
 mod docs;
 pub mod sim;
 pub mod trees;

@@ -17,7 +17,8 @@ pub struct Family {
     pub children: BTreeMap<ExecutionId, Child>,
     /// How many of them are active.
     pub active: u64,
-    /// Whether it has failed, was suspended, cancelled or resumed, and that has still to go down to its children.
+    /// Whether it has failed, was suspended, cancelled or resumed, and that has still to go down to its children; or has still to
+    /// be heard by its parent, where that takes it for resting.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub descending: bool,
     /// Values that wait for the next message to the parent, with their fields.

@@ -10,7 +10,7 @@ use super::model::{InFlight, Model};
 use super::talk::{Talk, Waits};
 
 /// What every state fulfils, whatever happened.
-pub(super) fn consistent(state: &ExecutionState) -> Result<()> {
+pub(crate) fn consistent(state: &ExecutionState) -> Result<()> {
     let nodes: u64 = state.context.operational.nodes.iter().map(|(_, runs)| runs).sum();
     ensure!(
         nodes == state.runs_started,

@@ -7,7 +7,7 @@ use super::parts::Builder;
 
 impl Builder {
     /// A node that can't fail: a tool, an llm node or an agent.
-    pub(super) fn any_worker(&mut self, triggers: &[Name], done: &Name, gives: Kept, output: Name) {
+    pub(crate) fn any_worker(&mut self, triggers: &[Name], done: &Name, gives: Kept, output: Name) {
         match self.rng.u8(..3) {
             0 | 1 => {
                 let tool = self.any_tool(done, gives);
@@ -45,7 +45,7 @@ impl Builder {
         }
         let identities = [Identity::None, Identity::Named, Identity::Blank, Identity::Broken];
         let agent = self.rng.bool().then(|| Agent {
-            tools: (0..self.rng.usize(..3)).map(|i| format!("tool{i}").into()).collect(),
+            tools: (0..self.rng.usize(..3)).map(|i| self.tool_name(i)).collect(),
             max_turns: PATIENCE,
             native: self.rng.bool(),
         });

@@ -5,7 +5,7 @@
 //! failure names it.
 
 pub mod answer;
-mod check;
+pub(crate) mod check;
 mod conditions;
 pub mod flow;
 pub mod generate;
@@ -14,7 +14,7 @@ mod llm_parts;
 pub mod met;
 pub mod model;
 pub mod outcome;
-mod parts;
+pub(crate) mod parts;
 mod perform;
 pub mod plan;
 pub mod run;
@@ -31,7 +31,7 @@ use plan::{Plan, Prepared};
 use run::Sim;
 
 /// The interleavings of the main simulations, to which `SOE_SIM_CASES` is relative.
-const USUAL: u64 = 10_000;
+pub(crate) const USUAL: u64 = 10_000;
 
 /// Runs `cases` interleavings of workflows that `generate` makes, `each` of one workflow; `plan` says for a seed what may
 /// happen.
@@ -92,6 +92,6 @@ fn written(flow: &Flow) -> String {
     nodes.map(|(name, node)| format!("  {name}: {node}\n")).collect()
 }
 
-fn number(variable: &str) -> Option<u64> {
+pub(crate) fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }

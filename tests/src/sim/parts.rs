@@ -6,10 +6,11 @@ use soe_backends::Value;
 use super::flow::{Cond, Custom, Expr, Fails, Flow, Kept, Kind, Name, Node, Tool};
 
 /// Puts parts together. Every signal in `open` is recorded exactly once, and so is what a part makes of it.
-pub(super) struct Builder {
-    pub(super) rng: Rng,
-    pub(super) flow: Flow,
-    open: Vec<Name>,
+pub(crate) struct Builder {
+    pub(crate) rng: Rng,
+    pub(crate) flow: Flow,
+    pub(crate) open: Vec<Name>,
+    prefix: String,
     parts: usize,
 }
 
@@ -23,12 +24,21 @@ impl Builder {
                 ..Flow::default()
             },
             open: vec!["START".into()],
+            prefix: String::new(),
             parts: 0,
         }
     }
 
+    /// As [`Builder::new`], with names that begin like this: those of several workflows don't meet.
+    pub(crate) fn prefixed(rng: Rng, prefix: &str) -> Self {
+        Self {
+            prefix: format!("{prefix}_"),
+            ..Self::new(rng)
+        }
+    }
+
     /// Adds a random part behind a random signal.
-    pub(super) fn part(&mut self) {
+    pub(crate) fn part(&mut self) {
         self.parts += 1;
         if self.rng.u8(..4) == 0 {
             self.external();
@@ -199,11 +209,11 @@ impl Builder {
         next
     }
 
-    pub(super) fn router(&mut self, from: &Name, to: &Name, cond: Cond) {
+    pub(crate) fn router(&mut self, from: &Name, to: &Name, cond: Cond) {
         self.node(std::slice::from_ref(from), &[(to.clone(), cond)], Kind::Router);
     }
 
-    pub(super) fn worker(&mut self, triggers: &[Name], emitted: &[Name], tool: Name, output: Option<Name>) {
+    pub(crate) fn worker(&mut self, triggers: &[Name], emitted: &[Name], tool: Name, output: Option<Name>) {
         let counted = output.clone().unwrap_or_else(|| "given".into());
         let parameters = vec![
             ("given".into(), Expr::Last("given".into())),
@@ -220,7 +230,7 @@ impl Builder {
         self.node(triggers, &emissions, kind);
     }
 
-    pub(super) fn node(&mut self, triggers: &[Name], emissions: &[(Name, Cond)], kind: Kind) {
+    pub(crate) fn node(&mut self, triggers: &[Name], emissions: &[(Name, Cond)], kind: Kind) {
         let what = match kind {
             Kind::Router => "router",
             Kind::Tool { .. } => "worker",
@@ -236,7 +246,7 @@ impl Builder {
     }
 
     /// A tool that works, works in the end, or fails for good with the signal that its node would have emitted.
-    pub(super) fn any_tool(&mut self, done: &Name, returns: Kept) -> Name {
+    pub(crate) fn any_tool(&mut self, done: &Name, returns: Kept) -> Name {
         match self.rng.u8(..6) {
             0 => self.tool(Fails::First(2), None, returns),
             1 => self.tool(Fails::Always, Some(done.clone()), returns),
@@ -245,7 +255,7 @@ impl Builder {
     }
 
     pub(super) fn tool(&mut self, fails: Fails, failure_signal: Option<Name>, returns: Kept) -> Name {
-        let name: Name = format!("tool{}", self.flow.tools.len()).into();
+        let name = self.tool_name(self.flow.tools.len());
         self.flow.tools.push(Tool {
             name: name.clone(),
             max_retries: 2,
@@ -257,7 +267,12 @@ impl Builder {
         name
     }
 
-    pub(super) fn name(&self, what: &str) -> Name {
-        format!("p{}_{what}", self.parts).into()
+    /// The name of the tool that is registered as the so manieth, from 0.
+    pub(super) fn tool_name(&self, place: usize) -> Name {
+        format!("{}tool{place}", self.prefix).into()
+    }
+
+    pub(crate) fn name(&self, what: &str) -> Name {
+        format!("{}p{}_{what}", self.prefix, self.parts).into()
     }
 }

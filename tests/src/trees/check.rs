@@ -105,13 +105,13 @@ fn root_of<'t>(trees: &'t Trees<'_>) -> Option<&'t Member> {
     members.find(|member| member.state.context.parent.is_none())
 }
 
-fn is_below(id: &ExecutionId, above: &ExecutionId) -> bool {
+pub(crate) fn is_below(id: &ExecutionId, above: &ExecutionId) -> bool {
     id.as_str()
         .strip_prefix(above.as_str())
         .is_some_and(|rest| rest.starts_with('.'))
 }
 
-fn family(state: &ExecutionState) -> Option<&Family> {
+pub(crate) fn family(state: &ExecutionState) -> Option<&Family> {
     state.family.as_deref()
 }
 
@@ -135,19 +135,23 @@ fn parent_of<'t>(trees: &'t Trees<'_>, state: &ExecutionState) -> Result<Option<
         .ok_or_else(|| anyhow!("{} has no parent", state.id))
 }
 
-fn child_in<'s>(parent: &'s ExecutionState, id: &ExecutionId) -> Result<&'s soe_backends::Child> {
+pub(crate) fn child_in<'s>(parent: &'s ExecutionState, id: &ExecutionId) -> Result<&'s soe_backends::Child> {
     let child = family(parent).and_then(|family| family.children.get(id));
     child.ok_or_else(|| anyhow!("{} doesn't know its child {id}", parent.id))
 }
 
 /// The totals of a tree are those of the execution and those that its children have told.
-fn totals(state: &ExecutionState) -> Result<()> {
+pub(crate) fn totals(state: &ExecutionState) -> Result<()> {
     let mut sum = TreeTotals {
         tool_calls: state.context.operational.tool_calls,
+        llm_calls: state.context.operational.llm_calls,
+        tokens: state.context.operational.tokens,
         ..TreeTotals::default()
     };
     for child in family(state).into_iter().flat_map(|family| family.children.values()) {
         sum.tool_calls += child.totals.tool_calls;
+        sum.llm_calls += child.totals.llm_calls;
+        sum.tokens += child.totals.tokens;
         sum.children += 1 + child.totals.children;
     }
     let tree = state.context.operational.tree;
@@ -187,7 +191,7 @@ fn fired_once(trees: &Trees<'_>, state: &ExecutionState) -> Result<()> {
 }
 
 /// Failures go up unless they are handled, and down; cancellations go down.
-fn ended_like(parent: &ExecutionState, state: &ExecutionState) -> Result<()> {
+pub(crate) fn ended_like(parent: &ExecutionState, state: &ExecutionState) -> Result<()> {
     use Status::{Cancelled, Failed, Rested, Suspended};
     let handled = child_in(parent, &state.id)?.failure_signal.is_some();
     let fits = match (parent.status, state.status) {
@@ -208,8 +212,8 @@ fn ended_like(parent: &ExecutionState, state: &ExecutionState) -> Result<()> {
     Ok(())
 }
 
-/// A parent that rests knows everything of its children.
-fn told(trees: &Trees<'_>, parent: &ExecutionState, state: &ExecutionState) -> Result<()> {
+/// A parent that rests knows where its children stand.
+pub(crate) fn heard(parent: &ExecutionState, state: &ExecutionState) -> Result<()> {
     let (id, known) = (&state.id, child_in(parent, &state.id)?);
     let status = match state.status {
         Status::Rested => ChildStatus::Rested,
@@ -230,6 +234,13 @@ fn told(trees: &Trees<'_>, parent: &ExecutionState, state: &ExecutionState) -> R
         family(state).is_none_or(|family| family.unsent.is_empty()),
         "{id} hasn't told all values"
     );
+    Ok(())
+}
+
+/// A parent that rests has got everything of its children.
+fn told(trees: &Trees<'_>, parent: &ExecutionState, state: &ExecutionState) -> Result<()> {
+    heard(parent, state)?;
+    let (id, known) = (&state.id, child_in(parent, &state.id)?);
     let fields = state
         .context
         .parent

@@ -2,7 +2,7 @@
 //!
 //! `SOE_SIM_SEED` runs one case alone, as a failure names it; `SOE_SIM_CASES` is the number of cases, relative to 10,000.
 
-mod check;
+pub(crate) mod check;
 pub mod generate;
 mod perform;
 pub mod run;

@@ -375,7 +375,7 @@ impl Member {
 }
 
 /// If a message was applied, then its values and its signals together, and in this order.
-fn together(commit: &Commit, of: &ExecutionId, message: &Told) -> Result<()> {
+pub(crate) fn together(commit: &Commit, of: &ExecutionId, message: &Told) -> Result<()> {
     let applied = |change: &Change| matches!(change, Change::Received { child, message: received } if child == of && received.number == message.number);
     let Some(position) = commit.changes.iter().position(applied) else {
         return Ok(());

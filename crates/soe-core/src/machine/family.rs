@@ -86,6 +86,25 @@ impl Transaction<'_> {
         !woken_now && !family.outbox.iter().any(wakes)
     }
 
+    /// At the end of an event: what it tells while its parent may take it for resting, nobody asks for. It has something to do
+    /// until that is acknowledged, also when it doesn't run.
+    pub(super) fn must_be_heard(&mut self) -> Applied {
+        let Some(family) = self.family() else { return Ok(()) };
+        let (tells, descending) = (family.told > self.told_before, family.descending);
+        let stood = matches!(self.status_before, Status::Rested | Status::Suspended | Status::Failed);
+        let unasked = stood && tells || !self.parent_looks_after_it();
+        match self.is_unheard() && !descending && unasked {
+            true => self.change(Change::Descending(true)),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether it has come to an end, or to rest, and its parent may not have heard of it.
+    pub(super) fn is_unheard(&self) -> bool {
+        let stands = matches!(self.state().status, Status::Rested | Status::Failed | Status::Cancelled);
+        stands && self.family().is_some_and(|family| !family.outbox.is_empty())
+    }
+
     /// The messages that this event made, to be delivered.
     pub(super) fn deliver_told(&mut self) {
         let before = self.told_before;
@@ -180,7 +199,11 @@ impl Transaction<'_> {
                 Ok(self.cascade()?)
             }
             status => {
-                if status != Status::Running || self.state().schedule == Schedule::Concurrent {
+                if status == Status::Rested {
+                    // Depth-first, its own last message comes first. It has something to do until it has taken this one in.
+                    self.wake()?;
+                }
+                if !self.is_running() || self.state().schedule == Schedule::Concurrent {
                     self.acknowledge(child.clone(), number);
                 }
                 Ok(self.change(Change::Kept(Arc::new(Incoming { child, message })))?)

@@ -91,7 +91,8 @@ pub enum Input {
         parent: Option<Heard>,
     },
     /// What the last effects of an execution that takes no signals were to do is done: [`Effect::Descend`](super::Effect::Descend)
-    /// has reached the children, and turns are stored.
+    /// has reached the children, and turns are stored. Of one that is still to be heard by its parent, it is said again after
+    /// [`Input::Acknowledged`].
     Settled,
     /// Somebody cancels the execution.
     Cancel,

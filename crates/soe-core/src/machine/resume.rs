@@ -203,7 +203,7 @@ impl Transaction<'_> {
 
     /// The last effects of an execution that takes no signals are performed.
     pub(super) fn settled(&mut self) -> Applied {
-        if self.family().is_some_and(|family| family.descending) {
+        if self.family().is_some_and(|family| family.descending) && !self.is_unheard() {
             self.change(Change::Descending(false))?;
         }
         let stored = std::mem::take(&mut self.machine.turns_stored);

@@ -342,6 +342,7 @@ impl<'m> Transaction<'m> {
             self.event(EventKind::ExecutionRested {});
         }
         self.tell_status()?;
+        self.must_be_heard()?;
         self.deliver_told();
         let turns = self.keep_turns()?;
         self.own()?;

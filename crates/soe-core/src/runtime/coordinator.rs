@@ -54,6 +54,8 @@ pub(super) struct Coordinator {
     unreached: bool,
     /// It goes on with what another coordinator has begun.
     taken_up: bool,
+    /// It was taken up because something was left to do.
+    recovered: bool,
 }
 
 impl Coordinator {
@@ -126,6 +128,7 @@ impl Coordinator {
             descents: 0,
             unreached: false,
             taken_up: false,
+            recovered: false,
         }
     }
 
@@ -166,7 +169,11 @@ impl Coordinator {
             }
             if self.machine.state().status != Status::Running && self.descents == 0 {
                 self.settle().await?;
-                if self.claim.release_if_idle() {
+                // The parent of one that was taken up to be heard answers soon.
+                let family = self.machine.state().family.as_ref();
+                let tells = family.is_some_and(|family| family.descending && !family.outbox.is_empty());
+                let unheard = self.recovered && tells;
+                if !unheard && self.claim.release_if_idle() {
                     return Ok(());
                 }
             }
@@ -188,6 +195,12 @@ impl Coordinator {
             self.input(Input::Settled).await?;
         }
         Ok(())
+    }
+
+    /// Whether what became of it has still to go down to its children, or to be heard by its parent.
+    fn is_descending(&self) -> bool {
+        let family = self.machine.state().family.as_ref();
+        family.is_some_and(|family| family.descending)
     }
 
     /// Takes what has arrived, up to the machine's next pause, and stores it together.
@@ -235,12 +248,17 @@ impl Coordinator {
                 self.descents -= 1;
                 // What went down last is what counts.
                 self.unreached = !reached;
-                let family = self.machine.state().family.as_ref();
-                if self.descents == 0 && reached && family.is_some_and(|family| family.descending) {
+                if self.descents == 0 && reached && self.is_descending() {
                     self.step(Input::Settled, taken)?;
                 }
             }
-            Message::Acknowledged { number } => self.step(Input::Acknowledged { number }, taken)?,
+            Message::Acknowledged { number } => {
+                self.step(Input::Acknowledged { number }, taken)?;
+                let over = self.machine.state().status != Status::Running;
+                if self.descents == 0 && over && !self.unreached && self.is_descending() {
+                    self.step(Input::Settled, taken)?;
+                }
+            }
             Message::Builtin { call, reply } => {
                 let mut step = self.machine.step(self.claim.shared.now(), Input::Builtin(call))?;
                 let result = answered(&mut step);
@@ -354,6 +372,7 @@ impl Coordinator {
         let Control { input, reply } = control;
         let mut taken = Taken::new(&self.claim.execution);
         self.recovering = matches!(input, Input::Recover | Input::Resume { .. });
+        self.recovered |= matches!(input, Input::Recover);
         let result = match self.step_for(input, reply, &mut taken) {
             Ok(reply) => {
                 taken.replies.extend(reply);

@@ -461,6 +461,46 @@ fn depth_first_those_above_are_done_before_the_child_goes_on() {
 }
 
 #[test]
+fn depth_first_what_wakes_it_before_its_parent_has_answered_is_not_left_lying() {
+    let mut setup = fan(1, "").depth_first();
+    setup.start.parent = child(ROUTER).start.parent;
+    let mut bench = setup.run();
+    bench.spawned();
+    bench.says(0, told(1, &[], &[], Some(ChildStatus::Rested)));
+    assert_eq!(bench.status(), Status::Rested);
+    bench.says(0, told(2, &["W"], &[7], Some(ChildStatus::Active)));
+    assert_eq!(
+        (bench.status(), bench.waiting()),
+        (Status::Running, 1),
+        "with something in its inbox, it doesn't rest"
+    );
+    bench.input(Input::Acknowledged { number: 1 });
+    assert_eq!(
+        (bench.status(), bench.waiting()),
+        (Status::Running, 1),
+        "told that it runs"
+    );
+    bench.input(Input::Acknowledged { number: 2 });
+    assert_eq!((bench.waiting(), bench.asked()), (0, vec!["call 2.1".to_owned()]));
+}
+
+#[test]
+fn what_a_resting_child_tells_at_its_end_is_left_to_be_heard() {
+    let unsettled = |bench: &Bench| bench.machine.state().is_unsettled();
+    let mut bench = child(ROUTER).run();
+    assert_eq!((bench.status(), bench.sent().len()), (Status::Rested, 1));
+    assert!(!unsettled(&bench), "its parent waits for it, and asks");
+    bench.input(Input::Acknowledged { number: 1 });
+    bench.input(Input::Cancel);
+    assert_eq!(bench.sent(), ["tell 2  [] Some(Cancelled)"]);
+    bench.input(Input::Settled);
+    assert!(unsettled(&bench), "nobody asks for it");
+    bench.input(Input::Acknowledged { number: 2 });
+    bench.input(Input::Settled);
+    assert!(!unsettled(&bench));
+}
+
+#[test]
 fn what_goes_down_is_the_same_for_all_below() {
     let mut bench = fan(1, "").run();
     bench.input(Input::Suspend);

@@ -29,6 +29,9 @@ use crate::tools::context::{CallInfo, RunScope};
 use crate::tools::{ToolContext, ToolError};
 use llm::EngineLlms;
 
+/// What goes down, and to which children.
+type Descent = (Descend, Vec<(ExecutionId, Heard)>);
+
 /// What the tasks of one execution have in common.
 pub(super) struct Performer {
     pub(super) shared: Arc<Shared>,
@@ -39,7 +42,7 @@ pub(super) struct Performer {
     /// Messages to the parent, one after the other.
     pub(super) relay: Arc<Queue<Arc<Told>>>,
     /// What goes down to the children, in its order.
-    pub(super) descents: Arc<Queue<(Descend, Vec<(ExecutionId, Heard)>)>>,
+    pub(super) descents: Arc<Queue<Descent>>,
     pub(super) mailbox: mpsc::Sender<Box<Message>>,
     /// Its token is cancelled when nobody wants the outcomes any more.
     pub(super) run: Arc<RunScope>,
