@@ -386,7 +386,7 @@ impl Coordinator {
             self.performer.run.cancellation.cancel();
         } else if self.performer.run.cancellation.is_cancelled() && self.machine.state().status == Status::Running {
             // It was resumed.
-            self.performer = Arc::new(self.performer.renewed(&self.claim, &self.machine));
+            self.performer = Arc::new(Performer::new(&self.claim, &self.machine));
         }
         for effect in effects {
             match effect {

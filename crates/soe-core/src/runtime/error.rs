@@ -94,20 +94,6 @@ impl EngineError {
         store.is_some_and(|error| error.kind() == BackendErrorKind::Conflict)
     }
 
-    /// Whether it may work when it is tried again later: the store is not to be reached now, or another process is at it.
-    pub(super) fn may_pass(&self) -> bool {
-        let store = self.0.source.as_deref();
-        match self.0.kind {
-            EngineErrorKind::Elsewhere { .. } => true,
-            EngineErrorKind::Backend => store
-                .and_then(|source| source.downcast_ref::<BackendError>())
-                .is_some_and(|error| {
-                    matches!(error.kind(), BackendErrorKind::Unavailable | BackendErrorKind::Conflict)
-                }),
-            _ => false,
-        }
-    }
-
     /// What kind of error it is.
     pub fn kind(&self) -> &EngineErrorKind {
         &self.0.kind

@@ -130,18 +130,9 @@ impl Performer {
         let task = async move {
             while let Some((what, children)) = this.descents.next() {
                 let reach = |(child, heard)| this.shared.reach(&what, child, heard);
-                let reached = futures::stream::iter(children).map(reach).buffer_unordered(ABREAST);
-                let done = tokio::select! {
-                    biased;
-                    // What the next coordinator takes down must not be overtaken by this.
-                    () = this.mailbox.closed() => false,
-                    () = this.shared.stop.cancelled() => false,
-                    done = reached.all(std::future::ready) => done,
-                };
-                if !done {
-                    // Whoever takes the execution up does it.
-                    return;
-                }
+                futures::stream::iter(children)
+                    .for_each_concurrent(ABREAST, reach)
+                    .await;
                 // The coordinator waits for it, unless the engine stops.
                 drop(this.mailbox.send(Message::Descended).await);
             }
@@ -151,9 +142,7 @@ impl Performer {
 }
 
 impl Shared {
-    /// Takes something down to a child, again and again if need be: a child that isn't reached would be stopped for good, or
-    /// run for good. Gives false if the engine stops before.
-    async fn reach(self: &Arc<Self>, what: &Descend, child: ExecutionId, heard: Heard) -> bool {
+    async fn reach(self: &Arc<Self>, what: &Descend, child: ExecutionId, heard: Heard) {
         let input = match what {
             Descend::Cancel => Input::Cancel,
             Descend::Suspend => Input::Suspend,
@@ -162,24 +151,11 @@ impl Shared {
                 parent: Some(heard),
             },
         };
-        let mut pause = PAUSES.0;
-        loop {
-            let error = match self.control(&child, input.clone()).await {
-                Ok(()) => return true,
-                // It was registered, and its parent ended before it was created.
-                Err(error) if *error.kind() == EngineErrorKind::NotFound => return true,
-                Err(error) if *error.kind() == EngineErrorKind::ShutDown => return false,
-                Err(error) => error,
-            };
-            tracing::warn!(%child, error = %format_args!("{error:#}"), "a child wasn't reached");
-            if !error.may_pass() {
-                return true;
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => return false,
-                () = tokio::time::sleep(pause) => {}
-            }
-            pause = PAUSES.1.min(pause * 2);
+        match self.control(&child, input).await {
+            Ok(()) => {}
+            // It was registered, and its parent ended before it was created.
+            Err(error) if *error.kind() == EngineErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%child, error = %format_args!("{error:#}"), "a child wasn't reached"),
         }
     }
 

@@ -29,9 +29,6 @@ use crate::tools::context::{CallInfo, RunScope};
 use crate::tools::{ToolContext, ToolError};
 use llm::EngineLlms;
 
-/// Something that goes down, and the children that it goes to.
-type Downward = (Descend, Vec<(ExecutionId, Heard)>);
-
 /// What the tasks of one execution have in common.
 pub(super) struct Performer {
     pub(super) shared: Arc<Shared>,
@@ -40,9 +37,9 @@ pub(super) struct Performer {
     pub(super) main: ExecutionId,
     pub(super) budget: Arc<Budget>,
     /// Messages to the parent, one after the other.
-    pub(super) relay: Arc<Queue<Arc<Told>>>,
+    pub(super) relay: Queue<Arc<Told>>,
     /// What goes down to the children, in its order.
-    pub(super) descents: Arc<Queue<Downward>>,
+    pub(super) descents: Queue<(Descend, Vec<(ExecutionId, Heard)>)>,
     pub(super) mailbox: mpsc::Sender<Message>,
     /// Its token is cancelled when nobody wants the outcomes any more.
     pub(super) run: Arc<RunScope>,
@@ -58,23 +55,13 @@ impl Performer {
             execution: claim.execution.clone(),
             main: main.clone(),
             budget: shared.budget(&main, state.context.operational.tree),
-            relay: Arc::default(),
-            descents: Arc::default(),
+            relay: Queue::default(),
+            descents: Queue::default(),
             mailbox: mailbox.clone(),
             run: Arc::new(RunScope {
                 cancellation: CancellationToken::new(),
                 signals: Arc::new(EngineSignals::new(shared.clone(), main, mailbox)),
             }),
-        }
-    }
-
-    /// For what an execution begins that goes on after all that it had begun was aborted. What goes up and down still goes
-    /// in its order.
-    pub(super) fn renewed(&self, claim: &Claim, machine: &Machine) -> Self {
-        Self {
-            relay: self.relay.clone(),
-            descents: self.descents.clone(),
-            ..Self::new(claim, machine)
         }
     }
 
