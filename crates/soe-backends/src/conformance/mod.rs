@@ -20,6 +20,7 @@ pub mod conversations;
 pub mod definitions;
 pub mod delete;
 pub mod family;
+pub mod faults;
 mod fixture;
 pub mod history;
 pub mod leases;

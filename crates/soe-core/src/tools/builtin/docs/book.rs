@@ -45,6 +45,8 @@ book! {
     "testing.md": "guide" "testing";
     "infrastructure.md": "guide" "operation";
     "operations-patterns.md": "guide" "patterns" "operation" "loops";
+    "durability.md": "guide" "operation" "backends";
+    "operations.md": "guide" "operation";
     "backends.md": "guide" "backends";
     "cli.md": "guide" "cli";
     "node-reference.md": "reference" "nodes";
