@@ -150,6 +150,7 @@ fn sample() -> Vec<Commit> {
         .into(),
         fields: vec![("topic".into(), [Value::from("Grüße")].into_iter().collect())],
         context_bytes: 32,
+        forked: None,
     };
     let commit = |version, changes, events| Commit {
         execution: main.clone(),

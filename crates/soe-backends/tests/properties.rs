@@ -159,6 +159,7 @@ fn created() -> ExecutionState {
         limits: Limits::default().into(),
         fields: Vec::new(),
         context_bytes: 0,
+        forked: None,
     };
     ExecutionState::create(&commit(1, vec![Change::Created(Box::new(genesis))])).unwrap()
 }

@@ -9,7 +9,7 @@ use crate::error::{Failure, Place};
 const APPLICATION: i64 = 0x534f_4577;
 
 /// What makes the schema of version n + 1 out of that of version n. Released steps never change.
-const STEPS: [&str; 1] = [include_str!("schema_1.sql")];
+const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// Executions and their commits or events share one integer as key, so that a table needs no index beside itself.
 const NUMBER_BITS: u32 = 32;
