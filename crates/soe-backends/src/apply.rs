@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::state::FORMAT;
 use crate::{
-    ApplyError, Change, Commit, Context, DialogueStep, Entry, ExecutionId, ExecutionState, Forked, Genesis, Operational,
-    Progress, Run, Status, Timestamp,
+    ApplyError, Change, Commit, Context, DialogueStep, Entry, ExecutionId, ExecutionState, Forked, Genesis,
+    Operational, Progress, Run, Status, Timestamp,
 };
 
 impl ExecutionState {

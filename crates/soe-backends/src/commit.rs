@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::Batch;
 use crate::{
-    Answer, DialogueStep, Event, ExecutionId, Failure, Forked, Frame, History, Incoming, Limits, Owner, ParentInfo, Progress,
-    Received, RegistryId, Run, Schedule, Started, Status, Tell, Timestamp, Turn, Value, WorkflowVersion,
+    Answer, DialogueStep, Event, ExecutionId, Failure, Forked, Frame, History, Incoming, Limits, Owner, ParentInfo,
+    Progress, Received, RegistryId, Run, Schedule, Started, Status, Tell, Timestamp, Turn, Value, WorkflowVersion,
 };
 
 /// Everything that one event changes: it is stored as a whole or not at all.

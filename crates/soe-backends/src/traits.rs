@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendError, BackendErrorKind, Commit, Definitions, Event, ExecutionId, ExecutionState, ExecutionSummary, RegistryDocument,
-    RegistryId, Status, Timestamp, Value,
+    BackendError, BackendErrorKind, Commit, Definitions, Event, ExecutionId, ExecutionState, ExecutionSummary,
+    RegistryDocument, RegistryId, Status, Timestamp, Value,
 };
 
 /// The state of each execution. The one trait that decides what has happened: a commit that it took, has.

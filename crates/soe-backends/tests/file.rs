@@ -65,6 +65,7 @@ async fn the_file_store_conforms() {
         "history::states",
         "history::gone",
         "history::survives",
+        "forks::shared",
     ];
     assert_eq!(
         skipped, expected,

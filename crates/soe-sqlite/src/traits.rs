@@ -192,10 +192,7 @@ impl ConversationHistoryBackend for SqliteStore {
 
     async fn delete_turns(&self, main: &ExecutionId) -> Result<(), BackendError> {
         let id = main.clone();
-        self.0
-            .write(move |db| trees::delete_turns(db, &id))
-            .await
-            .about(main)
+        self.0.write(move |db| trees::delete_turns(db, &id)).await.about(main)
     }
 }
 

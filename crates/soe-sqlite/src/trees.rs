@@ -131,11 +131,7 @@ pub(crate) fn schemas(db: &Connection, at: &Place, main: &ExecutionId) -> Result
     read_schemas(at, main, &schemas)
 }
 
-pub(crate) fn read_schemas(
-    at: &Place,
-    main: &ExecutionId,
-    json: &str,
-) -> Result<IndexMap<Arc<str>, Value>, Failure> {
+pub(crate) fn read_schemas(at: &Place, main: &ExecutionId, json: &str) -> Result<IndexMap<Arc<str>, Value>, Failure> {
     let damaged = |error| at.damaged("the context schemas", error).execution(main);
     Ok(stored::read(json.as_bytes()).map_err(damaged)?)
 }

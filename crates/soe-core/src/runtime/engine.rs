@@ -273,34 +273,6 @@ impl Engine {
         Ok(self.shared.backends.context().list(query).await?)
     }
 
-    /// Deletes an execution with all that belongs to it.
-    ///
-    /// Cancel safety: if the future is dropped, a part may be deleted already; calling it again goes on.
-    ///
-    /// # Errors
-    /// It doesn't exist, it is running, the store fails, or the engine is shut down.
-    pub async fn delete(&self, execution: &ExecutionId) -> Result<(), EngineError> {
-        let running = || EngineError::new(EngineErrorKind::Active).of(execution);
-        // The claim keeps it from being taken up meanwhile.
-        let (_claim, state) = loop {
-            match Claim::take(&self.shared, execution)? {
-                Claiming::Claimed(claim) => break (claim, self.shared.load(execution).await?),
-                Claiming::Taken(Active { mut progress, .. }) => {
-                    if self.shared.load(execution).await?.status == Status::Running {
-                        return Err(running());
-                    }
-                    // Its coordinator is about to end.
-                    end_of(&mut progress).await;
-                }
-            }
-        };
-        if state.status == Status::Running {
-            return Err(running());
-        }
-        self.shared.call(self.shared.backends.delete(&state)).await?;
-        Ok(())
-    }
-
     /// The histories of an execution's fields, to be kept or imported into another: [`Orchestration::import`].
     ///
     /// # Errors
