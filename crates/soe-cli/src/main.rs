@@ -3,6 +3,9 @@
 mod args;
 mod awaited;
 mod follow;
+mod fork;
+mod gc;
+mod history;
 mod inherit;
 mod interrupt;
 mod llm;
@@ -11,6 +14,7 @@ mod output;
 mod problems;
 mod run;
 mod session;
+mod store;
 mod stored;
 mod suitable;
 mod tools;
@@ -76,6 +80,9 @@ fn execute(cli: Cli, colors: Colors) -> anyhow::Result<u8> {
             Command::Signal(args) => run::signal(*args, colors, traces).await,
             Command::Show(args) => stored::show(args, colors).await,
             Command::List(args) => stored::list(args, colors).await,
+            Command::History(args) => history::history(args, colors).await,
+            Command::Fork(args) => fork::fork(*args, colors, traces).await,
+            Command::Gc(args) => gc::gc(args, colors).await,
         }
     });
     // Drops what still runs, which kills its processes; a store that hangs can't keep the command from ending.

@@ -21,7 +21,7 @@ use crate::output::{self, WARNING, paint, safe};
 use crate::problems::{Problem, Source, render};
 use crate::session::{Session, current_workflow, engine};
 use crate::tools::Loaded;
-use crate::{Colors, Usage, llm, stored, suitable, tools};
+use crate::{Colors, Usage, llm, store, suitable, tools};
 
 /// The signal that starts a workflow if no other is given.
 const START: &str = "START";
@@ -67,9 +67,9 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     let mut orchestration = args.inherit.orchestration(config, name);
     orchestration = orchestration
         .signals(signals.iter().map(String::as_str))
-        .context(context(&args)?)
+        .context(context(args.context.as_deref())?)
         .schedule(args.schedule.into())
-        .limits(limits(&args.limits)?);
+        .limits(limits(Limits::default(), &args.limits)?);
     for (field, value) in &args.set {
         orchestration = orchestration.field(field.as_str(), value.clone());
     }
@@ -81,7 +81,7 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
         orchestration = orchestration.id(id);
     }
     let session = Session {
-        engine: engine(&tools, llm::connect(&args.llm, &llms)?, args.store.as_deref())?,
+        engine: engine(&tools, llm::connect(&args.llm, &llms)?, args.store.as_deref()).await?,
         tools,
         llm: args.llm,
         scripted: llms.scripted,
@@ -107,7 +107,7 @@ pub(crate) async fn signal(args: SendSignal, colors: Colors, traces: bool) -> an
 
 async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     args.llm.check()?;
-    stored::check_store(&args.store)?;
+    store::check(&args.store)?;
     let tools = tools::load(&args.tools)?;
     let llms = llm::read(&args.llm)?;
     if !tools.is_usable() || !llms.problems.is_empty() {
@@ -115,7 +115,7 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
         return Ok(1);
     }
     // The LLMs are made when it is known that they are needed: a recording replaces the one before.
-    let reader = engine(&tools, Llms::new(), Some(&args.store))?;
+    let reader = engine(&tools, Llms::new(), Some(&args.store)).await?;
     let state = reader.state(&args.id).await?;
     let workflow = current_workflow(&reader, &state).await?;
     if let Some(workflow) = &workflow {
@@ -123,7 +123,7 @@ async fn go_on(args: SendSignal, colors: Colors, traces: bool) -> anyhow::Result
         llm::check_nodes(workflow, &args.llm)?;
     }
     let session = Session {
-        engine: engine(&tools, llm::connect(&args.llm, &llms)?, Some(&args.store))?,
+        engine: engine(&tools, llm::connect(&args.llm, &llms)?, Some(&args.store)).await?,
         tools,
         llm: args.llm,
         scripted: llms.scripted,
@@ -177,9 +177,9 @@ fn workflow_file(file: &Path) -> anyhow::Result<Source> {
 /// An engine that looks into the store. What is to be inherited is there.
 async fn reader(args: &Run, tools: &Loaded) -> anyhow::Result<Engine> {
     if let (true, Some(store)) = (args.inherit.any(), &args.store) {
-        stored::check_store(store)?;
+        store::check(store)?;
     }
-    let reader = engine(tools, Llms::new(), args.store.as_deref())?;
+    let reader = engine(tools, Llms::new(), args.store.as_deref()).await?;
     args.inherit.check(&reader).await?;
     Ok(reader)
 }
@@ -228,7 +228,7 @@ fn configuration(
 }
 
 /// Shows problems on stderr, or as the last line of `--json`; with `--quiet`, errors only.
-fn show_problems<'f>(
+pub(crate) fn show_problems<'f>(
     files: impl Iterator<Item = &'f (Source, Vec<Problem>)>,
     workflow: Option<(&Source, &[Problem])>,
     format: &Format,
@@ -258,7 +258,7 @@ fn show_problems<'f>(
 }
 
 /// With `--json`, an error is the last line too.
-fn refuse_as_json(json: bool, result: anyhow::Result<u8>) -> anyhow::Result<u8> {
+pub(crate) fn refuse_as_json(json: bool, result: anyhow::Result<u8>) -> anyhow::Result<u8> {
     if let (true, Err(error)) = (json, &result)
         && !error.is::<Usage>()
     {
@@ -276,13 +276,14 @@ fn refuse_as_json(json: bool, result: anyhow::Result<u8>) -> anyhow::Result<u8> 
     result
 }
 
-fn context(args: &Run) -> anyhow::Result<Map<String, Value>> {
-    let Some(given) = &args.context else {
+/// The fields of `--context`.
+pub(crate) fn context(given: Option<&str>) -> anyhow::Result<Map<String, Value>> {
+    let Some(given) = given else {
         return Ok(Map::new());
     };
     let text = match given.strip_prefix('@') {
         Some(file) => Source::read(Path::new(file))?.text,
-        None => given.clone(),
+        None => given.to_owned(),
     };
     match serde_json::from_str(&text) {
         Ok(Value::Object(fields)) => Ok(fields),
@@ -291,8 +292,9 @@ fn context(args: &Run) -> anyhow::Result<Map<String, Value>> {
     }
 }
 
-fn limits(given: &[(String, String)]) -> anyhow::Result<Limits> {
-    let mut limits = serde_json::to_value(Limits::default())?;
+/// `base` with the limits that are given instead of its own.
+pub(crate) fn limits(base: Limits, given: &[(String, String)]) -> anyhow::Result<Limits> {
+    let mut limits = serde_json::to_value(base)?;
     for (name, value) in given {
         let parsed = match name.as_str() {
             "active_time" => humantime::parse_duration(value)
@@ -338,7 +340,7 @@ fn warn_unheard(workflow: &Workflow, signals: &[String], log: &mut Log, session:
 }
 
 /// A stored workflow runs with the tools that this command has: they must be there.
-fn check_tools(workflow: &Workflow, tools: &Loaded) -> anyhow::Result<()> {
+pub(crate) fn check_tools(workflow: &Workflow, tools: &Loaded) -> anyhow::Result<()> {
     let specs = tools.registry.specs();
     let needed = workflow.nodes.values().flat_map(|node| match &node.kind {
         NodeKind::Tool(tool) => std::slice::from_ref(&tool.tool),

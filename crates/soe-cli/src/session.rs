@@ -4,13 +4,11 @@ use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use soe_backends::{Backends, ExecutionId, ExecutionState, Status};
+use soe_backends::{ExecutionId, ExecutionState, Status};
 use soe_core::config::{Registry, Workflow};
 use soe_core::llm::Llms;
 use soe_core::runtime::{Engine, EventStream, TokenStream};
 
-use crate::Colors;
 use crate::args::{Format, LlmOptions};
 use crate::awaited::{Awaited, awaited};
 use crate::follow::{End, Follower};
@@ -20,6 +18,7 @@ use crate::log::{Log, Mode};
 use crate::output::{self, ERROR, GOOD, WARNING, paint, safe, seconds, shell_path, shell_word};
 use crate::stored::Outcome;
 use crate::tools::Loaded;
+use crate::{Colors, store};
 
 /// What both commands need while an execution goes on.
 pub(crate) struct Session {
@@ -198,13 +197,11 @@ impl Session {
     }
 }
 
-/// An engine with these tools and LLMs, and the store in a folder if one is given.
-pub(crate) fn engine(tools: &Loaded, llms: Llms, store: Option<&Path>) -> anyhow::Result<Engine> {
+/// An engine with these tools and LLMs, and a store if one is given.
+pub(crate) async fn engine(tools: &Loaded, llms: Llms, store: Option<&Path>) -> anyhow::Result<Engine> {
     let mut builder = Engine::builder().tools(tools.registry.clone()).llms(llms);
-    if let Some(folder) = store {
-        let backends =
-            Backends::file(folder).with_context(|| format!("the store {} can't be used", folder.display()))?;
-        builder = builder.backends(backends);
+    if let Some(path) = store {
+        builder = builder.backends(store::open(path).await?);
     }
     Ok(builder.build()?)
 }

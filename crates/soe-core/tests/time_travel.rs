@@ -91,8 +91,11 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
         .expect("it hangs")
 }
 
+/// Fields, signals, runs by node, errors.
+type CameTo = (BTreeMap<String, Vec<String>>, Vec<String>, BTreeMap<String, u64>, u64);
+
 /// What an execution has come to, whatever the order in which what ran in parallel was done.
-fn come_to(state: &ExecutionState) -> (BTreeMap<String, Vec<String>>, Vec<String>, BTreeMap<String, u64>, u64) {
+fn come_to(state: &ExecutionState) -> CameTo {
     let fields = state.context.fields.iter();
     let sorted = |history: &History| {
         let mut values: Vec<_> = history.iter().map(ToString::to_string).collect();

@@ -65,7 +65,7 @@ impl Shared {
             });
             Ok::<_, EngineError>(())
         });
-        held.await.map(|()| ())
+        held.await.copied()
     }
 
     async fn renew(&self, lease: &Lease) -> Result<(), soe_backends::BackendError> {
