@@ -122,21 +122,21 @@ impl Backends {
         self.0.telemetry.as_ref()
     }
 
-    /// What the tree of an execution, with this root, shared when that one's commit `version` was made; what no store can tell
-    /// of that time is as it is now. See [`ContextBackend::shared_at`].
+    /// What the tree of an execution, with this root, shared when that one's commit `version` was made, or shares now (`None`).
+    /// What no store can tell of that time is as it is now. See [`ContextBackend::shared_at`].
     ///
     /// # Errors
     /// A store can't be read.
     pub async fn shared_at(
         &self,
         execution: &ExecutionId,
-        version: u64,
+        version: Option<u64>,
         main: &ExecutionId,
     ) -> Result<TreeShared, BackendError> {
         let sections = self.0.sections;
-        let kept = match sections.definitions || sections.turns {
-            true => self.0.context.shared_at(execution, version).await?,
-            false => None,
+        let kept = match version.filter(|_| sections.definitions || sections.turns) {
+            Some(version) => self.0.context.shared_at(execution, version).await?,
+            None => None,
         };
         let (is_kept, mut shared) = (kept.is_some(), kept.unwrap_or_default());
         if !(is_kept && sections.definitions) {

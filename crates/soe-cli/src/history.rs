@@ -55,6 +55,10 @@ pub(crate) async fn history(args: History, colors: Colors) -> anyhow::Result<u8>
     let engine = stored::open(&args.store).await?;
     let (mut from, mut left) = (args.from.max(1), args.limit.unwrap_or(usize::MAX));
     let mut nodes = Nodes::default();
+    // Of a version that isn't there, nothing is in flight.
+    if let Ok(before) = engine.state_at(&args.id, from - 1).await {
+        nodes.0 = before.runs.values().map(|run| (run.number, run.node.clone())).collect();
+    }
     // Asked at least once: what can't be had is said even if nothing is wanted.
     loop {
         let page = engine.commits(&args.id, from, left.min(PAGE)).await?;
@@ -83,7 +87,7 @@ pub(crate) async fn history(args: History, colors: Colors) -> anyhow::Result<u8>
     }
 }
 
-/// The nodes of the runs that were seen to begin.
+/// The nodes of runs, by number.
 #[derive(Default)]
 struct Nodes(HashMap<u64, Arc<str>>);
 

@@ -261,6 +261,9 @@ async fn what_a_tree_shared_is_what_it_shared_then() {
     let conversation = engine.conversation(&source).await.unwrap();
     let turns = conversation.turns().await.unwrap();
     conversation.replace(&turns[..1]).await.unwrap();
+    // No commit has come since: the version says what was, and the present what is.
+    let latest = engine.fork(&source, Fork::latest()).await.unwrap();
+    assert_eq!(told(&engine, latest.id()).await.len(), 1);
     tokio::time::sleep(Duration::from_millis(2)).await;
     engine.broadcast_signals(&source, ["NOTHING"]).await.unwrap();
     soon(engine.wait(&source)).await.unwrap();
@@ -270,7 +273,8 @@ async fn what_a_tree_shared_is_what_it_shared_then() {
     let shared = engine.definitions(then.id()).await.unwrap();
     assert_eq!(shared.identities().await.unwrap()["poet"].as_ref(), "You are a poet.");
     assert_eq!(shared.context_schema().await.unwrap().len(), 2);
-    let now = engine.fork(&source, Fork::latest()).await.unwrap();
+    let last = engine.state(&source).await.unwrap().version;
+    let now = engine.fork(&source, Fork::at(last)).await.unwrap();
     assert_eq!(told(&engine, now.id()).await.len(), 1);
     let shared = engine.definitions(now.id()).await.unwrap();
     assert_eq!(shared.identities().await.unwrap()["poet"].as_ref(), "You are a critic.");

@@ -108,7 +108,7 @@ impl Engine {
         }
         let main = state.main_execution_id();
         let tree = shared
-            .call(shared.backends.shared_at(source, state.version, main))
+            .call(shared.backends.shared_at(source, fork.version, main))
             .await?;
         let (fields, limits) = (fork.fields.into_iter().collect(), fork.limits);
         let begun = self.begin_as(fork.id, |id| {
