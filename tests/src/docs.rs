@@ -29,5 +29,6 @@ files! {
     self_evolution: "self-evolution.md",
     signals: "signals.md",
     testing: "testing.md",
+    time_travel: "time-travel.md",
     tool: "tool.md",
 }

@@ -307,6 +307,28 @@ async fn what_a_source_failed_with_is_tried_again() {
 }
 
 #[tokio::test]
+async fn the_rest_of_a_cascade_goes_on() {
+    let Lab { engine, .. } = lab().await;
+    let cascade = "flow: {Loop: {node_type: router, event_triggers: [START, MORE], event_emissions: [
+        {signal_name: MORE, condition: '{{ context.__operational__.nodes.Loop < 3500 }}'},
+        {signal_name: DONE, condition: '{{ context.__operational__.nodes.Loop >= 3500 }}'}]}}";
+    let config = Config::from_yaml(cascade).unwrap();
+    let source = Orchestration::new(config, "flow").signal("START");
+    let source = soon(engine.orchestrate(source)).await.unwrap().execution;
+    let end = engine.state(&source).await.unwrap();
+    assert!(end.version > 3, "it was cut into {} commits", end.version);
+    for version in 1..=end.version {
+        let fork = engine.fork(&source, Fork::at(version)).await.unwrap();
+        soon(fork.wait()).await.unwrap();
+        assert_eq!(
+            come_to(&engine.state(fork.id()).await.unwrap()),
+            come_to(&end),
+            "forked at {version}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_child_is_forked_as_a_root() {
     let Lab { engine, .. } = lab().await;
     let source = soon(engine.orchestrate(flow(Schedule::Concurrent)))
