@@ -9,6 +9,7 @@ use serde_json::json;
 use soe_backends::*;
 use soe_core::config::Config;
 use soe_core::llm::{LlmErrorKind, LlmRequest, Stage};
+use soe_core::machine::{self, Machine};
 use soe_core::runtime::{Engine, EngineError, EngineErrorKind, Fork, Orchestration};
 use soe_core::testing::{MockLlm, node};
 use soe_core::tools::{ToolContext, ToolError, raw_tool};
@@ -304,6 +305,45 @@ async fn what_a_source_failed_with_is_tried_again() {
     engine.cancel(source.id()).await.unwrap();
     let cancelled = engine.fork(source.id(), Fork::latest()).await.unwrap();
     assert_eq!(cancelled.status().await.unwrap().status, Status::Rested);
+}
+
+/// The machine's state is what stores make of its commit, and the same fork is the same commit.
+#[tokio::test]
+async fn a_fork_is_what_its_first_commit_makes() {
+    let Lab { engine, .. } = lab().await;
+    let config = Config::from_yaml(FLOW).unwrap();
+    for schedule in [Schedule::Concurrent, Schedule::DepthFirst] {
+        let source = soon(engine.orchestrate(flow(schedule))).await.unwrap().execution;
+        let end = engine.state(&source).await.unwrap();
+        for version in 1..=end.version {
+            let fork = machine::Fork {
+                id: id("fork"),
+                source: engine.state_at(&source, version).await.unwrap(),
+                shared: TreeShared::default(),
+                registries: vec![config.registry().clone()],
+                fields: vec![("topic".into(), History::from_iter([Value::from("war")]))],
+                limits: None,
+            };
+            let at = Timestamp::from_micros(1);
+            let (machine, step) = Machine::fork(at, fork.clone(), machine::Specs::default()).unwrap();
+            let commit = step.commit.unwrap();
+            assert_eq!(
+                ExecutionState::create(&commit).unwrap(),
+                *machine.state(),
+                "at {version}"
+            );
+            let json = serde_json::to_string(&commit).unwrap();
+            assert_eq!(serde_json::from_str::<Commit>(&json).unwrap(), commit);
+            let again = Machine::fork(at, fork.clone(), machine::Specs::default()).unwrap();
+            assert_eq!(again.1.commit.as_ref(), Some(&commit));
+            let missing = machine::Fork {
+                registries: Vec::new(),
+                ..fork
+            };
+            let error = Machine::fork(at, missing, machine::Specs::default()).unwrap_err();
+            assert!(matches!(error, machine::MachineError::MissingRegistry(_)), "{error}");
+        }
+    }
 }
 
 #[tokio::test]
