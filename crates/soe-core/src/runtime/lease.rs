@@ -65,7 +65,7 @@ impl Shared {
             });
             Ok::<_, EngineError>(())
         });
-        held.await.copied()
+        held.await.map(|()| ())
     }
 
     async fn renew(&self, lease: &Lease) -> Result<(), soe_backends::BackendError> {
