@@ -31,5 +31,6 @@ files! {
     self_evolution: "self-evolution.md",
     signals: "signals.md",
     testing: "testing.md",
+    time_travel: "time-travel.md",
     tool: "tool.md",
 }

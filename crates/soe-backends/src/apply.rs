@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::state::FORMAT;
 use crate::{
-    ApplyError, Change, Commit, Context, DialogueStep, Entry, ExecutionId, ExecutionState, Genesis, Progress, Run,
-    Status, Timestamp,
+    ApplyError, Change, Commit, Context, DialogueStep, Entry, ExecutionId, ExecutionState, Forked, Genesis,
+    Operational, Progress, Run, Status, Timestamp,
 };
 
 impl ExecutionState {
@@ -31,7 +31,7 @@ impl ExecutionState {
         };
         context.operational.main_execution_id = Some(genesis.main_execution_id.clone());
         context.fields = genesis.fields.iter().cloned().collect();
-        Self {
+        let state = Self {
             format: FORMAT,
             id,
             version: 0,
@@ -61,6 +61,30 @@ impl ExecutionState {
             versions: Vec::new(),
             next_event: 0,
             owner: None,
+        };
+        match &genesis.forked {
+            Some(forked) => state.taking_over(forked),
+            None => state,
+        }
+    }
+
+    /// What a fork begins with: what it has of its own, and what it takes over.
+    fn taking_over(mut self, forked: &Forked) -> Self {
+        let main_execution_id = self.context.operational.main_execution_id.clone();
+        self.context_mut().operational = Operational {
+            main_execution_id,
+            ..forked.operational.clone()
+        };
+        Self {
+            active_us: forked.active_us,
+            broadcasts: forked.broadcasts,
+            runs_started: forked.runs_started,
+            next_run: forked.next_run,
+            stack: forked.stack.clone(),
+            pending: forked.pending.clone(),
+            workflow_changes: forked.workflow_changes,
+            versions: forked.versions.clone(),
+            ..self
         }
     }
 
@@ -97,15 +121,13 @@ impl ExecutionState {
         match change {
             Change::Created(_) => return Err(ApplyError::Mismatch("it exists already")),
             Change::Status { status, at, failure } => {
-                if self.status == Status::Running {
-                    // Running on means that it was interrupted: the time since its last commit doesn't count.
-                    let until = if *status == Status::Running {
-                        self.updated_at
-                    } else {
-                        *at
-                    };
-                    self.active_us += self.status_since.map_or(0, |since| micros(until.since(since)));
-                }
+                // Running on means that it was interrupted: the time since its last commit doesn't count.
+                let until = if *status == Status::Running {
+                    self.updated_at
+                } else {
+                    *at
+                };
+                self.active_us = self.active_us_until(until);
                 self.status = *status;
                 self.status_since = Some(*at);
                 self.failure = failure.clone();
@@ -116,7 +138,14 @@ impl ExecutionState {
                 signals.iter().for_each(|signal| log.push(signal.clone()));
             }
             Change::Routed { node } => self.count_run(node),
-            Change::Dispatched(run) => self.dispatch(run)?,
+            Change::Dispatched(run) => {
+                self.put_in_flight(run)?;
+                self.count_run(&run.node);
+                if matches!(run.progress, Progress::Tool { .. }) {
+                    self.count_tool_call();
+                }
+            }
+            Change::Restarted(run) => self.put_in_flight(run)?,
             Change::Progressed { run, progress } => match self.runs.get_mut(run) {
                 Some(run) => Arc::make_mut(run).progress = progress.clone(),
                 None => return Err(ApplyError::Mismatch("a run that is not in flight made progress")),
@@ -199,6 +228,12 @@ impl ExecutionState {
         Ok(())
     }
 
+    /// The time for which it has run until then, in microseconds.
+    pub(crate) fn active_us_until(&self, until: Timestamp) -> u64 {
+        let since = self.status_since.filter(|_| self.status == Status::Running);
+        self.active_us + since.map_or(0, |since| micros(until.since(since)))
+    }
+
     /// Ends a commit: counts it, and keeps the context for the runs that it dispatched.
     pub fn seal(&mut self, at: Timestamp, events: usize) {
         self.version += 1;
@@ -223,13 +258,9 @@ impl ExecutionState {
         *self.context_mut().operational.nodes.entry(node) += 1;
     }
 
-    fn dispatch(&mut self, run: &Arc<Run>) -> Result<(), ApplyError> {
+    fn put_in_flight(&mut self, run: &Arc<Run>) -> Result<(), ApplyError> {
         run.check_dispatch(self.next_run, self.version)?;
         self.next_run += 1;
-        self.count_run(&run.node);
-        if matches!(run.progress, Progress::Tool { .. }) {
-            self.count_tool_call();
-        }
         self.runs.insert(run.number, run.clone());
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::{
     BackendError, BackendErrorKind, Change, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend,
-    ExecutionId, ExecutionState, IdentityBackend, MemoryStore, Sections, TelemetryBackend, WorkflowBackend,
+    Definitions, ExecutionId, ExecutionState, IdentityBackend, MemoryStore, Sections, TelemetryBackend, TreeShared,
+    WorkflowBackend,
 };
 
 /// The stores that an engine works with: one that implements all six traits, or several. Cheap to clone.
@@ -119,6 +120,41 @@ impl Backends {
     /// The store of telemetry, if there is one.
     pub fn telemetry(&self) -> Option<&Arc<dyn TelemetryBackend>> {
         self.0.telemetry.as_ref()
+    }
+
+    /// What the tree of an execution, with this root, shared when that one's commit `version` was made, or shares now (`None`).
+    /// What no store can tell of that time is as it is now. See [`ContextBackend::shared_at`].
+    ///
+    /// # Errors
+    /// A store can't be read.
+    pub async fn shared_at(
+        &self,
+        execution: &ExecutionId,
+        version: Option<u64>,
+        main: &ExecutionId,
+    ) -> Result<TreeShared, BackendError> {
+        let sections = self.0.sections;
+        let kept = match version.filter(|_| sections.definitions || sections.turns) {
+            Some(version) => self.0.context.shared_at(execution, version).await?,
+            None => None,
+        };
+        let (is_kept, mut shared) = (kept.is_some(), kept.unwrap_or_default());
+        if !(is_kept && sections.definitions) {
+            shared.definitions = Definitions::default();
+            if let Some(store) = self.identities() {
+                shared.definitions.identities = store.identities(main).await?;
+            }
+            if let Some(store) = self.schemas() {
+                shared.definitions.context_schema = store.schemas(main).await?;
+            }
+        }
+        if !(is_kept && sections.turns) {
+            shared.turns = match self.conversations() {
+                Some(store) => store.turns(main).await?,
+                None => Vec::new(),
+            };
+        }
+        Ok(shared)
     }
 
     /// Stores consecutive commits of one execution. In one transaction if one store takes all; else registries and

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::Batch;
 use crate::{
-    Answer, DialogueStep, Event, ExecutionId, Failure, Frame, History, Incoming, Limits, Owner, ParentInfo, Progress,
-    Received, RegistryId, Run, Schedule, Started, Status, Tell, Timestamp, Turn, Value, WorkflowVersion,
+    Answer, DialogueStep, Event, ExecutionId, Failure, Forked, Frame, History, Incoming, Limits, Owner, ParentInfo,
+    Progress, Received, RegistryId, Run, Schedule, Started, Status, Tell, Timestamp, Turn, Value, WorkflowVersion,
 };
 
 /// Everything that one event changes: it is stored as a whole or not at all.
@@ -93,6 +93,8 @@ pub enum Change {
     },
     /// A run was dispatched.
     Dispatched(Arc<Run>),
+    /// A run that was in flight where a fork begins starts again: it is counted already.
+    Restarted(Arc<Run>),
     /// A run made progress that is worth keeping.
     Progressed {
         /// The number of the run.
@@ -205,6 +207,9 @@ pub struct Genesis {
     pub fields: Vec<(Arc<str>, History)>,
     /// The size of all values in `fields`, in bytes.
     pub context_bytes: u64,
+    /// What it goes on with, if it is a fork of another execution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked: Option<Box<Forked>>,
 }
 
 /// A commit that doesn't fit the state it is applied to.

@@ -54,6 +54,13 @@ pub enum EventKind {
         /// The fields.
         fields: Arc<[Arc<str>]>,
     },
+    /// The execution goes on with a copy of another's state.
+    ExecutionForked {
+        /// The execution that it is a fork of.
+        source_execution_id: ExecutionId,
+        /// The version of that execution.
+        version: u64,
+    },
     /// A batch of signals was taken up.
     SignalsBroadcast {
         /// The batch.
@@ -288,6 +295,7 @@ impl EventKind {
             EventKind::ConfigInheritanceStart { .. } => "config_inheritance_start",
             EventKind::ContextInheritanceStart { .. } => "context_inheritance_start",
             EventKind::ContextMerge { .. } => "context_merge",
+            EventKind::ExecutionForked { .. } => "execution_forked",
             EventKind::SignalsBroadcast { .. } => "signals_broadcast",
             EventKind::NodeExecution { .. } => "node_execution",
             EventKind::ToolCall { .. } => "tool_call",

@@ -53,7 +53,7 @@ impl Check<'_> {
     fn change(&mut self, change: &Change) -> Result<(), ApplyError> {
         match change {
             Change::Created(_) => Err(ApplyError::Mismatch("it exists already")),
-            Change::Dispatched(run) => self.dispatched(run),
+            Change::Dispatched(run) | Change::Restarted(run) => self.dispatched(run),
             Change::Stack { kept, .. } if *kept > self.stack => {
                 Err(ApplyError::Mismatch("it keeps more of the stack than there is"))
             }

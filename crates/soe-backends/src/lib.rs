@@ -26,6 +26,7 @@ mod family;
 #[cfg(feature = "file")]
 mod file;
 mod fits;
+mod fork;
 mod id;
 mod limits;
 mod memory;
@@ -50,6 +51,7 @@ pub use event::{Event, EventKind, ExecutionEvent, WorkflowChange};
 pub use family::{Child, ChildStatus, Family, Incoming, Received, Started, Tell, Told};
 #[cfg(feature = "file")]
 pub use file::FileStore;
+pub use fork::Forked;
 pub use id::{ExecutionId, InvalidExecutionId, InvalidRegistryId, InvalidRunId, RegistryId, RunId};
 pub use limits::Limits;
 pub use memory::MemoryStore;
@@ -60,7 +62,7 @@ pub use state::{
 pub use time::Timestamp;
 pub use traits::{
     ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, IdentityBackend, ListCursor, ListPage, ListQuery,
-    Sections, TelemetryBackend, Turn, WorkflowBackend,
+    Sections, TelemetryBackend, TreeShared, Turn, WorkflowBackend,
 };
 pub use value::{Excess, Map, Value};
 pub use version::{EditedBy, WorkflowEdit, WorkflowVersion};

@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendError, BackendErrorKind, Commit, Event, ExecutionId, ExecutionState, ExecutionSummary, RegistryDocument,
-    RegistryId, Status, Timestamp, Value,
+    BackendError, BackendErrorKind, Commit, Definitions, Event, ExecutionId, ExecutionState, ExecutionSummary,
+    RegistryDocument, RegistryId, Status, Timestamp, Value,
 };
 
 /// The state of each execution. The one trait that decides what has happened: a commit that it took, has.
@@ -77,6 +77,17 @@ pub trait ContextBackend: Send + Sync + 'static {
         Err(keeps_no_commits(execution))
     }
 
+    /// What the tree of an execution shared when that one's commit `version` was made. What this execution's commits brought is
+    /// told by the commit, all else by its time. `None` if there is no such commit, or if the store doesn't keep it: a store
+    /// can only tell what it takes as [`sections`](ContextBackend::sections).
+    ///
+    /// # Errors
+    /// It can't be read.
+    async fn shared_at(&self, execution: &ExecutionId, version: u64) -> Result<Option<TreeShared>, BackendError> {
+        let _ = (execution, version);
+        Ok(None)
+    }
+
     /// Whether the store keeps leases: whether [`ContextBackend::lease`] tells what [`ContextBackend::heartbeat`] said.
     fn keeps_leases(&self) -> bool {
         false
@@ -109,6 +120,15 @@ pub trait ContextBackend: Send + Sync + 'static {
         let _ = owner;
         Ok(())
     }
+}
+
+/// What the executions of a tree shared at some time. Gone from it is what was deleted later, unless it was replaced.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TreeShared {
+    /// Identities and context schema.
+    pub definitions: Definitions,
+    /// The conversation history, oldest first.
+    pub turns: Vec<Turn>,
 }
 
 fn keeps_no_commits(execution: &ExecutionId) -> BackendError {

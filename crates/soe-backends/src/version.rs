@@ -137,6 +137,7 @@ mod tests {
             limits: Arc::new(Limits::default()),
             fields: Vec::new(),
             context_bytes: 0,
+            forked: None,
         };
         ExecutionState::genesis(id, &genesis, Timestamp::from_micros(0))
     }

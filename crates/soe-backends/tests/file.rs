@@ -65,6 +65,7 @@ async fn the_file_store_conforms() {
         "history::states",
         "history::gone",
         "history::survives",
+        "forks::shared",
     ];
     assert_eq!(
         skipped, expected,
@@ -150,6 +151,7 @@ fn sample() -> Vec<Commit> {
         .into(),
         fields: vec![("topic".into(), [Value::from("Grüße")].into_iter().collect())],
         context_bytes: 32,
+        forked: None,
     };
     let commit = |version, changes, events| Commit {
         execution: main.clone(),

@@ -41,6 +41,7 @@ fn commit(execution: &ExecutionId, version: u64, padding: usize) -> Commit {
         limits: Limits::default().into(),
         fields: Vec::new(),
         context_bytes: 0,
+        forked: None,
     };
     let mut changes = Vec::new();
     if version == 1 {

@@ -159,6 +159,7 @@ fn created() -> ExecutionState {
         limits: Limits::default().into(),
         fields: Vec::new(),
         context_bytes: 0,
+        forked: None,
     };
     ExecutionState::create(&commit(1, vec![Change::Created(Box::new(genesis))])).unwrap()
 }
@@ -173,7 +174,11 @@ fn make(version: u64, steps: Vec<Step>, next_run: &mut u64, in_flight: &mut Vec<
                 let number = *next_run + u64::from(wrong);
                 in_flight.push(number);
                 *next_run += 1;
-                Change::Dispatched(std::sync::Arc::new(Run {
+                let dispatch = match number % 4 {
+                    0 => Change::Restarted,
+                    _ => Change::Dispatched,
+                };
+                dispatch(std::sync::Arc::new(Run {
                     number,
                     node: "n".into(),
                     workflow: "w".into(),

@@ -11,6 +11,7 @@ use soe_backends::{ExecutionId, Schedule, Status};
 
 use crate::llm::{Choice, parse_choice};
 use crate::output::ColorChoice;
+use crate::{fork::Fork, gc::Gc, history::History};
 
 pub(crate) use control::{Cancel, Events, Resume};
 
@@ -48,6 +49,12 @@ pub(crate) enum Command {
     Cancel(Cancel),
     /// Shows what has happened in a stored execution
     Events(Events),
+    /// Shows what each commit of a stored execution has changed
+    History(History),
+    /// Starts an execution that goes on with a copy of a stored one, as that is or was
+    Fork(Box<Fork>),
+    /// Deletes the trees of executions that have failed or were cancelled, and are old enough
+    Gc(Gc),
 }
 
 #[derive(Debug, Args)]
@@ -185,6 +192,10 @@ pub(crate) struct Show {
     #[arg(long, value_name = "STORE")]
     pub(crate) store: PathBuf,
 
+    /// Shows the execution as this commit made it: a number of `soe history`
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) at: Option<u64>,
+
     /// Shows every value that a field had, not only the current one
     #[arg(long)]
     pub(crate) history: bool,
@@ -310,20 +321,20 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("a name, '=' and a value are expected".into()),
     }
 }
 
-fn field(text: &str) -> Result<(String, Value), String> {
+pub(crate) fn field(text: &str) -> Result<(String, Value), String> {
     let (name, value) = pair(text)?;
     let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
     Ok((name, value))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("a duration such as 90s or 2m is expected".into()),

@@ -68,12 +68,21 @@ impl GoingOn {
     /// There is no such execution, or tools or LLMs are missing.
     pub(crate) async fn load(&self, id: &ExecutionId) -> anyhow::Result<(ExecutionState, Option<Arc<Workflow>>)> {
         let state = self.reader.state(id).await?;
-        let workflow = current_workflow(&self.reader, &state).await?;
+        let workflow = self.check(&state).await?;
+        Ok((state, workflow))
+    }
+
+    /// The workflow that a stored execution runs, which has all that it needs.
+    ///
+    /// # Errors
+    /// Tools or LLMs are missing.
+    pub(crate) async fn check(&self, state: &ExecutionState) -> anyhow::Result<Option<Arc<Workflow>>> {
+        let workflow = current_workflow(&self.reader, state).await?;
         if let Some(workflow) = &workflow {
             let checked = check_tools(workflow, &self.tools).and_then(|()| llm::check_nodes(workflow, &self.llm));
-            checked.with_context(|| format!("execution {id}"))?;
+            checked.with_context(|| format!("execution {}", state.id))?;
         }
-        Ok((state, workflow))
+        Ok(workflow)
     }
 
     /// The engine, ready to run.

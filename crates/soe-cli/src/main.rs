@@ -5,7 +5,10 @@ mod awaited;
 mod cancel;
 mod events;
 mod follow;
+mod fork;
+mod gc;
 mod going_on;
+mod history;
 mod inherit;
 mod interrupt;
 mod limits;
@@ -87,6 +90,9 @@ fn execute(cli: Cli, colors: Colors) -> anyhow::Result<u8> {
             Command::Resume(args) => resume::resume(*args, colors, traces).await,
             Command::Cancel(args) => cancel::cancel(args, colors).await,
             Command::Events(args) => events::events(args, colors).await,
+            Command::History(args) => history::history(args, colors).await,
+            Command::Fork(args) => fork::fork(*args, colors, traces).await,
+            Command::Gc(args) => gc::gc(args, colors).await,
         }
     });
     // Drops what still runs, which kills its processes; a store that hangs can't keep the command from ending.

@@ -56,7 +56,7 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     let mut orchestration = args.inherit.orchestration(config, name);
     orchestration = orchestration
         .signals(signals.iter().map(String::as_str))
-        .context(context(&args)?)
+        .context(context(args.context.as_deref())?)
         .schedule(args.schedule.into())
         .limits(limits(Limits::default(), &args.limits)?);
     for (field, value) in &args.set {
@@ -168,13 +168,14 @@ fn configuration(
     })
 }
 
-fn context(args: &Run) -> anyhow::Result<Map<String, Value>> {
-    let Some(given) = &args.context else {
+/// The fields of `--context`.
+pub(crate) fn context(given: Option<&str>) -> anyhow::Result<Map<String, Value>> {
+    let Some(given) = given else {
         return Ok(Map::new());
     };
     let text = match given.strip_prefix('@') {
         Some(file) => Source::read(Path::new(file))?.text,
-        None => given.clone(),
+        None => given.to_owned(),
     };
     match serde_json::from_str(&text) {
         Ok(Value::Object(fields)) => Ok(fields),

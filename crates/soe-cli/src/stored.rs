@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use soe_backends::{ExecutionId, ExecutionState, Failure, ListPage, ListQuery, Status};
+use soe_backends::{ChildStatus, ExecutionId, ExecutionState, Failure, ListPage, ListQuery, Status};
 use soe_core::runtime::Engine;
 
 use crate::args::{List, Show};
@@ -58,11 +58,14 @@ impl Outcome {
 struct Shown<'s> {
     execution: &'s ExecutionId,
     workflow: &'s str,
+    version: u64,
     status: Status,
     failure: Option<&'s Failure>,
     created_at: String,
     updated_at: String,
     running: Vec<&'s str>,
+    /// Its children, as far as they have told where they stand.
+    children: Vec<Below<'s>>,
     signals: Vec<&'s str>,
     llm_calls: u64,
     tokens: u64,
@@ -71,10 +74,21 @@ struct Shown<'s> {
     context: Map<String, Value>,
 }
 
+/// A child of a stored execution.
+#[derive(Serialize)]
+struct Below<'s> {
+    execution: &'s ExecutionId,
+    node: &'s str,
+    status: ChildStatus,
+}
+
 /// Shows a stored execution. Gives the exit code.
 pub(crate) async fn show(args: Show, colors: Colors) -> anyhow::Result<u8> {
     let engine = open(&args.store).await?;
-    let state = engine.state(&args.id).await?;
+    let state = match args.at {
+        Some(version) => engine.state_at(&args.id, version).await?,
+        None => engine.state(&args.id).await?,
+    };
     let context = if args.history {
         histories(&state)
     } else {
@@ -84,11 +98,13 @@ pub(crate) async fn show(args: Show, colors: Colors) -> anyhow::Result<u8> {
     let shown = Shown {
         execution: &state.id,
         workflow: &state.workflow,
+        version: state.version,
         status: state.status,
         failure: state.failure.as_ref(),
         created_at: state.created_at.to_string(),
         updated_at: state.updated_at.to_string(),
         running: state.runs.values().map(|run| run.node.as_ref()).collect(),
+        children: children(&state),
         signals: operational.signals.iter().map(AsRef::as_ref).collect(),
         llm_calls: operational.llm_calls,
         tokens: operational.tokens,
@@ -153,6 +169,17 @@ pub(crate) async fn open(store: &Path) -> anyhow::Result<Engine> {
     Ok(Engine::builder().backends(store::open(store).await?).build()?)
 }
 
+fn children(state: &ExecutionState) -> Vec<Below<'_>> {
+    let children = state.family.iter().flat_map(|family| &family.children);
+    children
+        .map(|(execution, child)| Below {
+            execution,
+            node: &child.node,
+            status: child.status,
+        })
+        .collect()
+}
+
 fn current_values(state: &ExecutionState) -> Map<String, Value> {
     let fields = state.context.fields.iter();
     let current =
@@ -177,6 +204,7 @@ fn as_text(shown: &Shown<'_>, color: bool) -> anyhow::Result<String> {
         ("execution", shown.execution.to_string()),
         ("workflow", safe(shown.workflow).into_owned()),
         ("status", status),
+        ("version", shown.version.to_string()),
         ("created", shown.created_at.clone()),
         ("changed", shown.updated_at.clone()),
         ("signals", safe(&shown.signals.join(", ")).into_owned()),
@@ -196,6 +224,14 @@ fn as_text(shown: &Shown<'_>, color: bool) -> anyhow::Result<String> {
     }
     if !shown.running.is_empty() {
         lines.push(("in flight", safe(&shown.running.join(", ")).into_owned()));
+    }
+    if !shown.children.is_empty() {
+        let active = shown
+            .children
+            .iter()
+            .filter(|child| child.status == ChildStatus::Active);
+        let all = shown.children.len();
+        lines.push(("children", format!("{all}, {} of them active", active.count())));
     }
     let lines = lines
         .into_iter()

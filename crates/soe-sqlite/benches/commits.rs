@@ -85,6 +85,7 @@ fn first(id: &ExecutionId) -> Commit {
             [Value::from("a topic of a few words")].into_iter().collect(),
         )],
         context_bytes: 32,
+        forked: None,
     };
     let run = Run {
         number: 1,

@@ -110,7 +110,7 @@ fn store(db: &Connection, new: &mut Prepared) -> Result<Stored, Failure> {
         (None, None) => return Err(BackendError::conflict(&new.execution, 0, None).into()),
     };
     add_rows(db, key, new)?;
-    trees::put_sections(db, new)?;
+    trees::put_sections(db, key, new)?;
     Ok(stored)
 }
 

@@ -30,6 +30,7 @@ mod commits;
 mod error;
 mod list;
 mod open;
+mod past;
 mod prepare;
 mod readers;
 mod schema;

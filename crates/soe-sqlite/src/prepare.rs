@@ -16,11 +16,18 @@ pub(crate) struct Prepared {
     pub(crate) events: NewEvents,
     pub(crate) summary: Summary,
     pub(crate) registries: Vec<(RegistryId, String)>,
-    /// Identities and schemas that replace those of the tree.
-    pub(crate) definitions: Option<[String; 2]>,
-    pub(crate) turns: Vec<TreeTurns>,
+    /// Identities and schemas that replace those of the tree, with the commits that bring them.
+    pub(crate) definitions: Vec<(Brought, [String; 2])>,
+    pub(crate) turns: Vec<(Brought, TreeTurns)>,
     /// The version that the commits were computed from; `None` if they can't have been computed from any.
     base: Option<u64>,
+}
+
+/// By which of the commits, and when.
+#[derive(Clone, Copy)]
+pub(crate) struct Brought {
+    pub(crate) version: u64,
+    pub(crate) at: Timestamp,
 }
 
 /// A row of the table `commits`.
@@ -191,12 +198,16 @@ fn write(
         events: NewEvents::new(Vec::new())?,
         summary,
         registries: Vec::new(),
-        definitions: None,
+        definitions: Vec::new(),
         turns: Vec::new(),
         base,
     };
     let mut events = Vec::new();
     for mut commit in commits {
+        let brought = Brought {
+            version: commit.version,
+            at: commit.at,
+        };
         prepared.rows.push(CommitRow {
             version: commit.version,
             at: commit.at,
@@ -213,12 +224,13 @@ fn write(
                 .push((registry.id.clone(), stored::write(&registry.workflows)?));
         }
         if let Some(definitions) = commit.definitions {
-            prepared.definitions = Some([
+            let [identities, schemas] = [
                 stored::write(&definitions.identities)?,
                 stored::write(&definitions.context_schema)?,
-            ]);
+            ];
+            prepared.definitions.push((brought, [identities, schemas]));
         }
-        prepared.turns.extend(commit.turns.map(|turns| *turns));
+        prepared.turns.extend(commit.turns.map(|turns| (brought, *turns)));
     }
     prepared.events = NewEvents::new(events)?;
     Ok(prepared)

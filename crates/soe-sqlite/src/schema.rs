@@ -9,7 +9,7 @@ use crate::error::{Failure, Place};
 const APPLICATION: i64 = 0x534f_4577;
 
 /// What makes the schema of version n + 1 out of that of version n. Released steps never change.
-const STEPS: [&str; 1] = [include_str!("schema_1.sql")];
+const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// Executions and their commits or events share one integer as key, so that a table needs no index beside itself.
 const NUMBER_BITS: u32 = 32;
@@ -104,6 +104,32 @@ fn pragma(db: &Connection, name: &str) -> rusqlite::Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_trees_share_survives_the_second_step() {
+        let mut db = Connection::open_in_memory().unwrap();
+        db.execute_batch(STEPS[0]).unwrap();
+        db.execute_batch(
+            r#"INSERT INTO trees VALUES ('tree', '{"poet": "You rhyme."}', '{}');
+            INSERT INTO turns (main, key, role, content) VALUES ('tree', 'tree:1/0', 'user', 'Hi');"#,
+        )
+        .unwrap();
+        db.pragma_update(None, "application_id", APPLICATION).unwrap();
+        db.pragma_update(None, "user_version", 1).unwrap();
+        let place = Place::memory();
+        migrate(&mut db, &place).unwrap();
+        assert_eq!(version(&db).unwrap(), 2);
+        let tree = soe_backends::ExecutionId::new("tree").unwrap();
+        let identities = crate::trees::identities(&db, &place, &tree).unwrap();
+        assert_eq!(identities["poet"].as_ref(), "You rhyme.");
+        let turns = crate::trees::turns(&db, &tree).unwrap();
+        crate::trees::append_turns(&db, &tree, &turns).unwrap();
+        assert_eq!(
+            crate::trees::turns(&db, &tree).unwrap(),
+            turns,
+            "its key keeps a turn from being doubled"
+        );
+    }
 
     #[test]
     fn keys_of_an_execution_lie_together() {

@@ -8,7 +8,7 @@ use crate::commits::{Row, unsigned};
 use crate::error::{Failure, Place};
 use crate::schema::{number_of, place_up_to};
 use crate::store::Inner;
-use crate::telemetry;
+use crate::{past, telemetry};
 
 /// The state as it is now (`version` is `None`) or as a commit made it; `None` if there is no such commit.
 pub(crate) fn load(
@@ -215,6 +215,7 @@ pub(crate) fn delete(db: &Connection, execution: &ExecutionId) -> Result<bool, F
     ] {
         db.prepare_cached(sql)?.execute(places)?;
     }
+    past::forget(db, execution.as_str())?;
     let sql = if row.next_event == 0 {
         "DELETE FROM executions WHERE key = ?1"
     } else {

@@ -7,13 +7,13 @@ use indexmap::IndexMap;
 use soe_backends::{
     BackendError, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, Event, ExecutionId,
     ExecutionState, IdentityBackend, ListPage, ListQuery, RegistryDocument, RegistryId, Sections, TelemetryBackend,
-    Timestamp, Turn, Value, WorkflowBackend, stored,
+    Timestamp, TreeShared, Turn, Value, WorkflowBackend, stored,
 };
 
 use crate::prepare::NewEvents;
 use crate::store::SqliteStore;
 use crate::trees::{self, Shared};
-use crate::{commits, list, states, telemetry};
+use crate::{commits, list, past, states, telemetry};
 
 /// Says which execution an error is about.
 trait About<T> {
@@ -69,6 +69,12 @@ impl ContextBackend for SqliteStore {
     async fn load_at(&self, execution: &ExecutionId, version: u64) -> Result<Option<ExecutionState>, BackendError> {
         let (inner, id) = (self.0.clone(), execution.clone());
         let read = self.0.read(move |db| states::load(db, &inner, &id, Some(version)));
+        read.await.about(execution)
+    }
+
+    async fn shared_at(&self, execution: &ExecutionId, version: u64) -> Result<Option<TreeShared>, BackendError> {
+        let (place, id) = (self.0.place.clone(), execution.clone());
+        let read = self.0.read(move |db| past::shared(db, &place, &id, version));
         read.await.about(execution)
     }
 
@@ -185,7 +191,8 @@ impl ConversationHistoryBackend for SqliteStore {
     }
 
     async fn delete_turns(&self, main: &ExecutionId) -> Result<(), BackendError> {
-        self.replace_turns(main, &[]).await
+        let id = main.clone();
+        self.0.write(move |db| trees::delete_turns(db, &id)).await.about(main)
     }
 }
 

@@ -1,32 +1,57 @@
 //! What isn't of one execution: registries, what trees share, leases.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use indexmap::IndexMap;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use soe_backends::{ExecutionId, RegistryDocument, RegistryId, Timestamp, Turn, Value, stored};
+use soe_backends::{BackendError, ExecutionId, RegistryDocument, RegistryId, Timestamp, Turn, Value, stored};
 
 use crate::error::{Failure, Place};
-use crate::prepare::Prepared;
-use crate::schema::integer;
+use crate::prepare::{Brought, Prepared};
+use crate::schema::{integer, place};
 
-/// A column of the table `trees`.
+/// A column of the table `definitions`.
 #[derive(Clone, Copy)]
 pub(crate) enum Shared {
     Identities,
     Schemas,
 }
 
-/// What commits bring for the other stores.
-pub(crate) fn put_sections(db: &Connection, new: &Prepared) -> Result<(), Failure> {
+/// When something was written, and by which commit, if one did.
+#[derive(Clone, Copy)]
+struct Written {
+    at: Timestamp,
+    place: Option<i64>,
+}
+
+impl Written {
+    /// By the application.
+    fn now() -> Self {
+        Self {
+            at: SystemTime::now().into(),
+            place: None,
+        }
+    }
+
+    fn by(key: i64, brought: Brought) -> Result<Self, BackendError> {
+        Ok(Self {
+            at: brought.at,
+            place: Some(place(key, brought.version)?),
+        })
+    }
+}
+
+/// What commits of the execution with this key bring for the other stores.
+pub(crate) fn put_sections(db: &Connection, key: i64, new: &Prepared) -> Result<(), Failure> {
     for (id, workflows) in &new.registries {
         put_registry(db, id, workflows)?;
     }
-    if let Some([identities, schemas]) = &new.definitions {
-        put_definitions(db, &new.execution, identities, schemas)?;
+    for (brought, [identities, schemas]) in &new.definitions {
+        put_definitions(db, &new.execution, identities, schemas, Written::by(key, *brought)?)?;
     }
-    for new in &new.turns {
-        append_turns(db, &new.main, &new.turns)?;
+    for (brought, new) in &new.turns {
+        insert_turns(db, &new.main, &new.turns, Written::by(key, *brought)?)?;
     }
     Ok(())
 }
@@ -48,16 +73,21 @@ pub(crate) fn registry(db: &Connection, at: &Place, id: &RegistryId) -> Result<O
 
 const EMPTY: &str = "{}";
 
-fn put_definitions(db: &Connection, main: &ExecutionId, identities: &str, schemas: &str) -> Result<(), Failure> {
-    if identities == EMPTY && schemas == EMPTY {
-        db.prepare_cached("DELETE FROM trees WHERE main = ?1")?
-            .execute([main.as_str()])?;
+fn put_definitions(
+    db: &Connection,
+    main: &ExecutionId,
+    identities: &str,
+    schemas: &str,
+    written: Written,
+) -> Result<(), Failure> {
+    let [before, schemas_before] = definitions(db, main)?;
+    if before == identities && schemas_before == schemas {
         return Ok(());
     }
-    let sql = "INSERT INTO trees (main, identities, schemas) VALUES (?1, ?2, ?3)
-        ON CONFLICT (main) DO UPDATE SET identities = excluded.identities, schemas = excluded.schemas";
+    let sql = "INSERT INTO definitions (main, at, place, identities, schemas) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let at = integer(written.at.as_micros());
     db.prepare_cached(sql)?
-        .execute(params![main.as_str(), identities, schemas])?;
+        .execute(params![main.as_str(), at, written.place, identities, schemas])?;
     Ok(())
 }
 
@@ -68,11 +98,11 @@ pub(crate) fn put_shared(db: &Connection, main: &ExecutionId, kind: Shared, json
         Shared::Identities => json.clone_into(&mut identities),
         Shared::Schemas => json.clone_into(&mut schemas),
     }
-    put_definitions(db, main, &identities, &schemas)
+    put_definitions(db, main, &identities, &schemas, Written::now())
 }
 
 fn definitions(db: &Connection, main: &ExecutionId) -> rusqlite::Result<[String; 2]> {
-    let sql = "SELECT identities, schemas FROM trees WHERE main = ?1";
+    let sql = "SELECT identities, schemas FROM definitions WHERE main = ?1 ORDER BY number DESC LIMIT 1";
     let read = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?]);
     let found = db.prepare_cached(sql)?.query_row([main.as_str()], read).optional()?;
     Ok(found.unwrap_or_else(|| [EMPTY.to_owned(), EMPTY.to_owned()]))
@@ -84,34 +114,51 @@ pub(crate) fn identities(
     main: &ExecutionId,
 ) -> Result<IndexMap<Arc<str>, Arc<str>>, Failure> {
     let [identities, _] = definitions(db, main)?;
+    read_identities(at, main, &identities)
+}
+
+pub(crate) fn read_identities(
+    at: &Place,
+    main: &ExecutionId,
+    json: &str,
+) -> Result<IndexMap<Arc<str>, Arc<str>>, Failure> {
     let damaged = |error| at.damaged("the identities", error).execution(main);
-    Ok(stored::read(identities.as_bytes()).map_err(damaged)?)
+    Ok(stored::read(json.as_bytes()).map_err(damaged)?)
 }
 
 pub(crate) fn schemas(db: &Connection, at: &Place, main: &ExecutionId) -> Result<IndexMap<Arc<str>, Value>, Failure> {
     let [_, schemas] = definitions(db, main)?;
+    read_schemas(at, main, &schemas)
+}
+
+pub(crate) fn read_schemas(at: &Place, main: &ExecutionId, json: &str) -> Result<IndexMap<Arc<str>, Value>, Failure> {
     let damaged = |error| at.damaged("the context schemas", error).execution(main);
-    Ok(stored::read(schemas.as_bytes()).map_err(damaged)?)
+    Ok(stored::read(json.as_bytes()).map_err(damaged)?)
 }
 
 pub(crate) fn turns(db: &Connection, main: &ExecutionId) -> Result<Vec<Turn>, Failure> {
-    let sql = "SELECT role, tool_name, content, key FROM turns WHERE main = ?1 ORDER BY number";
-    let read = |row: &rusqlite::Row<'_>| {
-        Ok(Turn {
-            role: row.get(0)?,
-            tool_name: row.get(1)?,
-            content: row.get(2)?,
-            key: row.get(3)?,
-        })
-    };
+    let sql = "SELECT role, tool_name, content, key FROM turns WHERE main = ?1 AND until IS NULL ORDER BY number";
     let mut select = db.prepare_cached(sql)?;
-    let turns = select.query_map([main.as_str()], read)?.collect::<Result<_, _>>()?;
+    let turns = select.query_map([main.as_str()], turn)?.collect::<Result<_, _>>()?;
     Ok(turns)
 }
 
+pub(crate) fn turn(row: &rusqlite::Row<'_>) -> rusqlite::Result<Turn> {
+    Ok(Turn {
+        role: row.get(0)?,
+        tool_name: row.get(1)?,
+        content: row.get(2)?,
+        key: row.get(3)?,
+    })
+}
+
 pub(crate) fn append_turns(db: &Connection, main: &ExecutionId, turns: &[Turn]) -> Result<(), Failure> {
-    let sql = "INSERT INTO turns (main, key, role, tool_name, content) VALUES (?1, ?2, ?3, ?4, ?5)
-        ON CONFLICT (main, key) WHERE key IS NOT NULL DO NOTHING";
+    insert_turns(db, main, turns, Written::now())
+}
+
+fn insert_turns(db: &Connection, main: &ExecutionId, turns: &[Turn], written: Written) -> Result<(), Failure> {
+    let sql = "INSERT INTO turns (main, key, role, tool_name, content, at, place) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        ON CONFLICT (main, key) WHERE key IS NOT NULL AND until IS NULL DO NOTHING";
     let mut insert = db.prepare_cached(sql)?;
     for turn in turns {
         insert.execute(params![
@@ -119,16 +166,28 @@ pub(crate) fn append_turns(db: &Connection, main: &ExecutionId, turns: &[Turn]) 
             turn.key,
             turn.role,
             turn.tool_name,
-            turn.content
+            turn.content,
+            integer(written.at.as_micros()),
+            written.place,
         ])?;
     }
     Ok(())
 }
 
+/// What is replaced is kept as the past.
 pub(crate) fn replace_turns(db: &Connection, main: &ExecutionId, turns: &[Turn]) -> Result<(), Failure> {
+    let written = Written::now();
+    let until = integer(written.at.as_micros());
+    db.prepare_cached("UPDATE turns SET until = ?2 WHERE main = ?1 AND until IS NULL")?
+        .execute(params![main.as_str(), until])?;
+    insert_turns(db, main, turns, written)
+}
+
+/// What is deleted is gone, its past too.
+pub(crate) fn delete_turns(db: &Connection, main: &ExecutionId) -> Result<(), Failure> {
     db.prepare_cached("DELETE FROM turns WHERE main = ?1")?
         .execute([main.as_str()])?;
-    append_turns(db, main, turns)
+    Ok(())
 }
 
 pub(crate) fn heartbeat(db: &Connection, owner: &str, until: Timestamp) -> Result<(), Failure> {

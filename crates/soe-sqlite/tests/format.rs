@@ -85,6 +85,7 @@ fn sample() -> Vec<Commit> {
         limits: Limits::default().into(),
         fields: vec![("topic".into(), [Value::from("Grüße")].into_iter().collect())],
         context_bytes: 32,
+        forked: None,
     };
     let status = Change::Status {
         status: Status::Running,

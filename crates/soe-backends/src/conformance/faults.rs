@@ -28,7 +28,7 @@ use indexmap::IndexMap;
 use crate::{
     BackendError, BackendErrorKind, Backends, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend,
     Event, ExecutionId, ExecutionState, IdentityBackend, ListPage, ListQuery, RegistryDocument, RegistryId, Sections,
-    TelemetryBackend, Timestamp, Turn, Value, WorkflowBackend,
+    TelemetryBackend, Timestamp, TreeShared, Turn, Value, WorkflowBackend,
 };
 
 /// Waits, in the way of the runtime that the test uses.
@@ -239,6 +239,11 @@ impl ContextBackend for Faulty {
     async fn load_at(&self, execution: &ExecutionId, version: u64) -> Result<Option<ExecutionState>, BackendError> {
         let load = self.inner.context().load_at(execution, version);
         self.faults.meet("load_at", load).await
+    }
+
+    async fn shared_at(&self, execution: &ExecutionId, version: u64) -> Result<Option<TreeShared>, BackendError> {
+        let shared = self.inner.context().shared_at(execution, version);
+        self.faults.meet("shared_at", shared).await
     }
 
     fn keeps_leases(&self) -> bool {

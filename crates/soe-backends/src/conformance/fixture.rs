@@ -100,6 +100,7 @@ pub(super) fn genesis(main: &ExecutionId) -> Genesis {
         limits: Arc::new(Limits::default()),
         fields: Vec::new(),
         context_bytes: 0,
+        forked: None,
     }
 }
 

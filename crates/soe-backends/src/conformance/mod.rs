@@ -22,6 +22,7 @@ pub mod delete;
 pub mod family;
 pub mod faults;
 mod fixture;
+pub mod forks;
 pub mod history;
 pub mod leases;
 pub mod list;
@@ -280,6 +281,10 @@ checks! {
         states: "a store that keeps commits gives the state as each of them made it",
         gone: "the commits of a deleted execution are gone, also when it is created anew",
         survives: "kept commits survive re-opening the store",
+    }
+    forks {
+        begun: "an execution that goes on with another's state begins with all of it, and doesn't change the other",
+        shared: "a store that keeps what trees shared gives it as it was at each commit",
     }
     leases {
         told: "until when a lease holds is what its owner said last, and owners don't disturb each other",

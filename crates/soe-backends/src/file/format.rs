@@ -255,6 +255,7 @@ mod tests {
             limits: Limits::default().into(),
             fields: vec![("kept".into(), [Value::from(1_i64)].into_iter().collect())],
             context_bytes: 0,
+            forked: None,
         };
         let commit = Commit {
             execution: id,

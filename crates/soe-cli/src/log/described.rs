@@ -31,6 +31,10 @@ pub(super) fn described(kind: &EventKind) -> Option<Described> {
             (FAINT, "inherit", format!("context of {source_execution_id}"))
         }
         EventKind::ContextMerge { fields } => (FAINT, "context", format!("appended to: {}", names(fields))),
+        EventKind::ExecutionForked {
+            source_execution_id,
+            version,
+        } => (FAINT, "fork", format!("of {source_execution_id} at version {version}")),
         EventKind::SignalsBroadcast { signals } => (SIGNAL, "signal", names(signals)),
         EventKind::ContextUpdated { field, length } => {
             let count = if *length == 1 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use soe_backends::{Entry, ExecutionId, RunId, Stage, Turn};
 
-use super::history::{entry_text, history_text};
+use super::history::{entry_text, history_text, written_by};
 use super::prompt::{AgentSituation, Rejected, context_text, request_text, router_instructions};
 use super::tool_text::tool_signatures;
 use super::{Excerpt, LlmReply, LlmRequest, LlmSpec, Message, Parsed, ReplyFormat, ToolOffer, ToolRequest};
@@ -211,11 +211,7 @@ impl Subject<'_> {
     /// Whether a stored turn is of the time before the run was dispatched, as far as its own execution wrote it: what others
     /// have written meanwhile would make the request depend on who is faster.
     fn sees(&self, turn: &Turn, run: &RunId) -> bool {
-        let written = turn.key.as_deref().and_then(|key| {
-            let (by, number) = key.rsplit_once('/')?;
-            Some((by.parse::<RunId>().ok()?, number.parse::<usize>().ok()?))
-        });
-        let Some((by, number)) = written.filter(|(by, _)| by.execution == run.execution) else {
+        let Some((by, number)) = written_by(turn).filter(|(by, _)| by.execution == run.execution) else {
             return true;
         };
         let Some(dialogue) = self.call.run.progress.dialogue() else {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use soe_backends::Turn;
+use soe_backends::{RunId, Turn};
 
 /// What sets a line of a text apart from the head of an entry.
 const INDENT: &str = "  ";
@@ -17,6 +17,12 @@ pub struct HistoryWindow {
     pub turns: Option<usize>,
     /// The most characters, of entries that fit as a whole.
     pub characters: Option<usize>,
+}
+
+/// The run that has written a turn, and the turn's number in it; `None` for turns of the application's.
+pub(crate) fn written_by(turn: &Turn) -> Option<(RunId, usize)> {
+    let (run, number) = turn.key.as_deref()?.rsplit_once('/')?;
+    Some((run.parse().ok()?, number.parse().ok()?))
 }
 
 /// The history as text, oldest entry first: `system`, the prompt of the identity that asks, then the newest of `turns` that

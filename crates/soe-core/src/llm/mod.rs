@@ -32,6 +32,7 @@ pub(crate) use excerpt::Excerpt;
 pub(crate) use format::SELECTED;
 pub use format::{MAX_REPLY_BYTES, Parsed, ReplyFormat};
 pub use history::HistoryWindow;
+pub(crate) use history::written_by;
 pub use problems::{InvalidReply, Problem, Problems};
 pub use registry::{Llm, LlmSpec, LlmSpecs, Llms, RegisterLlmError};
 pub use reply::{LlmReply, ToolRequest, Usage};

@@ -240,20 +240,22 @@ impl Transaction<'_> {
     }
 
     fn visit(&mut self, node: &Arc<Node>) -> Applied {
-        match &node.kind {
-            NodeKind::Router => self.route(node),
-            NodeKind::Tool(_) => self.dispatch(node, Progress::Tool { attempt: 1 }),
-            NodeKind::Custom(_) => self.dispatch(node, Progress::Custom),
-            NodeKind::Llm(llm) => {
-                let dialogue = self.new_dialogue(Stage::Llm, llm);
-                self.dispatch(node, Progress::Llm(Box::new(dialogue)))
-            }
-            NodeKind::Agent(agent) => {
-                let dialogue = self.new_dialogue(self.turn_stage(agent), &agent.llm);
-                self.dispatch(node, Progress::Agent(Box::new(dialogue)))
-            }
-            NodeKind::Child(_) => self.dispatch(node, Progress::Child(Spawning::default())),
+        match self.beginning(node) {
+            None => self.route(node),
+            Some(progress) => self.dispatch(node, progress),
         }
+    }
+
+    /// How far a run of a node is that begins; `None` for a router, which has no runs.
+    pub(super) fn beginning(&self, node: &Node) -> Option<Progress> {
+        Some(match &node.kind {
+            NodeKind::Router => return None,
+            NodeKind::Tool(_) => Progress::Tool { attempt: 1 },
+            NodeKind::Custom(_) => Progress::Custom,
+            NodeKind::Llm(llm) => Progress::Llm(Box::new(self.new_dialogue(Stage::Llm, llm))),
+            NodeKind::Agent(agent) => Progress::Agent(Box::new(self.new_dialogue(self.turn_stage(agent), &agent.llm))),
+            NodeKind::Child(_) => Progress::Child(Spawning::default()),
+        })
     }
 
     fn route(&mut self, node: &Arc<Node>) -> Applied {

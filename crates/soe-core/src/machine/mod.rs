@@ -15,6 +15,7 @@ mod builtin;
 mod cascade;
 mod effect;
 mod family;
+mod fork;
 mod input;
 mod nodes;
 mod resume;
@@ -40,6 +41,7 @@ pub(crate) use nodes::could_be_a_childs;
 
 pub use builtin::{BuiltinCall, BuiltinRequest};
 pub use effect::{Descend, Effect, LlmCall, NodeRun, Spawn, ToolCall};
+pub use fork::Fork;
 pub use input::{AnswerContent, Denial, Heard, Input, LlmAnswer, Outcome, ToolFailure};
 
 /// An execution, ready to take inputs.
@@ -237,6 +239,7 @@ impl Machine {
             limits: start.limits,
             fields: start.fields,
             context_bytes,
+            forked: None,
         };
         let document = RegistryDocument {
             id: start.registry.id.clone(),
@@ -275,12 +278,18 @@ impl Machine {
         for id in Self::needed_registries(&machine.state) {
             machine.registry(&id).ok_or(MachineError::MissingRegistry(id))?;
         }
-        let cursors = machine.state.stack.iter().map(|frame| machine.cursor(frame));
-        machine.stack = cursors.collect::<Option<_>>().ok_or(ApplyError::Mismatch(
+        machine.look_up_stack()?;
+        Ok(machine)
+    }
+
+    /// Looks up what the cascade that is in the state has still to do.
+    fn look_up_stack(&mut self) -> Result<(), ApplyError> {
+        let cursors = self.state.stack.iter().map(|frame| self.cursor(frame));
+        self.stack = cursors.collect::<Option<_>>().ok_or(ApplyError::Mismatch(
             "its stack refers to a workflow that the registry doesn't have",
         ))?;
-        machine.stack_kept = machine.stack.len();
-        Ok(machine)
+        self.stack_kept = self.stack.len();
+        Ok(())
     }
 
     fn of(state: ExecutionState, registries: Vec<Arc<Registry>>, specs: Specs) -> Self {

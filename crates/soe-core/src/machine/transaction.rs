@@ -193,8 +193,13 @@ impl<'m> Transaction<'m> {
             started_at: self.at,
             progress,
         };
+        self.put_in_flight(run, node, Change::Dispatched)
+    }
+
+    /// Puts a run in flight by this change.
+    pub(super) fn put_in_flight(&mut self, run: Run, node: &Arc<Node>, change: fn(Arc<Run>) -> Change) -> Applied {
         let number = run.number;
-        self.change(Change::Dispatched(Arc::new(run)))?;
+        self.change(change(Arc::new(run)))?;
         self.event(EventKind::NodeExecution {
             node_name: node.name.clone(),
             node_type: node.type_name.clone(),

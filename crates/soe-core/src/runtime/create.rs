@@ -10,7 +10,7 @@ use super::coordinator::Coordinator;
 use super::shared::{Progress, Shared};
 use super::{Engine, EngineError, EngineErrorKind, Execution, Orchestration};
 use crate::config::{LlmNode, Node, NodeKind, Registry};
-use crate::machine::{Machine, Start, could_be_a_childs};
+use crate::machine::{Machine, MachineError, Start, Step, could_be_a_childs};
 
 /// An execution whose coordinator was started; its first commit is on its way to the store.
 pub(super) struct Begun {
@@ -20,6 +20,16 @@ pub(super) struct Begun {
 }
 
 impl Begun {
+    /// A handle on it, when its first commit is stored.
+    pub(super) async fn execution(self, engine: &Engine) -> Result<Execution, EngineError> {
+        let execution = Execution {
+            engine: engine.clone(),
+            id: self.id.clone(),
+            started: Some(self.progress.clone()),
+        };
+        self.stored().await.map(|()| execution)
+    }
+
     /// Waits until the first commit is stored.
     pub(super) async fn stored(self) -> Result<(), EngineError> {
         match self.stored.await {
@@ -33,13 +43,7 @@ impl Begun {
 
 impl Engine {
     pub(super) async fn create(&self, orchestration: Orchestration) -> Result<Execution, EngineError> {
-        let begun = self.begin(orchestration).await?;
-        let execution = Execution {
-            engine: self.clone(),
-            id: begun.id.clone(),
-            started: Some(begun.progress.clone()),
-        };
-        begun.stored().await.map(|()| execution)
+        self.begin(orchestration).await?.execution(self).await
     }
 
     /// Starts the coordinator of a new execution, and doesn't wait for it.
@@ -48,8 +52,34 @@ impl Engine {
         shared.check_open()?;
         let given = shared.given(&mut orchestration).await?;
         shared.check_runnable(&given.registry, &orchestration.workflow)?;
-        let is_named = orchestration.id.is_some();
-        let id = match orchestration.id {
+        self.begin_as(orchestration.id, |id| {
+            let start = Start {
+                id,
+                main_execution_id: None,
+                parent: None,
+                registry: given.registry,
+                workflow: orchestration.workflow,
+                fields: given.fields.into_iter().collect(),
+                definitions: given.definitions,
+                schedule: orchestration.schedule,
+                limits: orchestration.limits.unwrap_or_else(|| shared.limits.clone()),
+                signals: orchestration.signals,
+                inherited: given.inherited,
+            };
+            Machine::start(shared.now(), start, shared.specs.clone())
+        })
+        .await
+    }
+
+    /// Starts the coordinator of what is made under an id: the one that is given, or a new one.
+    pub(super) async fn begin_as(
+        &self,
+        given: Option<ExecutionId>,
+        make: impl FnOnce(ExecutionId) -> Result<(Machine, Step), MachineError>,
+    ) -> Result<Begun, EngineError> {
+        let shared = &self.shared;
+        let is_named = given.is_some();
+        let id = match given {
             Some(id) => own_name(id)?,
             None => new_id()?,
         };
@@ -61,20 +91,7 @@ impl Engine {
         if is_named && shared.find(&id).await?.is_some() {
             return Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id));
         }
-        let start = Start {
-            id: id.clone(),
-            main_execution_id: None,
-            parent: None,
-            registry: given.registry,
-            workflow: orchestration.workflow,
-            fields: given.fields.into_iter().collect(),
-            definitions: given.definitions,
-            schedule: orchestration.schedule,
-            limits: orchestration.limits.unwrap_or_else(|| shared.limits.clone()),
-            signals: orchestration.signals,
-            inherited: given.inherited,
-        };
-        let (machine, step) = Machine::start(shared.now(), start, shared.specs.clone())?;
+        let (machine, step) = make(id.clone())?;
         let progress = claim.active.progress.clone();
         let (reply, stored) = oneshot::channel();
         Coordinator::spawn_new(claim, machine, step, reply);

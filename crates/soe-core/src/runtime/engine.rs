@@ -45,9 +45,6 @@ pub struct Engine {
 /// How often a call is tried again that met a coordinator in the moment of its end.
 pub(super) const TRIES: usize = 100;
 
-/// So many executions of a tree are looked up at a time to be deleted.
-const DELETED: usize = 500;
-
 impl Engine {
     /// An engine with everything by default: in memory, without tools.
     pub fn builder() -> EngineBuilder {
@@ -274,59 +271,6 @@ impl Engine {
     /// The store fails.
     pub async fn list(&self, query: &ListQuery) -> Result<ListPage, EngineError> {
         Ok(self.shared.backends.context().list(query).await?)
-    }
-
-    /// Deletes an execution with all that belongs to it: of a root, that is its whole tree.
-    ///
-    /// Cancel safety: if the future is dropped, a part may be deleted already; calling it again goes on.
-    ///
-    /// # Errors
-    /// It doesn't exist, it or another one of its tree is running, the store fails, or the engine is shut down.
-    pub async fn delete(&self, execution: &ExecutionId) -> Result<(), EngineError> {
-        // The claim keeps it from being taken up meanwhile.
-        let (_claim, state) = self.claim_ended(execution).await?;
-        let mut query = ListQuery {
-            main_execution_id: Some(execution.clone()),
-            limit: DELETED,
-            ..ListQuery::default()
-        };
-        // The root goes last: what is left of a tree can be found by it. For others, nothing is listed.
-        loop {
-            let page = self.shared.call(self.shared.backends.context().list(&query)).await?;
-            for found in page.executions.iter().filter(|found| found.id != *execution) {
-                match self.claim_ended(&found.id).await {
-                    Ok((_claim, state)) => self.shared.call(self.shared.backends.delete(&state)).await?,
-                    Err(error) if *error.kind() == EngineErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
-                };
-            }
-            query.after = page.next;
-            if query.after.is_none() {
-                break;
-            }
-        }
-        self.shared.call(self.shared.backends.delete(&state)).await?;
-        Ok(())
-    }
-
-    /// An execution that is not running, for nobody else to take it up.
-    async fn claim_ended(&self, execution: &ExecutionId) -> Result<(Claim, ExecutionState), EngineError> {
-        let (claim, state) = loop {
-            match Claim::take(&self.shared, execution)? {
-                Claiming::Claimed(claim) => break (claim, self.shared.load(execution).await?),
-                Claiming::Taken(Active { mut progress, .. }) => {
-                    if self.shared.load(execution).await?.status == Status::Running {
-                        return Err(EngineError::new(EngineErrorKind::Active).of(execution));
-                    }
-                    // Its coordinator is about to end.
-                    end_of(&mut progress).await;
-                }
-            }
-        };
-        match state.status {
-            Status::Running => Err(EngineError::new(EngineErrorKind::Active).of(execution)),
-            _ => Ok((claim, state)),
-        }
     }
 
     /// The histories of an execution's fields, to be kept or imported into another: [`Orchestration::import`].

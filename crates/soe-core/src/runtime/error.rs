@@ -48,8 +48,23 @@ pub enum EngineErrorKind {
         /// Until when its lease holds, if it isn't renewed.
         until: Timestamp,
     },
-    /// The execution can't be deleted while it runs. Cancel it first.
+    /// The execution can't be deleted while it runs: cancel it first; or while something else is left to do for it, which the
+    /// source says.
     Active,
+    /// Only whole trees are deleted, and the execution isn't the root of its own.
+    NotRoot {
+        /// The root of its tree.
+        root: ExecutionId,
+    },
+    /// The execution has no such version.
+    NoSuchVersion {
+        /// The version that was asked for.
+        version: u64,
+        /// The last that there is; the first is 1.
+        last: u64,
+    },
+    /// The store can't tell.
+    Unsupported,
     /// The store refused or failed. What was acknowledged before stays; the execution can be gone on with when the store
     /// works again, by sending it a signal.
     Backend,
@@ -124,7 +139,16 @@ impl fmt::Display for EngineError {
                 f,
                 "another process runs it: {process}, whose lease holds until {until}"
             ),
+            EngineErrorKind::Active if self.0.source.is_some() => f.write_str("it can't be deleted yet"),
             EngineErrorKind::Active => f.write_str("it is running; cancel it first"),
+            EngineErrorKind::NotRoot { root } => write!(
+                f,
+                "it belongs to the tree of {root}; only that can be deleted, with all that is below it"
+            ),
+            EngineErrorKind::NoSuchVersion { version, last } => {
+                write!(f, "it has no version {version}; its versions are 1 to {last}")
+            }
+            EngineErrorKind::Unsupported => f.write_str("the store doesn't keep earlier versions"),
             EngineErrorKind::Backend => f.write_str("the store failed"),
             EngineErrorKind::ShutDown => f.write_str("the engine is shut down"),
             EngineErrorKind::Internal => f.write_str("the engine contradicted itself"),

@@ -21,6 +21,9 @@ use crate::machine::{Descend, Heard, Input, Machine, Outcome, Spawn, Start};
 /// Says when the first commit of a child is stored.
 type Stored = oneshot::Receiver<Result<(), EngineError>>;
 
+/// A child with that; `None` if it has a coordinator already.
+type Begun = (Start, Option<Stored>);
+
 /// So many children are reached at a time when something goes down.
 const ABREAST: usize = 64;
 
@@ -117,7 +120,10 @@ impl Performer {
             if let Some(due) = spawn.due {
                 tokio::time::sleep(due.since(this.shared.now())).await;
             }
-            let result = this.shared.create_all(spawn.children).await;
+            let Some(begun) = this.begin_children(spawn.children) else {
+                return;
+            };
+            let result = this.shared.created_all(begun).await;
             let (result, cause) = match result {
                 Ok(()) => (Ok(()), None),
                 Err(error) => (Err(format!("{error:#}").into()), Some(Box::new(error) as _)),
@@ -125,6 +131,17 @@ impl Performer {
             this.answer(run, next, Outcome::Spawned(result), cause).await;
         };
         self.spawn(task, span);
+    }
+
+    /// Starts the coordinators of children, unless the execution has ended meanwhile: then they would begin after the end
+    /// has gone down to them, and go on for ever.
+    fn begin_children(&self, children: Vec<Start>) -> Option<Result<Vec<Begun>, EngineError>> {
+        let _no_end_meanwhile = self.spawning.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.run.cancellation.is_cancelled() {
+            return None;
+        }
+        let begin = |start: Start| Ok((start.clone(), self.shared.begin_child(start)?));
+        Some(children.into_iter().map(begin).collect())
     }
 
     /// Takes what becomes of the execution down to the children, after what went down before.
@@ -135,6 +152,8 @@ impl Performer {
         let this = self.clone();
         let task = async move {
             while let Some((what, children)) = this.descents.next() {
+                // Children that are being started have coordinators when this is free.
+                drop(this.spawning.lock());
                 let reach = |(child, heard)| this.shared.reach(&what, child, heard);
                 let reached = futures::stream::iter(children).map(reach).buffer_unordered(ABREAST);
                 let reached = reached.fold(true, async |all, reached| all && reached).await;
@@ -168,12 +187,8 @@ impl Shared {
         }
     }
 
-    async fn create_all(self: &Arc<Self>, children: Vec<Start>) -> Result<(), EngineError> {
-        let mut begun = Vec::with_capacity(children.len());
-        for start in children {
-            let stored = self.begin_child(start.clone())?;
-            begun.push((start, stored));
-        }
+    async fn created_all(self: &Arc<Self>, begun: Result<Vec<Begun>, EngineError>) -> Result<(), EngineError> {
+        let begun = begun?;
         for (start, stored) in begun {
             match stored {
                 None => self.create_or_take_up(start).await?,

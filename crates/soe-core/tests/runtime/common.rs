@@ -144,6 +144,8 @@ pub(crate) struct FaultyStore {
     pub(crate) commits: AtomicUsize,
     fault: Mutex<Option<(usize, Fault)>>,
     pub(crate) load_fails: Mutex<bool>,
+    /// So many executions can still be deleted.
+    pub(crate) deletes: Mutex<usize>,
 }
 
 impl FaultyStore {
@@ -154,6 +156,7 @@ impl FaultyStore {
             commits: AtomicUsize::new(0),
             fault: Mutex::default(),
             load_fails: Mutex::default(),
+            deletes: Mutex::new(usize::MAX),
         })
     }
 
@@ -219,6 +222,8 @@ impl ContextBackend for FaultyStore {
     }
 
     async fn delete(&self, execution: &ExecutionId) -> Result<bool, BackendError> {
+        let left = self.deletes.lock().unwrap().checked_sub(1).ok_or_else(down)?;
+        *self.deletes.lock().unwrap() = left;
         ContextBackend::delete(self.inner.as_ref(), execution).await
     }
 }

@@ -10,6 +10,7 @@ mod cancel;
 mod children;
 mod common;
 mod custom_nodes;
+mod delete;
 mod events;
 mod failure;
 mod inherit;

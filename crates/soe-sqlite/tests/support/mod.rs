@@ -44,6 +44,7 @@ pub fn commit(execution: &ExecutionId, version: u64, padding: usize) -> Commit {
             limits: Limits::default().into(),
             fields: Vec::new(),
             context_bytes: 0,
+            forked: None,
         })));
     }
     let mut append = |field: &str, value: Value| {

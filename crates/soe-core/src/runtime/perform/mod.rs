@@ -6,7 +6,7 @@ mod permits;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -43,6 +43,8 @@ pub(super) struct Performer {
     pub(super) relay: Arc<Queue<Arc<Told>>>,
     /// What goes down to the children, in its order.
     pub(super) descents: Arc<Queue<Descent>>,
+    /// Held while coordinators of children are started.
+    pub(super) spawning: Arc<Mutex<()>>,
     pub(super) mailbox: mpsc::Sender<Box<Message>>,
     /// Its token is cancelled when nobody wants the outcomes any more.
     pub(super) run: Arc<RunScope>,
@@ -60,6 +62,7 @@ impl Performer {
             budget: shared.budget(&main, state.context.operational.tree),
             relay: Arc::default(),
             descents: Arc::default(),
+            spawning: Arc::default(),
             mailbox: mailbox.clone(),
             run: Arc::new(RunScope {
                 cancellation: CancellationToken::new(),
@@ -74,6 +77,7 @@ impl Performer {
         Self {
             relay: self.relay.clone(),
             descents: self.descents.clone(),
+            spawning: self.spawning.clone(),
             ..Self::new(claim, machine)
         }
     }

@@ -36,6 +36,7 @@ book! {
     "identity.md": "guide" "llm" "identity";
     "builtins.md": "guide" "reference" "tool" "self-evolution" "policy";
     "inheritance.md": "guide" "context" "self-evolution";
+    "time-travel.md": "guide" "operation" "backends";
     "patterns.md": "guide" "patterns";
     "hybrid.md": "guide" "patterns" "llm" "agent" "router";
     "swarm.md": "guide" "patterns" "llm" "agent" "identity";
