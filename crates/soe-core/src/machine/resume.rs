@@ -15,10 +15,7 @@ impl Transaction<'_> {
     /// Performs again what is under way in a stored execution, and goes on with its cascade.
     pub(super) fn recover(&mut self) -> Applied {
         self.machine.under_way = true;
-        if !self.state().turns.is_empty() {
-            let turns = self.state().turns.clone();
-            self.effects.push(Effect::StoreTurns(turns));
-        }
+        self.store_turns_again();
         self.deliver_again();
         let descending = self.family().is_some_and(|family| family.descending);
         match self.state().status {
@@ -69,6 +66,9 @@ impl Transaction<'_> {
             }
             // The parent makes of a failure what it would have made of it without the interruption.
             Status::Failed | Status::Suspended if !(unheard && self.state().status == Status::Failed) => {
+                if fresh {
+                    self.store_turns_again();
+                }
                 if !unheard && parent.is_some_and(|parent| !parent.waits) {
                     // For the parent it rests.
                     self.status_before = Status::Rested;
@@ -103,10 +103,19 @@ impl Transaction<'_> {
             _ if self.machine.under_way => Ok(()),
             Status::Running => {
                 self.machine.under_way = true;
+                self.store_turns_again();
                 self.deliver_again();
                 Ok(())
             }
             _ => self.recover(),
+        }
+    }
+
+    /// Stores turns that may not be in their store yet, before anything else is done for the execution.
+    fn store_turns_again(&mut self) {
+        if !self.state().turns.is_empty() {
+            let turns = self.state().turns.clone();
+            self.effects.push(Effect::StoreTurns(turns));
         }
     }
 

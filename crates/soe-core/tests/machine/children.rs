@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use soe_backends::{ChildStatus, ExecutionId, Limits, ParentInfo, Status, Timestamp, Told, Value};
+use soe_backends::{ChildStatus, ExecutionId, Limits, ParentInfo, Status, Timestamp, Told, Turn, Value};
 use soe_core::machine::{Descend, Effect, Input, Machine, MachineError, Outcome, Spawn, Specs};
 
 use crate::{Bench, Setup, flow, tool};
@@ -498,6 +498,28 @@ fn what_a_resting_child_tells_at_its_end_is_left_to_be_heard() {
     bench.input(Input::Acknowledged { number: 2 });
     bench.input(Input::Settled);
     assert!(!unsettled(&bench));
+}
+
+#[test]
+fn turns_are_stored_before_what_was_loaded_is_stopped_or_goes_on() {
+    let (limits, parent) = (None, None);
+    let stops = (Status::Running, Input::Cancel);
+    for (status, input) in [stops, (Status::Suspended, Input::Resume { limits, parent })] {
+        let setup = flow("  T: {node_type: tool, event_triggers: [START], tool_name: t}");
+        let registry = setup.start.registry.clone();
+        let mut state = setup.run().machine.state().clone();
+        state.status = status;
+        state.turns.push(Turn {
+            role: "user".into(),
+            content: "hello".into(),
+            tool_name: None,
+            key: Some("x:1/0".into()),
+        });
+        let specs: Specs = [tool()].into_iter().collect::<soe_core::tools::ToolSpecs>().into();
+        let mut machine = Machine::load(state, vec![registry], specs).unwrap();
+        let step = machine.step(Timestamp::from_micros(9), input).unwrap();
+        assert!(matches!(step.effects[0], Effect::StoreTurns(_)), "{:?}", step.effects);
+    }
 }
 
 #[test]
