@@ -1,11 +1,12 @@
 //! What the commands share that go on with stored executions.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use soe_backends::{ExecutionId, ExecutionState};
-use soe_core::config::{NodeKind, Workflow};
+use soe_core::config::{NodeKind, Registry, Workflow};
 use soe_core::llm::Llms;
 use soe_core::runtime::Engine;
 use soe_core::tools::builtin;
@@ -16,7 +17,7 @@ use crate::interrupt::Interrupts;
 use crate::log::Log;
 use crate::output::{WARNING, paint, safe};
 use crate::refusal::show_problems;
-use crate::session::{Session, current_workflow, engine};
+use crate::session::{Session, current_registry, engine};
 use crate::tools::Loaded;
 use crate::{Colors, llm, store, tools};
 
@@ -77,9 +78,13 @@ impl GoingOn {
     /// # Errors
     /// Tools or LLMs are missing.
     pub(crate) async fn check(&self, state: &ExecutionState) -> anyhow::Result<Option<Arc<Workflow>>> {
-        let workflow = current_workflow(&self.reader, state).await?;
-        if let Some(workflow) = &workflow {
-            let checked = check_tools(workflow, &self.tools).and_then(|()| llm::check_nodes(workflow, &self.llm));
+        let registry = current_registry(&self.reader, state).await?;
+        let workflow = registry
+            .as_ref()
+            .and_then(|registry| registry.workflows.get(&state.workflow).cloned());
+        if let (Some(registry), Some(workflow)) = (&registry, &workflow) {
+            let checked =
+                check_tools(registry, workflow, &self.tools).and_then(|()| llm::check_nodes(workflow, &self.llm));
             checked.with_context(|| format!("execution {}", state.id))?;
         }
         Ok(workflow)
@@ -118,7 +123,21 @@ pub(crate) fn warn_unheard(workflow: &Workflow, signals: &[String], log: &mut Lo
 }
 
 /// A stored workflow runs with the tools that this command has: they must be there.
-pub(crate) fn check_tools(workflow: &Workflow, tools: &Loaded) -> anyhow::Result<()> {
+pub(crate) fn check_tools(registry: &Registry, workflow: &Workflow, tools: &Loaded) -> anyhow::Result<()> {
+    let (mut seen, mut left) = (BTreeSet::from([&workflow.name]), vec![workflow]);
+    while let Some(workflow) = left.pop() {
+        check_tools_of(workflow, tools)?;
+        // What its children run needs to be there as well.
+        let started = workflow.nodes.values().filter_map(|node| match &node.kind {
+            NodeKind::Child(child) => registry.workflows.get(&child.workflow),
+            _ => None,
+        });
+        left.extend(started.filter(|child| seen.insert(&child.name)).map(AsRef::as_ref));
+    }
+    Ok(())
+}
+
+fn check_tools_of(workflow: &Workflow, tools: &Loaded) -> anyhow::Result<()> {
     let specs = tools.registry.specs();
     let needed = workflow.nodes.values().flat_map(|node| match &node.kind {
         NodeKind::Tool(tool) => std::slice::from_ref(&tool.tool),

@@ -53,6 +53,7 @@ impl Workflows {
             (Some(name), _) if workflows.contains_key(name) => Ok(name.to_owned()),
             (Some(name), _) => bail!("there is no workflow '{name}' {place}; there are: {}", names.join(", ")),
             (None, [only]) => Ok((*only).to_owned()),
+            (None, []) => bail!("there is no workflow {place}"),
             (None, _) => usual.map(str::to_owned).with_context(|| {
                 let names = names.join(", ");
                 format!("there are several workflows {place}: say with --workflow which of them: {names}")

@@ -81,7 +81,7 @@ fn execute(cli: Cli, colors: Colors) -> anyhow::Result<u8> {
         .build()
         .context("the async runtime can't be started")?;
     let result = runtime.block_on(async {
-        match command {
+        let result = match command {
             Command::Validate(_) => Ok(0),
             Command::Run(args) => run::run(*args, colors, traces).await,
             Command::Signal(args) => signal::signal(*args, colors, traces).await,
@@ -93,7 +93,9 @@ fn execute(cli: Cli, colors: Colors) -> anyhow::Result<u8> {
             Command::History(args) => history::history(args, colors).await,
             Command::Fork(args) => fork::fork(*args, colors, traces).await,
             Command::Gc(args) => gc::gc(args, colors).await,
-        }
+        };
+        store::close().await;
+        result
     });
     // Drops what still runs, which kills its processes; a store that hangs can't keep the command from ending.
     runtime.shutdown_timeout(Duration::from_secs(2));

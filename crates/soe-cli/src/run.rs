@@ -50,7 +50,7 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     };
     let workflow = workflows.registry.workflow(&name)?.clone();
     if workflows.are_inherited {
-        check_tools(&workflow, &tools)?;
+        check_tools(&workflows.registry, &workflow, &tools)?;
     }
     llm::check_nodes(&workflow, &args.llm)?;
     let mut orchestration = args.inherit.orchestration(config, name);

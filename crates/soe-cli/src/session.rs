@@ -172,6 +172,15 @@ impl Session {
             Status::Cancelled | Status::Running => WARNING,
             _ => GOOD,
         };
+        let children = state.context.operational.tree.children;
+        let children = (children > 0).then(|| {
+            let tree = state.context.operational.tree;
+            let (children, calls) = (
+                output::count(children, "child execution"),
+                output::count(tree.tool_calls, "tool call"),
+            );
+            format!("{children}, with them {calls}")
+        });
         let llm_calls = (outcome.llm_calls > 0).then(|| output::count(outcome.llm_calls, "LLM call"));
         let counts: Vec<String> = [output::count(state.runs_started, "node run")]
             .into_iter()
@@ -180,6 +189,7 @@ impl Session {
                 output::count(outcome.tool_calls, "tool call"),
                 output::count(outcome.errors, "error"),
             ])
+            .chain(children)
             .collect();
         output::eprint(&format!(
             "{} is {}: {}, {} from first to last\n",
@@ -251,9 +261,14 @@ pub(crate) async fn engine(tools: &Loaded, llms: Llms, store: Option<&Path>) -> 
 
 /// The workflow that an execution runs, as its registry is now.
 pub(crate) async fn current_workflow(engine: &Engine, state: &ExecutionState) -> anyhow::Result<Option<Arc<Workflow>>> {
-    let Some(document) = engine.backends().workflows().registry(&state.registry).await? else {
-        return Ok(None);
-    };
-    let registry = Registry::from_document(document.workflows.clone())?;
-    Ok(registry.workflows.get(&state.workflow).cloned())
+    let registry = current_registry(engine, state).await?;
+    Ok(registry.and_then(|registry| registry.workflows.get(&state.workflow).cloned()))
+}
+
+/// All workflows of a stored execution.
+pub(crate) async fn current_registry(engine: &Engine, state: &ExecutionState) -> anyhow::Result<Option<Registry>> {
+    match engine.backends().workflows().registry(&state.registry).await? {
+        Some(document) => Ok(Some(Registry::from_document(document.workflows.clone())?)),
+        None => Ok(None),
+    }
 }
