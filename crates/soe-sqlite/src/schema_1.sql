@@ -10,7 +10,6 @@ CREATE TABLE executions (
     main TEXT NOT NULL,
     workflow TEXT NOT NULL,
     status TEXT NOT NULL,
-    descending INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     next_event INTEGER NOT NULL,
@@ -22,7 +21,6 @@ CREATE TABLE executions (
 -- Their conditions name no column that every commit sets: else every commit would write to all of them.
 CREATE INDEX executions_newest ON executions (created_at, id) WHERE main <> '';
 CREATE INDEX executions_status ON executions (status, created_at, id) WHERE main <> '';
-CREATE INDEX executions_descending ON executions (created_at, id) WHERE main <> '' AND descending = 1 AND status <> 'running';
 CREATE INDEX executions_tree ON executions (main, created_at, id) WHERE main <> '' AND main <> id;
 
 -- Their keys are made of the execution's and of a number: version, version, and the number of the first event.

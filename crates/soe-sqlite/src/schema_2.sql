@@ -22,3 +22,7 @@ ALTER TABLE turns ADD COLUMN until INTEGER;
 
 DROP INDEX turns_key;
 CREATE UNIQUE INDEX turns_key ON turns (main, key) WHERE key IS NOT NULL AND until IS NULL;
+
+-- Executions whose end has still to go down to their children.
+ALTER TABLE executions ADD COLUMN descending INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX executions_descending ON executions (created_at, id) WHERE main <> '' AND descending = 1 AND status <> 'running';

@@ -53,7 +53,7 @@ async fn a_database_of_a_later_version_is_left_alone() {
     refused(
         &path,
         BackendErrorKind::Corrupt,
-        &["later version", "format 77", "up to 1"],
+        &["later version", "format 77", "up to 2"],
     )
     .await;
 }

@@ -26,11 +26,11 @@ const BATCH: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TakenUp {
     /// Its runs in flight are performed again at once.
-    ToRecover,
+    Recovered,
     /// There is an interruption in its claim that says how it goes on.
-    ToGoOn,
+    Resumed,
     /// There is an interruption in its claim that stops it.
-    ToStop,
+    Stopped,
 }
 
 /// Runs an execution until it has nothing more to do.
@@ -81,7 +81,7 @@ impl Coordinator {
 
     /// Starts the coordinator of a stored execution.
     pub(super) fn spawn_stored(claim: Claim, taken: TakenUp) {
-        let recover = taken == TakenUp::ToRecover;
+        let recover = taken == TakenUp::Recovered;
         tokio::spawn(async move {
             match contained(Self::load(&claim, taken)).await {
                 Err(error) => {
@@ -107,7 +107,7 @@ impl Coordinator {
         let state = shared.load(&claim.execution).await?;
         shared.check_owner(&state).await?;
         let registries = shared.call(shared.registries.load(&shared.backends, &state)).await?;
-        if taken != TakenUp::ToStop {
+        if taken != TakenUp::Stopped {
             shared.check_taken_up(&state, &registries)?;
         }
         let budget = shared.recall_budget(&state).await?;

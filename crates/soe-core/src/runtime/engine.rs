@@ -320,7 +320,7 @@ impl Shared {
                 Claiming::Claimed(claim) => {
                     // Into an empty channel that the claim holds open.
                     let _ = claim.active.mailbox.try_send(message);
-                    Coordinator::spawn_stored(claim, TakenUp::ToRecover);
+                    Coordinator::spawn_stored(claim, TakenUp::Recovered);
                 }
                 Claiming::Taken(active) => {
                     if active.mailbox.send(message).await.is_err() {

@@ -237,7 +237,7 @@ impl Shared {
     /// Goes on with an execution that is stored, unless somebody does.
     fn take_up(self: &Arc<Self>, id: &ExecutionId) -> Result<(), EngineError> {
         if let Claiming::Claimed(claim) = Claim::take(self, id)? {
-            Coordinator::spawn_stored(claim, TakenUp::ToRecover);
+            Coordinator::spawn_stored(claim, TakenUp::Recovered);
         }
         Ok(())
     }
@@ -260,8 +260,8 @@ impl Shared {
     /// Interrupts an execution, in this process or in the store.
     pub(super) async fn control(self: &Arc<Self>, execution: &ExecutionId, input: Input) -> Result<(), EngineError> {
         let taken = match input {
-            Input::Cancel | Input::Suspend => TakenUp::ToStop,
-            _ => TakenUp::ToGoOn,
+            Input::Cancel | Input::Suspend => TakenUp::Stopped,
+            _ => TakenUp::Resumed,
         };
         for _ in 0..TRIES {
             let (reply, answer) = oneshot::channel();

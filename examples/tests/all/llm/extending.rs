@@ -70,7 +70,7 @@ fn the_program_is_refused_once_and_then_works_without_its_agent() {
     is_mocked(&printed);
     has_line(
         &printed,
-        "  refused: node 'Publish' uses tool 'publish', which the node that injects it may not use; it may use: \
+        "  refused: node 'Publish' uses tool 'publish', which the node that injects it may not use: its author can grant it under 'tools'; it may use: \
          soe_explore_docs, soe_inject_node, count_words",
     );
     assert_eq!(printed.matches("  the workflow is changed").count(), 1, "{printed}");
