@@ -484,3 +484,28 @@ async fn what_does_not_reach_a_child_while_the_engine_stops_is_left_to_the_next(
     };
     assert_eq!(soon(suspended).await, Status::Suspended);
 }
+
+#[tokio::test]
+async fn a_resting_tree_is_cancelled_and_deleted_without_its_tools() {
+    let (calls, backends) = (Arc::new(AtomicUsize::new(0)), Backends::memory());
+    let engine = tree_engine(0, &calls, &backends);
+    soon(engine.orchestrate(tree())).await.unwrap();
+    engine.shutdown(Duration::from_secs(5)).await;
+    let bare = builder().backends(backends.clone()).build().unwrap();
+    bare.cancel(&id("x")).await.unwrap();
+    let settled = async {
+        loop {
+            let all = bare.list(&ListQuery::default()).await.unwrap().executions;
+            if all
+                .iter()
+                .all(|each| !each.unsettled && each.status == Status::Cancelled)
+            {
+                return all.len();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert_eq!(soon(settled).await, 4);
+    soon(bare.delete(&id("x"))).await.unwrap();
+    assert_eq!(bare.list(&ListQuery::default()).await.unwrap().executions, []);
+}

@@ -55,8 +55,6 @@ pub(super) struct Coordinator {
     unreached: bool,
     /// It goes on with what another coordinator has begun.
     taken_up: bool,
-    /// It was taken up because something was left to do.
-    recovered: bool,
 }
 
 impl Coordinator {
@@ -108,7 +106,13 @@ impl Coordinator {
         let state = shared.load(&claim.execution).await?;
         shared.check_owner(&state).await?;
         let registries = shared.call(shared.registries.load(&shared.backends, &state)).await?;
-        if taken != TakenUp::Stopped {
+        // One that is over, or stays stopped, only hears and tells.
+        let runs = match taken {
+            TakenUp::Stopped => false,
+            TakenUp::Recovered => state.status.accepts_signals(),
+            TakenUp::Resumed => state.status != Status::Cancelled,
+        };
+        if runs {
             shared.check_taken_up(&state, &registries)?;
         }
         let budget = shared.recall_budget(&state).await?;
@@ -129,7 +133,6 @@ impl Coordinator {
             descents: 0,
             unreached: false,
             taken_up: false,
-            recovered: false,
         }
     }
 
@@ -170,11 +173,10 @@ impl Coordinator {
             }
             if self.machine.state().status != Status::Running && self.descents == 0 {
                 self.settle().await?;
-                // The parent of one that was taken up to be heard answers soon.
+                // What its parent has to hear is answered soon.
                 let family = self.machine.state().family.as_ref();
                 let tells = family.is_some_and(|family| family.descending && !family.outbox.is_empty());
-                let unheard = self.recovered && tells;
-                if !unheard && self.claim.release_if_idle() {
+                if !tells && self.claim.release_if_idle() {
                     return Ok(());
                 }
             }
@@ -215,7 +217,6 @@ impl Coordinator {
         let Control { input, reply } = control;
         let mut taken = Taken::new(&self.claim.execution);
         self.recovering = matches!(input, Input::Recover | Input::Resume { .. });
-        self.recovered |= matches!(input, Input::Recover);
         let result = match self.step_for(input, reply, &mut taken) {
             Ok(reply) => {
                 taken.replies.extend(reply);
