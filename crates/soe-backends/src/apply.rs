@@ -1,90 +1,51 @@
-//! From commits to states: [`ExecutionState::apply`] is the one fold, in the live engine, in every store, at recovery.
+//! From commits to states: [`TreeState::apply`] is the one fold, in the live engine, in every store, at recovery.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::state::FORMAT;
+use crate::tree::FORMAT;
 use crate::{
-    ApplyError, Change, Commit, Context, DialogueStep, Entry, ExecutionId, ExecutionState, Forked, Genesis,
-    Operational, Progress, Run, Status, Timestamp,
+    ApplyError, Change, Children, Commit, Context, DialogueStep, Entry, ExecutionChange, ExecutionId, ExecutionState, Genesis,
+    NumberMap, Owed, Progress, Run, Status, Timestamp, TreeGenesis, TreeState, Used, Work, WorkChange,
 };
 
-impl ExecutionState {
-    /// The state that the first commit of an execution makes.
+impl TreeState {
+    /// The state that the first commit of a tree makes.
     ///
     /// # Errors
     /// [`ApplyError`] if it is not a first commit.
     pub fn create(commit: &Commit) -> Result<Self, ApplyError> {
-        let Some(Change::Created(genesis)) = commit.changes.first() else {
-            return Err(ApplyError::NotCreated);
+        let mut state = match commit.changes.first() {
+            Some(Change::Created(genesis)) => Self::genesis(commit.tree.clone(), genesis, commit.at),
+            Some(Change::Forked(state)) => state.as_ref().clone(),
+            _ => return Err(ApplyError::NotCreated),
         };
-        let mut state = Self::genesis(commit.execution.clone(), genesis, commit.at);
-        state.apply_changes(commit, &commit.changes[1..])?;
+        state.check(commit)?;
+        for change in &commit.changes[1..] {
+            state.change(change, commit.at)?;
+        }
+        state.seal(commit.at, commit.events.len());
         Ok(state)
     }
 
     /// The state at version 0, before its first commit is complete.
-    pub fn genesis(id: ExecutionId, genesis: &Genesis, at: Timestamp) -> Self {
-        let mut context = Context {
-            parent: genesis.parent.clone(),
-            ..Context::default()
-        };
-        context.operational.main_execution_id = Some(genesis.main_execution_id.clone());
-        context.fields = genesis.fields.iter().cloned().collect();
-        let state = Self {
+    pub fn genesis(root: ExecutionId, genesis: &TreeGenesis, at: Timestamp) -> Self {
+        let mut executions = NumberMap::default();
+        executions.insert(0, Arc::new(ExecutionState::genesis(0, &root, &genesis.root, at)));
+        Self {
             format: FORMAT,
-            id,
+            root,
             version: 0,
-            status: Status::Prepared,
-            status_since: None,
-            active_us: 0,
-            failure: None,
-            workflow: genesis.workflow.clone(),
-            registry: genesis.registry.clone(),
+            updated_at: at,
+            owner: None,
             schedule: genesis.schedule,
             limits: genesis.limits.clone(),
-            created_at: at,
-            updated_at: at,
-            context: Arc::new(context),
-            context_bytes: genesis.context_bytes,
-            broadcasts: 0,
-            runs_started: 0,
-            runs: Default::default(),
-            next_run: 1,
-            snapshots: Default::default(),
-            stack: Vec::new(),
-            pending: Default::default(),
-            family: None,
-            turns: Vec::new(),
-            answers: Default::default(),
-            workflow_changes: 0,
-            versions: Vec::new(),
+            used: Used::default(),
+            definitions: genesis.definitions.clone(),
             next_event: 0,
-            owner: None,
-        };
-        match &genesis.forked {
-            Some(forked) => state.taking_over(forked),
-            None => state,
-        }
-    }
-
-    /// What a fork begins with: what it has of its own, and what it takes over.
-    fn taking_over(mut self, forked: &Forked) -> Self {
-        let main_execution_id = self.context.operational.main_execution_id.clone();
-        self.context_mut().operational = Operational {
-            main_execution_id,
-            ..forked.operational.clone()
-        };
-        Self {
-            active_us: forked.active_us,
-            broadcasts: forked.broadcasts,
-            runs_started: forked.runs_started,
-            next_run: forked.next_run,
-            stack: forked.stack.clone(),
-            pending: forked.pending.clone(),
-            workflow_changes: forked.workflow_changes,
-            versions: forked.versions.clone(),
-            ..self
+            executions,
+            work: Arc::default(),
+            inbox: 0,
+            owed: Arc::default(),
         }
     }
 
@@ -93,78 +54,236 @@ impl ExecutionState {
     /// # Errors
     /// [`ApplyError`] if it was computed from another state; this one must not be used any more if the error is a mismatch.
     pub fn apply(&mut self, commit: &Commit) -> Result<(), ApplyError> {
-        if commit.execution != self.id {
-            return Err(ApplyError::Execution(commit.execution.clone()));
-        }
-        self.apply_changes(commit, &commit.changes)
-    }
-
-    fn apply_changes(&mut self, commit: &Commit, changes: &[Change]) -> Result<(), ApplyError> {
-        if commit.version != self.version + 1 {
-            return Err(ApplyError::Version {
-                commit: commit.version,
-                state: self.version,
-            });
-        }
-        for change in changes {
-            self.change(change)?;
+        self.check(commit)?;
+        for change in &commit.changes {
+            self.change(change, commit.at)?;
         }
         self.seal(commit.at, commit.events.len());
         Ok(())
     }
 
-    /// Applies one change of the commit that is being made. [`ExecutionState::seal`] ends the commit.
+    fn check(&self, commit: &Commit) -> Result<(), ApplyError> {
+        if commit.tree != self.root {
+            return Err(ApplyError::Tree(commit.tree.clone()));
+        }
+        match self.version.checked_add(1) == Some(commit.version) {
+            true => Ok(()),
+            false => Err(ApplyError::Version {
+                commit: commit.version,
+                state: self.version,
+            }),
+        }
+    }
+
+    /// Ends a commit: counts it and its events.
+    pub fn seal(&mut self, at: Timestamp, events: usize) {
+        self.version += 1;
+        self.updated_at = at;
+        self.next_event += events as u64;
+    }
+
+    /// Applies one change.
     ///
     /// # Errors
-    /// [`ApplyError::Mismatch`] if the change contradicts the state.
-    pub fn change(&mut self, change: &Change) -> Result<(), ApplyError> {
+    /// It contradicts the state.
+    pub fn change(&mut self, change: &Change, at: Timestamp) -> Result<(), ApplyError> {
         match change {
-            Change::Created(_) => return Err(ApplyError::Mismatch("it exists already")),
-            Change::Status { status, at, failure } => {
-                // Running on means that it was interrupted: the time since its last commit doesn't count.
-                let until = if *status == Status::Running {
-                    self.updated_at
-                } else {
-                    *at
-                };
-                self.active_us = self.active_us_until(until);
+            Change::In { execution, change } => return self.change_in(*execution, change, at),
+            Change::Created(_) | Change::Forked(_) => return Err(ApplyError::Mismatch("it exists already")),
+            Change::Started(genesis) => return self.start(genesis, at),
+            Change::Work(change) => return Arc::make_mut(&mut self.work).change(change),
+            Change::Limits(limits) => self.limits = limits.clone(),
+            Change::Defined(definitions) => self.definitions = definitions.clone(),
+            Change::Owned(owner) => self.owner = Some(owner.clone()),
+            Change::Taken(seq) => self.inbox = *seq,
+            Change::Owed(owed) => self.owe(owed),
+            Change::Paid {
+                definitions,
+                turns,
+                events,
+            } => {
+                let owed = Arc::make_mut(&mut self.owed);
+                owed.definitions &= !definitions;
+                owed.turns.drain(..(*turns).min(owed.turns.len()));
+                owed.events.drain(..(*events).min(owed.events.len()));
+            }
+        }
+        Ok(())
+    }
+
+    fn owe(&mut self, more: &Owed) {
+        let owed = Arc::make_mut(&mut self.owed);
+        owed.definitions |= more.definitions;
+        owed.turns.extend_from_slice(&more.turns);
+        owed.events.extend_from_slice(&more.events);
+    }
+
+    fn start(&mut self, genesis: &Genesis, at: Timestamp) -> Result<(), ApplyError> {
+        let Some((origin, place)) = &genesis.origin else {
+            return Err(ApplyError::Mismatch("a child has no origin"));
+        };
+        let number = self.executions.len() as u64;
+        let root = self.root.clone();
+        let parent = self.get_mut(origin.parent)?;
+        parent.context_mut().operational.tree.children += 1;
+        let children = Arc::make_mut(parent.children.get_or_insert_with(|| Arc::new(Children::default())));
+        if !children.by_run.contains(origin.run) {
+            children.by_run.insert(origin.run, NumberMap::default());
+        }
+        let of_run = children.by_run.get_mut(origin.run);
+        if of_run.is_none_or(|of_run| of_run.insert(*place, number).is_some()) {
+            return Err(ApplyError::Mismatch("a child was created twice"));
+        }
+        self.used.children += 1;
+        let state = ExecutionState::genesis(number, &root, genesis, at);
+        self.executions.insert(number, Arc::new(state));
+        Ok(())
+    }
+
+    fn get_mut(&mut self, number: u64) -> Result<&mut ExecutionState, ApplyError> {
+        let state = self.executions.get_mut(number);
+        state.map(Arc::make_mut).ok_or(ApplyError::Mismatch("there is no such execution"))
+    }
+
+    fn change_in(&mut self, execution: u64, change: &ExecutionChange, at: Timestamp) -> Result<(), ApplyError> {
+        let used = &mut self.used;
+        match change {
+            ExecutionChange::Broadcast(_) => used.broadcasts += 1,
+            ExecutionChange::Routed { .. } => used.runs += 1,
+            ExecutionChange::Dispatched(run) => {
+                used.runs += 1;
+                used.tool_calls += u64::from(matches!(run.progress, Progress::Tool { .. }));
+            }
+            ExecutionChange::ToolCalled => used.tool_calls += 1,
+            ExecutionChange::Dialogue { step, .. } => match step {
+                DialogueStep::Asked => used.llm_calls += 1,
+                DialogueStep::Replied { usage: Some(usage) } => used.tokens = used.tokens.saturating_add(usage.total()),
+                DialogueStep::Entry(Entry::Called { refused: false, .. }) => used.tool_calls += 1,
+                _ => {}
+            },
+            ExecutionChange::Status { status, .. } => self.count_active(execution, *status)?,
+            _ => {}
+        }
+        let state = self.get_mut(execution)?;
+        state.updated_at = at;
+        state.change(change)
+    }
+
+    /// The parent knows how many of its children are running.
+    fn count_active(&mut self, execution: u64, now: Status) -> Result<(), ApplyError> {
+        let state = self.get(execution).ok_or(ApplyError::Mismatch("there is no such execution"))?;
+        let (before, now) = (state.status == Status::Running, now == Status::Running);
+        let Some(parent) = state.parent().filter(|_| before != now) else {
+            return Ok(());
+        };
+        let parent = self.get_mut(parent)?;
+        let children = Arc::make_mut(parent.children.get_or_insert_with(|| Arc::new(Children::default())));
+        match now {
+            true => children.active += 1,
+            false => children.active = children.active.saturating_sub(1),
+        }
+        Ok(())
+    }
+}
+
+impl Work {
+    fn change(&mut self, change: &WorkChange) -> Result<(), ApplyError> {
+        let too_much = change.kept > self.stack.len()
+            || change.delivered > self.deliveries.len()
+            || change.taken > self.accepted.len();
+        if too_much {
+            return Err(ApplyError::Mismatch("it takes more of the work list than there is"));
+        }
+        self.stack.truncate(change.kept);
+        self.stack.extend_from_slice(&change.frames);
+        self.deliveries.drain(..change.delivered);
+        self.deliveries.extend(change.deliveries.iter().cloned());
+        if let Some(spawns) = &change.spawns {
+            self.spawns = spawns.iter().copied().collect();
+        }
+        self.accepted.drain(..change.taken);
+        self.accepted.extend(change.accepted.iter().cloned());
+        Ok(())
+    }
+}
+
+impl ExecutionState {
+    fn genesis(number: u64, root: &ExecutionId, genesis: &Genesis, at: Timestamp) -> Self {
+        let mut context = Context {
+            parent: genesis.parent.clone(),
+            ..Context::default()
+        };
+        context.operational.main_execution_id = Some(root.clone());
+        context.fields = genesis.fields.iter().cloned().collect();
+        Self {
+            number,
+            id: genesis.id.clone(),
+            origin: genesis.origin.as_ref().map(|(origin, _)| origin.clone()),
+            status: Status::Prepared,
+            status_since: None,
+            active_us: 0,
+            failure: None,
+            workflow: genesis.workflow.clone(),
+            registry: genesis.registry.clone(),
+            created_at: at,
+            updated_at: at,
+            context: Arc::new(context),
+            context_bytes: genesis.context_bytes,
+            runs: NumberMap::default(),
+            next_run: 1,
+            snapshots: NumberMap::default(),
+            children: None,
+            unsent: NumberMap::default(),
+            sent: Default::default(),
+            answers: Default::default(),
+            workflow_changes: 0,
+            versions: NumberMap::default(),
+        }
+    }
+
+    fn change(&mut self, change: &ExecutionChange) -> Result<(), ApplyError> {
+        match change {
+            ExecutionChange::Status { status, at, failure } => {
+                // A process that goes on with an execution ran nothing since the last commit: the time until then counts, the
+                // time since then doesn't.
+                self.active_us = self.active_us_until(*at);
                 self.status = *status;
                 self.status_since = Some(*at);
                 self.failure = failure.clone();
             }
-            Change::Broadcast(signals) => {
-                self.broadcasts += 1;
+            ExecutionChange::Broadcast(signals) => {
                 let log = &mut self.context_mut().operational.signals;
                 signals.iter().for_each(|signal| log.push(signal.clone()));
             }
-            Change::Routed { node } => self.count_run(node),
-            Change::Dispatched(run) => {
+            ExecutionChange::Routed { node } => self.count_run(node),
+            ExecutionChange::Dispatched(run) => {
                 self.put_in_flight(run)?;
                 self.count_run(&run.node);
                 if matches!(run.progress, Progress::Tool { .. }) {
                     self.count_tool_call();
                 }
             }
-            Change::Restarted(run) => self.put_in_flight(run)?,
-            Change::Progressed { run, progress } => match self.runs.get_mut(run) {
+            ExecutionChange::Restarted(run) => self.put_in_flight(run)?,
+            ExecutionChange::Snapshot { run } => {
+                self.snapshots.insert(*run, self.context.clone());
+            }
+            ExecutionChange::Progressed { run, progress } => match self.runs.get_mut(*run) {
                 Some(run) => Arc::make_mut(run).progress = progress.clone(),
                 None => return Err(ApplyError::Mismatch("a run that is not in flight made progress")),
             },
-            Change::Dialogue { run, step } => self.converse(*run, step)?,
-            Change::Turns(turns) => self.turns.extend_from_slice(turns),
-            Change::TurnsStored(count) => drop(self.turns.drain(..(*count).min(self.turns.len()))),
-            Change::Finished { run } => self.finish(*run)?,
-            Change::Error => self.context_mut().operational.errors += 1,
-            Change::Appended { field, value, size } => {
+            ExecutionChange::Dialogue { run, step } => self.converse(*run, step)?,
+            ExecutionChange::Finished { run } => self.finish(*run)?,
+            ExecutionChange::Error => self.context_mut().operational.errors += 1,
+            ExecutionChange::Appended { field, value, size, .. } => {
                 self.context_bytes += size;
                 self.context_mut().append(field, value.clone());
                 let parent = self.context.parent.as_ref();
                 if parent.is_some_and(|parent| parent.context_updates_to_parent.contains(field)) {
-                    let family = self.family.get_or_insert_default();
-                    family.unsent.push((field.clone(), value.clone()));
+                    let next = self.unsent.len() as u64;
+                    self.unsent.insert(next, (field.clone(), value.clone()));
                 }
             }
-            Change::Replaced {
+            ExecutionChange::Replaced {
                 field,
                 history,
                 before,
@@ -173,79 +292,21 @@ impl ExecutionState {
                 self.context_bytes = self.context_bytes.saturating_sub(*before).saturating_add(*size);
                 *self.context_mut().fields.entry(field) = history.clone();
             }
-            Change::ToolCalled => self.count_tool_call(),
-            Change::Answered(answer) => {
-                if answer.execution.is_none() && !self.runs.contains_key(&answer.run) {
+            ExecutionChange::ToolCalled => self.count_tool_call(),
+            ExecutionChange::Answered(answer) => {
+                if answer.execution.is_none() && !self.runs.contains(answer.run) {
                     return Err(ApplyError::Mismatch("a run was answered that is not in flight"));
                 }
                 self.answers.keep(answer);
             }
-            Change::Accepted(batch) => self.pending.push_back(batch.clone()),
-            Change::TakenUp => {
-                self.pending.pop_front();
+            ExecutionChange::Sent => {
+                self.unsent = NumberMap::default();
+                self.sent = self.context.operational.tree;
             }
-            Change::Stack { kept, frames } => {
-                if *kept > self.stack.len() {
-                    return Err(ApplyError::Mismatch("it keeps more of the stack than there is"));
-                }
-                self.stack.truncate(*kept);
-                self.stack.extend_from_slice(frames);
-            }
-            Change::Children(started) => {
-                self.family.get_or_insert_default().start(started);
-                self.context_mut().operational.tree.children += started.children.len() as u64;
-            }
-            Change::Told(tell) => {
-                let totals = self.context.operational.tree;
-                self.family.get_or_insert_default().tell(tell, totals);
-            }
-            Change::Acknowledged(number) => {
-                if let Some(family) = &mut self.family {
-                    family.acknowledged(*number);
-                }
-            }
-            Change::Received { child, message } => {
-                let family = self.family.as_mut();
-                let totals = family.and_then(|family| family.received(child, message));
-                let (before, now) = totals.ok_or(ApplyError::Mismatch("a message came from no child"))?;
-                self.context_mut().operational.tree.replace(before, now);
-            }
-            Change::Kept(incoming) => self.family.get_or_insert_default().inbox.push_back(incoming.clone()),
-            Change::TakenIn => {
-                if let Some(family) = &mut self.family {
-                    family.inbox.pop_front();
-                }
-            }
-            Change::Registry(version) => self.put_version(version),
-            Change::Limits(limits) => self.limits = limits.clone(),
-            Change::Owned(owner) => self.owner = Some(owner.clone()),
-            Change::Revived { child } => {
-                let revived = self.family.as_mut().and_then(|family| family.revive(child));
-                revived.ok_or(ApplyError::Mismatch("an execution was resumed that is no child"))?;
-            }
-            Change::Descending(descending) => self.family.get_or_insert_default().descending = *descending,
+            ExecutionChange::Used(more) => self.context_mut().operational.tree.add(*more),
+            ExecutionChange::Registry(version) => self.put_version(version),
         }
         Ok(())
-    }
-
-    /// The time for which it has run until then, in microseconds.
-    pub(crate) fn active_us_until(&self, until: Timestamp) -> u64 {
-        let since = self.status_since.filter(|_| self.status == Status::Running);
-        self.active_us + since.map_or(0, |since| micros(until.since(since)))
-    }
-
-    /// Ends a commit: counts it, and keeps the context for the runs that it dispatched.
-    pub fn seal(&mut self, at: Timestamp, events: usize) {
-        self.version += 1;
-        self.updated_at = at;
-        self.next_event += events as u64;
-        let dispatched_now = self
-            .runs
-            .last_key_value()
-            .is_some_and(|(_, run)| run.snapshot == self.version);
-        if dispatched_now {
-            self.snapshots.insert(self.version, self.context.clone());
-        }
     }
 
     /// The context, to be changed. Snapshots of it stay as they are.
@@ -254,12 +315,15 @@ impl ExecutionState {
     }
 
     fn count_run(&mut self, node: &Arc<str>) {
-        self.runs_started += 1;
         *self.context_mut().operational.nodes.entry(node) += 1;
     }
 
     fn put_in_flight(&mut self, run: &Arc<Run>) -> Result<(), ApplyError> {
-        run.check_dispatch(self.next_run, self.version)?;
+        if run.number != self.next_run {
+            return Err(ApplyError::Mismatch(
+                "a run was dispatched under a number that is not the next",
+            ));
+        }
         self.next_run += 1;
         self.runs.insert(run.number, run.clone());
         Ok(())
@@ -272,7 +336,7 @@ impl ExecutionState {
     }
 
     fn converse(&mut self, run: u64, step: &DialogueStep) -> Result<(), ApplyError> {
-        let Some(run) = self.runs.get_mut(&run) else {
+        let Some(run) = self.runs.get_mut(run) else {
             return Err(ApplyError::Mismatch(
                 "a run that is not in flight asked or was answered",
             ));
@@ -303,45 +367,20 @@ impl ExecutionState {
     }
 
     fn finish(&mut self, number: u64) -> Result<(), ApplyError> {
-        let run = self
-            .runs
-            .remove(&number)
-            .ok_or(ApplyError::Mismatch("a run finished that is not in flight"))?;
+        let run = self.runs.remove(number);
+        let run = run.ok_or(ApplyError::Mismatch("a run finished that is not in flight"))?;
         self.answers.forget(number);
-        // Runs of one commit have consecutive numbers: a neighbour tells whether the snapshot is still needed.
-        let before = self.runs.range(..number).next_back();
-        let after = self.runs.range(number..).next();
-        let needed = [before, after]
-            .into_iter()
-            .flatten()
-            .any(|(_, other)| other.snapshot == run.snapshot);
-        if !needed {
-            self.snapshots.remove(&run.snapshot);
-        }
-        if self.runs.is_empty() {
-            // An empty map keeps its last node, and an execution at rest should hold no more than it needs.
-            self.runs = BTreeMap::new();
-            self.snapshots = BTreeMap::new();
+        // Runs with the same snapshot have consecutive numbers: a neighbour tells whether it is still needed.
+        let neighbours = [self.runs.last_before(number), self.runs.first_from(number)];
+        let needed = |other: (u64, &Arc<Run>)| other.1.snapshot == run.snapshot;
+        if !neighbours.into_iter().flatten().any(needed) {
+            self.snapshots.remove(run.snapshot);
         }
         Ok(())
     }
-}
 
-impl Run {
-    /// Whether the run can be dispatched next, by the commit after `version`.
-    pub(crate) fn check_dispatch(&self, next_run: u64, version: u64) -> Result<(), ApplyError> {
-        if self.number != next_run {
-            return Err(ApplyError::Mismatch(
-                "a run was dispatched under a number that is not the next",
-            ));
-        }
-        if self.snapshot != version + 1 {
-            return Err(ApplyError::Mismatch("a run was dispatched on another commit's context"));
-        }
-        Ok(())
+    /// The context that a run in flight reads.
+    pub fn snapshot(&self, run: &Run) -> Option<&Arc<Context>> {
+        self.snapshots.get(run.snapshot)
     }
-}
-
-fn micros(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     BackendError, BackendErrorKind, Change, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend,
-    Definitions, ExecutionId, ExecutionState, IdentityBackend, MemoryStore, Sections, TelemetryBackend, TreeShared,
+    Deletion, ExecutionId, Guard, IdentityBackend, MemoryStore, Owed, Sections, TelemetryBackend, TreeState, Turn,
     WorkflowBackend,
 };
 
@@ -122,136 +122,107 @@ impl Backends {
         self.0.telemetry.as_ref()
     }
 
-    /// What the tree of an execution, with this root, shared when that one's commit `version` was made, or shares now (`None`).
-    /// What no store can tell of that time is as it is now. See [`ContextBackend::shared_at`].
+    /// The conversation history of a tree when its commit `version` was made, or now (`None`). What no store can tell of that
+    /// time is as it is now. See [`ContextBackend::turns_at`].
     ///
     /// # Errors
     /// A store can't be read.
-    pub async fn shared_at(
-        &self,
-        execution: &ExecutionId,
-        version: Option<u64>,
-        main: &ExecutionId,
-    ) -> Result<TreeShared, BackendError> {
-        let sections = self.0.sections;
-        let kept = match version.filter(|_| sections.definitions || sections.turns) {
-            Some(version) => self.0.context.shared_at(execution, version).await?,
-            None => None,
-        };
-        let (is_kept, mut shared) = (kept.is_some(), kept.unwrap_or_default());
-        if !(is_kept && sections.definitions) {
-            shared.definitions = Definitions::default();
-            if let Some(store) = self.identities() {
-                shared.definitions.identities = store.identities(main).await?;
-            }
-            if let Some(store) = self.schemas() {
-                shared.definitions.context_schema = store.schemas(main).await?;
-            }
+    pub async fn turns_at(&self, tree: &ExecutionId, version: Option<u64>) -> Result<Vec<Turn>, BackendError> {
+        if let Some(version) = version.filter(|_| self.0.sections.turns)
+            && let Some(turns) = self.0.context.turns_at(tree, version).await?
+        {
+            return Ok(turns);
         }
-        if !(is_kept && sections.turns) {
-            shared.turns = match self.conversations() {
-                Some(store) => store.turns(main).await?,
-                None => Vec::new(),
-            };
+        match self.conversations() {
+            Some(store) => store.turns(tree).await,
+            None => Ok(Vec::new()),
         }
-        Ok(shared)
     }
 
-    /// Stores consecutive commits of one execution. In one transaction if one store takes all; else registries and
-    /// definitions first, then the changes, then telemetry.
+    /// Stores consecutive commits of one tree; `after` is the state that they make. Separate stores of workflows get what is
+    /// theirs before that, so that nothing committed refers to something missing; other separate stores get it afterwards, from
+    /// what the state says is owed: [`Backends::pay`].
     ///
     /// # Errors
-    /// As [`ContextBackend::commit`]; and [`TelemetryLost`](BackendErrorKind::TelemetryLost), with the cause, if the commits
-    /// are stored and only a separate telemetry store has failed.
-    pub async fn commit(&self, mut commits: Vec<Commit>) -> Result<(), BackendError> {
+    /// As [`ContextBackend::commit`].
+    pub async fn commit(&self, commits: Vec<Commit>, after: Option<Arc<TreeState>>) -> Result<(), BackendError> {
         if commits.is_empty() {
             return Ok(());
         }
-        if self.0.sections == Sections::ALL {
-            return self.0.context.commit(commits).await;
-        }
-        for commit in &mut commits {
-            self.store_ahead(commit).await?;
-        }
-        let (Some(execution), false) = (commits.first().map(|c| c.execution.clone()), self.0.sections.events) else {
-            return self.0.context.commit(commits).await;
-        };
-        // They stay in the commits too: the state counts them.
-        let events: Vec<_> = commits
-            .iter()
-            .flat_map(|commit| commit.events.iter().cloned())
-            .collect();
-        self.0.context.commit(commits).await?;
-        match self.telemetry() {
-            Some(telemetry) if !events.is_empty() => {
-                telemetry.append_events(&execution, &events).await.map_err(|error| {
-                    let message = format!("{} events of stored commits are lost", events.len());
-                    BackendError::new(BackendErrorKind::TelemetryLost, message)
-                        .execution(&execution)
-                        .because(error)
-                })
+        if !self.0.sections.registry {
+            for commit in &commits {
+                self.store_registries(commit).await?;
             }
-            _ => Ok(()),
         }
+        self.0.context.commit(commits, after).await
     }
 
-    /// Stores what a commit refers to, so that nothing committed refers to something missing.
-    async fn store_ahead(&self, commit: &mut Commit) -> Result<(), BackendError> {
-        if !self.0.sections.registry
-            && let Some(registry) = commit.registry.take()
-        {
-            self.0.workflows.put_registry(&registry).await?;
-            let created = commit.changes.iter().find_map(|change| match change {
-                Change::Created(genesis) => Some(genesis.workflow.clone()),
-                _ => None,
-            });
-            if let Some(workflow) = created {
-                self.0
-                    .workflows
-                    .set_current(&commit.execution, &registry.id, &workflow)
-                    .await?;
-            }
+    async fn store_registries(&self, commit: &Commit) -> Result<(), BackendError> {
+        for registry in &commit.registries {
+            self.0.workflows.put_registry(registry).await?;
         }
-        if !self.0.sections.definitions
-            && let Some(definitions) = commit.definitions.take()
-        {
-            // Where nothing can be stored yet, nothing needs to be replaced by nothing.
-            let first = commit.version == 1;
-            if let (Some(store), false) = (self.identities(), first && definitions.identities.is_empty()) {
-                store.put_identities(&commit.execution, &definitions.identities).await?;
-            }
-            if let (Some(store), false) = (self.schemas(), first && definitions.context_schema.is_empty()) {
-                store
-                    .put_schemas(&commit.execution, &definitions.context_schema)
-                    .await?;
-            }
+        if let Some(Change::Created(genesis)) = commit.changes.first() {
+            let root = &genesis.root;
+            self.0.workflows.set_current(&commit.tree, &root.registry, &root.workflow).await?;
         }
         Ok(())
     }
 
-    /// Deletes one execution with all that belongs to it; what its tree shares only if it is the tree's root. Says whether
-    /// there was one.
+    /// Gives separate stores what a commit owes them ([`Change::Owed`]). All of them know what they have already, so it can be
+    /// given again.
+    ///
+    /// # Errors
+    /// One of them fails. The others may have taken what is theirs.
+    pub async fn pay(&self, tree: &TreeState, owed: &Owed) -> Result<(), BackendError> {
+        if owed.definitions {
+            if let Some(store) = self.identities() {
+                store.put_identities(&tree.root, &tree.definitions.identities).await?;
+            }
+            if let Some(store) = self.schemas() {
+                store.put_schemas(&tree.root, &tree.definitions.context_schema).await?;
+            }
+        }
+        if let (Some(store), false) = (self.conversations(), owed.turns.is_empty()) {
+            store.append_turns(&tree.root, &owed.turns).await?;
+        }
+        if let (Some(store), false) = (self.telemetry(), owed.events.is_empty()) {
+            let appended = store.append_events(&tree.root, &owed.events).await;
+            appended.map_err(|error| {
+                let message = format!("{} events wait for the telemetry store", owed.events.len());
+                BackendError::new(BackendErrorKind::TelemetryLate, message)
+                    .execution(&tree.root)
+                    .because(error)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a tree with all that belongs to it, if it is as `guard` says: its state first, and then nobody can go on with it.
     ///
     /// # Errors
     /// Some of it can't be deleted. Calling it again goes on.
-    pub async fn delete(&self, state: &ExecutionState) -> Result<bool, BackendError> {
-        let id: &ExecutionId = &state.id;
-        if state.main_execution_id() == id {
-            if let Some(store) = self.schemas() {
-                store.delete_schemas(id).await?;
-            }
-            if let Some(store) = self.identities() {
-                store.delete_identities(id).await?;
-            }
-            if let Some(store) = self.conversations() {
-                store.delete_turns(id).await?;
-            }
+    pub async fn delete(&self, tree: &ExecutionId, guard: Guard) -> Result<Deletion, BackendError> {
+        let deletion = self.0.context.delete(tree, guard).await?;
+        if deletion != Deletion::Changed {
+            self.delete_rest(tree).await?;
+        }
+        Ok(deletion)
+    }
+
+    async fn delete_rest(&self, tree: &ExecutionId) -> Result<(), BackendError> {
+        if let Some(store) = self.schemas() {
+            store.delete_schemas(tree).await?;
+        }
+        if let Some(store) = self.identities() {
+            store.delete_identities(tree).await?;
+        }
+        if let Some(store) = self.conversations() {
+            store.delete_turns(tree).await?;
         }
         if let Some(store) = self.telemetry() {
-            store.delete_events(id).await?;
+            store.delete_events(tree).await?;
         }
-        self.0.workflows.delete_current(id).await?;
-        self.0.context.delete(id).await
+        self.0.workflows.delete_current(tree).await
     }
 }
 

@@ -7,34 +7,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::Batch;
 use crate::{
-    Answer, DialogueStep, Event, ExecutionId, Failure, Forked, Frame, History, Incoming, Limits, Owner, ParentInfo,
-    Progress, Received, RegistryId, Run, Schedule, Started, Status, Tell, Timestamp, Turn, Value, WorkflowVersion,
+    Answer, DialogueStep, Event, ExecutionId, Failure, History, Limits, Origin, Owed, Owner, ParentInfo, Progress, RegistryId,
+    Run, Schedule, Status, Timestamp, TreeState, TreeTotals, Turn, Value, WorkChange, WorkflowVersion,
 };
 
-/// Everything that one event changes: it is stored as a whole or not at all.
+/// Everything that one event changes in a tree, or one link of a chain of them: it is stored as a whole or not at all.
 ///
 /// Its sections beside `changes` belong to the other storage traits. A store that implements all of them takes the whole
 /// commit in one transaction; [`Backends`](crate::Backends) splits it for separate stores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Commit {
-    /// The execution.
-    pub execution: ExecutionId,
+    /// The root of the tree.
+    pub tree: ExecutionId,
     /// The version that the commit makes. It was computed from the version before.
     pub version: u64,
+    /// The fence of the owner as of the version before: 0 if there was none. A store refuses a commit that was computed under
+    /// another.
+    #[serde(default)]
+    pub fence: u64,
     /// When.
     pub at: Timestamp,
     /// The changes to the state, in order.
     pub changes: Vec<Change>,
-    /// The registry that a change names, if it may be new to the store.
+    /// The registries that changes name, if they may be new to the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<Arc<RegistryDocument>>,
+    /// Identities and context schema, if the commit changes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub registry: Option<Arc<RegistryDocument>>,
-    /// Identities and context schema to be stored for the tree (by main execution id).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub definitions: Option<Box<Definitions>>,
-    /// Turns to be appended to the conversation history of the tree, for a store that takes them in the same transaction.
-    /// Others get them afterwards: see [`Change::Turns`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub turns: Option<Box<TreeTurns>>,
+    pub definitions: Option<Arc<Definitions>>,
+    /// Turns to be appended to the conversation history of the tree. Each has a key: what is stored already is not appended
+    /// again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Turn>,
     /// Telemetry, in order; the numbers go on from the state's `next_event`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
@@ -49,15 +53,6 @@ pub struct RegistryDocument {
     pub workflows: Value,
 }
 
-/// Turns for the conversation history that the executions of a tree share.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TreeTurns {
-    /// The root of the tree.
-    pub main: ExecutionId,
-    /// The turns, in order. Each has a key: what is stored already is not appended again.
-    pub turns: Vec<Turn>,
-}
-
 /// Identities and context schema of an execution tree.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Definitions {
@@ -67,22 +62,61 @@ pub struct Definitions {
     pub context_schema: IndexMap<Arc<str>, Value>,
 }
 
-/// One change to the state of an execution.
+/// One change to the state of a tree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Change {
-    /// The execution begins to exist. Always the first change of version 1, and only there.
-    Created(Box<Genesis>),
+    /// The tree begins to exist, with its root. Always the first change of version 1, and only there.
+    Created(Box<TreeGenesis>),
+    /// The tree begins to exist as a copy of another. Always the first change of version 1, and only there.
+    Forked(Box<TreeState>),
+    /// A child begins to exist.
+    Started(Box<Genesis>),
+    /// Something changes in one execution.
+    In {
+        /// Its number.
+        execution: u64,
+        /// What changes.
+        change: ExecutionChange,
+    },
+    /// The work list is another.
+    Work(Box<WorkChange>),
+    /// The limits are others.
+    Limits(Arc<Limits>),
+    /// Identities and context schema are others.
+    Defined(Arc<Definitions>),
+    /// A process runs the tree from here on.
+    Owned(Owner),
+    /// The messages of the inbox up to this one are taken.
+    Taken(u64),
+    /// Stores of their own have to be given this.
+    Owed(Box<Owed>),
+    /// The oldest of what stores of their own had to be given, they have.
+    Paid {
+        /// The definitions too.
+        definitions: bool,
+        /// The number of turns.
+        turns: usize,
+        /// The number of events.
+        events: usize,
+    },
+}
+
+/// One change to the state of an execution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ExecutionChange {
     /// Its status is another.
     Status {
         /// The new status.
         status: Status,
         /// When: the time in which an execution runs is counted.
         at: Timestamp,
-        /// Why, if it failed, was suspended or cancelled.
+        /// Why, if it failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        failure: Option<Failure>,
+        failure: Option<Arc<Failure>>,
     },
     /// A batch was broadcast.
     Broadcast(Batch),
@@ -95,6 +129,11 @@ pub enum Change {
     Dispatched(Arc<Run>),
     /// A run that was in flight where a fork begins starts again: it is counted already.
     Restarted(Arc<Run>),
+    /// The context as it is now is kept for the runs that were dispatched since the last time.
+    Snapshot {
+        /// The first of these runs.
+        run: u64,
+    },
     /// A run made progress that is worth keeping.
     Progressed {
         /// The number of the run.
@@ -109,10 +148,6 @@ pub enum Change {
         /// What changed. Of a run that keeps no dialogue (a custom node's), requests and replies are counted only.
         step: DialogueStep,
     },
-    /// Turns for the conversation history, kept until they are in its store: where that is a separate one.
-    Turns(Vec<Turn>),
-    /// The oldest of these turns, so many, are in the store.
-    TurnsStored(usize),
     /// A run is over.
     Finished {
         /// The number of the run.
@@ -128,6 +163,10 @@ pub enum Change {
         value: Value,
         /// The value's size in bytes.
         size: u64,
+        /// Whether it came from a child; values of its own wait for the next delivery to the parent, if they are the parent's
+        /// too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        delivered: bool,
     },
     /// The history of a field is a copy of another now: the one exception to appending.
     Replaced {
@@ -144,72 +183,47 @@ pub enum Change {
     ToolCalled,
     /// A built-in tool answered a call that has changed something: a repetition of the call gets the same answer.
     Answered(Arc<Answer>),
-    /// A batch was accepted that waits for the cascade in progress.
-    Accepted(Batch),
-    /// The oldest accepted batch was taken up.
-    TakenUp,
-    /// The rest of the cascade, innermost batch last. Only what changed is said, so that a deep stack costs nothing.
-    Stack {
-        /// So many frames of the stack stay as they are; the others go.
-        kept: usize,
-        /// What comes on top of them.
-        frames: Vec<Frame>,
-    },
-    /// A run starts children; they are registered before they are created.
-    Children(Box<Started>),
-    /// The execution tells its parent something: this, and the values that wait for it.
-    Told(Box<Tell>),
-    /// The parent has acknowledged the messages up to this number.
-    Acknowledged(u64),
-    /// A message of a child is applied.
-    Received {
-        /// The child.
-        child: ExecutionId,
-        /// The message.
-        message: Received,
-    },
-    /// A message of a child has to wait.
-    Kept(Arc<Incoming>),
-    /// The oldest message that waits is taken.
-    TakenIn,
+    /// What waited for the parent is on its way there.
+    Sent,
+    /// Children have used this.
+    Used(TreeTotals),
     /// The workflows are others.
     Registry(Box<WorkflowVersion>),
-    /// The limits of its tree are others.
-    Limits(Arc<Limits>),
-    /// A process runs it from here on.
-    Owned(Owner),
-    /// A child is resumed: it is active until it tells otherwise.
-    Revived {
-        /// The child.
-        child: ExecutionId,
-    },
-    /// What became of the execution has still to go down to its children, or has done so.
-    Descending(bool),
+}
+
+/// How a tree begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TreeGenesis {
+    /// The order in which its executions run their nodes.
+    pub schedule: Schedule,
+    /// What it may use.
+    pub limits: Arc<Limits>,
+    /// Identities and context schema.
+    #[serde(default)]
+    pub definitions: Arc<Definitions>,
+    /// Its root.
+    pub root: Genesis,
 }
 
 /// How an execution begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Genesis {
+    /// Its name.
+    pub id: ExecutionId,
+    /// What starts it, and its place among the children of that run; `None` for a root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<(Arc<Origin>, u64)>,
     /// The workflow that it runs.
     pub workflow: Arc<str>,
     /// Its registry.
     pub registry: RegistryId,
-    /// The root of its tree.
-    pub main_execution_id: ExecutionId,
-    /// Its parent, if it is a child.
+    /// Where its signals and results go, if it is a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Arc<ParentInfo>>,
-    /// Its schedule.
-    pub schedule: Schedule,
-    /// What its tree may use.
-    pub limits: Arc<Limits>,
     /// The fields that it starts with.
     pub fields: Vec<(Arc<str>, History)>,
     /// The size of all values in `fields`, in bytes.
     pub context_bytes: u64,
-    /// What it goes on with, if it is a fork of another execution.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forked: Option<Box<Forked>>,
 }
 
 /// A commit that doesn't fit the state it is applied to.
@@ -224,11 +238,11 @@ pub enum ApplyError {
         /// The version of the state.
         state: u64,
     },
-    /// The commit is of another execution.
-    #[error("the commit is of execution {0}")]
-    Execution(ExecutionId),
-    /// The first commit doesn't begin with [`Change::Created`].
-    #[error("the first commit of an execution must create it")]
+    /// The commit is of another tree.
+    #[error("the commit is of tree {0}")]
+    Tree(ExecutionId),
+    /// The first commit doesn't begin with [`Change::Created`] or [`Change::Forked`].
+    #[error("the first commit of a tree must create it")]
     NotCreated,
     /// The changes contradict the state.
     #[error("the commit doesn't fit the state: {0}")]

@@ -177,13 +177,22 @@ pub struct TreeTotals {
 }
 
 impl TreeTotals {
-    /// Puts the totals of a child in the place of those that it had before.
-    pub(crate) fn replace(&mut self, before: Self, now: Self) {
-        let put = |total: &mut u64, before: u64, now: u64| *total = total.saturating_sub(before).saturating_add(now);
-        put(&mut self.llm_calls, before.llm_calls, now.llm_calls);
-        put(&mut self.tool_calls, before.tool_calls, now.tool_calls);
-        put(&mut self.tokens, before.tokens, now.tokens);
-        put(&mut self.children, before.children, now.children);
+    /// What was used since `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            llm_calls: self.llm_calls.saturating_sub(before.llm_calls),
+            tool_calls: self.tool_calls.saturating_sub(before.tool_calls),
+            tokens: self.tokens.saturating_sub(before.tokens),
+            children: self.children.saturating_sub(before.children),
+        }
+    }
+
+    pub(crate) fn add(&mut self, more: Self) {
+        let add = |total: &mut u64, more: u64| *total = total.saturating_add(more);
+        add(&mut self.llm_calls, more.llm_calls);
+        add(&mut self.tool_calls, more.tool_calls);
+        add(&mut self.tokens, more.tokens);
+        add(&mut self.children, more.children);
     }
 }
 

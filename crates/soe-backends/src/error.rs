@@ -19,7 +19,7 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackendErrorKind {
-    /// The execution has moved on: the commit was computed from another version. Somebody else runs the execution.
+    /// The tree has moved on: the commit was computed from another version or fence. Somebody else runs it.
     Conflict,
     /// What was asked for doesn't exist.
     NotFound,
@@ -27,8 +27,8 @@ pub enum BackendErrorKind {
     Corrupt,
     /// The store can't be reached, is full, read-only or locked. Nothing was changed; it may work later.
     Unavailable,
-    /// Commits are stored, but the separate telemetry store didn't take their events: the execution goes on without them.
-    TelemetryLost,
+    /// Commits are stored, but the separate telemetry store didn't take their events: they wait in the state.
+    TelemetryLate,
     /// The store has no such ability.
     Unsupported,
     /// Anything else.
@@ -52,7 +52,7 @@ impl BackendError {
             || "doesn't exist".to_owned(),
             |version| format!("is at version {version}"),
         );
-        let message = format!("the commit was computed from version {base}, but the stored execution {found}");
+        let message = format!("the commit was computed from version {base}, but the stored tree {found}");
         Self::new(BackendErrorKind::Conflict, message).execution(execution)
     }
 

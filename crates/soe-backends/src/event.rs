@@ -7,26 +7,18 @@ use serde::{Deserialize, Serialize};
 use crate::state::{Batch, Status};
 use crate::{EditedBy, ExecutionId, RegistryId, Stage, Timestamp, Usage, WorkflowEdit};
 
-/// One thing that happened in an execution.
+/// One thing that happened in an execution of a tree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Its place among the events of its execution, from 0 without gaps.
+    /// Its place among the events of its tree, from 0 without gaps.
     pub seq: u64,
     /// When.
     pub time: Timestamp,
+    /// The execution.
+    pub execution: ExecutionId,
     /// What.
     #[serde(flatten)]
     pub kind: EventKind,
-}
-
-/// An event and the execution that it happened in: what subscribers get.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ExecutionEvent {
-    /// The execution.
-    pub execution: ExecutionId,
-    /// The event.
-    #[serde(flatten)]
-    pub event: Event,
 }
 
 /// What happened. Written as `{"event": "node_execution", "data": {...}}`.
@@ -228,22 +220,21 @@ pub enum EventKind {
         /// The signals.
         signals: Batch,
     },
-    /// A child told that it has failed, or was cancelled.
+    /// A child has failed, or was cancelled.
     ChildFailed {
         /// The child.
         child: ExecutionId,
         /// Why.
         error: Arc<str>,
     },
-    /// A message of a child came for an execution that is cancelled.
-    DeliveryDiscarded {
-        /// The child.
-        child: ExecutionId,
-        /// The message's number.
-        number: u64,
+    /// A message of the inbox was taken.
+    MessageTaken {
+        /// Its id.
+        message: Arc<str>,
+        /// Why it was refused; it changed nothing then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<Arc<str>>,
     },
-    /// The execution was suspended, because one above it has failed.
-    ExecutionSuspended {},
     /// The execution had failed or was suspended, and goes on.
     ExecutionResumed {
         /// The runs that run again.
@@ -315,8 +306,7 @@ impl EventKind {
             EventKind::ChildStarted { .. } => "child_started",
             EventKind::SignalsToParent { .. } => "signals_to_parent",
             EventKind::ChildFailed { .. } => "child_failed",
-            EventKind::DeliveryDiscarded { .. } => "delivery_discarded",
-            EventKind::ExecutionSuspended {} => "execution_suspended",
+            EventKind::MessageTaken { .. } => "message_taken",
             EventKind::ExecutionResumed { .. } => "execution_resumed",
             EventKind::CompletionDiscarded { .. } => "completion_discarded",
             EventKind::ExecutionRested {} => "execution_rested",
@@ -333,13 +323,14 @@ mod tests {
     #[test]
     fn an_event_is_small_and_named_as_it_is_written() {
         assert!(
-            size_of::<Event>() <= 80,
+            size_of::<Event>() <= 96,
             "telemetry in memory counts: {} bytes",
             size_of::<Event>()
         );
         let event = Event {
             seq: 3,
             time: Timestamp::from_micros(0),
+            execution: ExecutionId::new("x").unwrap(),
             kind: EventKind::ExecutionRested {},
         };
         let json = serde_json::to_value(&event).unwrap();
@@ -351,6 +342,7 @@ mod tests {
         let change = |edit: WorkflowEdit, by: Option<EditedBy>| Event {
             seq: 7,
             time: Timestamp::from_micros(1),
+            execution: ExecutionId::new("x").unwrap(),
             kind: EventKind::WorkflowChanged(Box::new(WorkflowChange {
                 version: 2,
                 edit,

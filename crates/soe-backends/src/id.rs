@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The name of an execution: 1 to 128 characters out of `a-z`, `A-Z`, `0-9`, `-`, `_` and `.`, not starting with `.`.
+/// The name of an execution: 1 to 160 characters out of `a-z`, `A-Z`, `0-9`, `-`, `_` and `.`, not starting with `.`.
 ///
 /// Ids come from outside, so they are checked where they enter; every store can use one as a file name or a key as it is.
 /// Two ids that differ in case only are the same on some file systems: generated ids are lower-case.
@@ -22,7 +22,21 @@ use serde::{Deserialize, Serialize};
 pub struct ExecutionId(Arc<str>);
 
 /// The most characters that an execution id may have.
-const MAX_LENGTH: usize = 128;
+const MAX_LENGTH: usize = 160;
+
+/// Names of children that would have more characters are shortened.
+const MAX_PLAIN: usize = 100;
+
+/// What the name of a child is the name of: without the two numbers at its end. (Children were also named by digests once.)
+fn without_place(id: &str) -> Option<&str> {
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let (before, last) = id.rsplit_once('.')?;
+    if last.len() == 32 && last.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Some(before);
+    }
+    let (above, run) = before.rsplit_once('.')?;
+    (number(last) && number(run) && !above.is_empty()).then_some(above)
+}
 
 impl ExecutionId {
     /// Checks `id`.
@@ -35,7 +49,7 @@ impl ExecutionId {
         let reason = if id.is_empty() {
             "it is empty"
         } else if id.len() > MAX_LENGTH {
-            "it has more than 128 characters"
+            "it has more than 160 characters"
         } else if id.starts_with('.') {
             "it starts with a dot"
         } else if !id.chars().all(allowed) {
@@ -45,6 +59,55 @@ impl ExecutionId {
         };
         let shown = id.chars().take(MAX_LENGTH).collect();
         Err(InvalidExecutionId { id: shown, reason })
+    }
+
+    /// The name of a child: the parent's, the number of the run that starts it, and its place among the children of that run.
+    /// Where that would be too long, the root's name, 0, and the child's `number` in the tree.
+    ///
+    /// ```
+    /// use soe_backends::ExecutionId;
+    ///
+    /// let root = ExecutionId::new("order-4711").unwrap();
+    /// assert_eq!(root.child(&root, 3, 0, 1).as_str(), "order-4711.3.0");
+    /// ```
+    #[must_use]
+    pub fn child(&self, root: &ExecutionId, run: u64, place: u64, number: u64) -> Self {
+        let plain = format!("{self}.{run}.{place}");
+        match plain.len() <= MAX_PLAIN {
+            true => Self(plain.into()),
+            false => Self(format!("{root}.0.{number}").into()),
+        }
+    }
+
+    /// The root of the tree to which an execution of this name belongs: children are named after their root.
+    ///
+    /// ```
+    /// use soe_backends::ExecutionId;
+    ///
+    /// let child = ExecutionId::new("order-4711.3.0").unwrap();
+    /// assert_eq!(child.root().as_str(), "order-4711");
+    /// assert!(!child.is_root());
+    /// ```
+    #[must_use]
+    pub fn root(&self) -> Self {
+        let mut rest = self.as_str();
+        while let Some(above) = without_place(rest) {
+            rest = above;
+        }
+        match rest.len() == self.0.len() {
+            true => self.clone(),
+            false => Self(rest.into()),
+        }
+    }
+
+    /// Whether this is the name of a root: whether it doesn't end like a child's.
+    pub fn is_root(&self) -> bool {
+        without_place(self.as_str()).is_none()
+    }
+
+    /// The path of a child below its root: what comes behind the root's name and a dot.
+    pub fn path_below(&self, root: &ExecutionId) -> Option<&str> {
+        self.as_str().strip_prefix(root.as_str())?.strip_prefix('.')
     }
 
     /// The id as text.

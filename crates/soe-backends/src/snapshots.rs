@@ -1,36 +1,35 @@
 //! Snapshots as they are stored: by how much of the present context they consist of.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map as JsonMap, Value as Json, json};
 
-use crate::{Context, ExecutionState, History, Operational, OrderedMap, ParentInfo, SignalLog};
+use crate::{Context, ExecutionState, History, NumberMap, Operational, OrderedMap, ParentInfo, SignalLog};
 
 /// The snapshots of a state, to be read with its context.
 pub(crate) fn write(state: &ExecutionState) -> Result<Json, serde_json::Error> {
     let snapshots: Result<Vec<_>, _> = state
         .snapshots
         .iter()
-        .map(|(commit, then)| snapshot(*commit, then, &state.context))
+        .map(|(run, then)| snapshot(run, then, &state.context))
         .collect();
     Ok(snapshots?.into())
 }
 
 /// What [`write`] wrote; null is none.
-pub(crate) fn read(stored: Json, now: &Context) -> Result<BTreeMap<u64, Arc<Context>>, serde_json::Error> {
+pub(crate) fn read(stored: Json, now: &Context) -> Result<NumberMap<Arc<Context>>, serde_json::Error> {
     let stored = Option::<Vec<Snapshot>>::deserialize(stored)?.unwrap_or_default();
     let restore = |snapshot: Snapshot| {
-        let (commit, context) = snapshot.restore(now)?;
-        Ok((commit, Arc::new(context)))
+        let (run, context) = snapshot.restore(now)?;
+        Ok((run, Arc::new(context)))
     };
     stored.into_iter().map(restore).collect()
 }
 
 /// An earlier context: of each history the number of values that the present one begins with, or all values if the present
 /// one doesn't begin with them.
-fn snapshot(commit: u64, then: &Context, now: &Context) -> Result<Json, serde_json::Error> {
+fn snapshot(run: u64, then: &Context, now: &Context) -> Result<Json, serde_json::Error> {
     let mut fields = JsonMap::new();
     for (name, history) in then.fields.iter() {
         let same = now
@@ -48,7 +47,7 @@ fn snapshot(commit: u64, then: &Context, now: &Context) -> Result<Json, serde_js
     if is_prefix(signals.iter(), signals.len(), now_signals.iter(), now_signals.len()) {
         operational["signals"] = signals.len().into();
     }
-    let mut stored = json!({"commit": commit, "fields": fields, "operational": operational});
+    let mut stored = json!({"run": run, "fields": fields, "operational": operational});
     if then.parent != now.parent {
         stored["parent"] = serde_json::to_value(&then.parent)?;
     }
@@ -66,7 +65,8 @@ fn is_prefix<'a, T: PartialEq + 'a>(
 
 #[derive(Deserialize)]
 struct Snapshot {
-    commit: u64,
+    #[serde(alias = "commit")]
+    run: u64,
     fields: OrderedMap<Part<History>>,
     operational: JsonMap<String, Json>,
     /// Missing if it is the present one.
@@ -117,7 +117,7 @@ impl Snapshot {
         operational.signals = Part::<SignalLog>::deserialize(signals)?.restore(present.iter(), present.len())?;
         let parent = self.parent.unwrap_or_else(|| now.parent.clone());
         Ok((
-            self.commit,
+            self.run,
             Context {
                 fields,
                 operational,

@@ -1,30 +1,28 @@
-//! The state of an execution: all that is needed to go on with it.
+//! The state of an execution: what is its own among all that a tree keeps.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Answers, Context, Dialogue, ExecutionId, Family, Limits, RegistryId, Timestamp, Turn, WorkflowVersion};
-
-/// The version of the stored form of an [`ExecutionState`]. States of every earlier version stay readable.
-pub const FORMAT: u32 = 1;
+use crate::{Answers, Context, Dialogue, ExecutionId, NumberMap, RegistryId, Timestamp, TreeTotals, Value, WorkflowVersion};
 
 /// Signals that are broadcast together.
 pub type Batch = Arc<[Arc<str>]>;
 
-/// The state of one execution. It is changed by [`ExecutionState::apply`](crate::ExecutionState::apply) alone, in the
-/// live engine, in every store and at recovery.
+/// The state of one execution of a tree. It is changed by [`TreeState::apply`](crate::TreeState::apply) alone, in the live
+/// engine, in every store and at recovery. A clone costs O(1): it shares what it holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionState {
-    /// The version of the stored form: [`FORMAT`].
-    pub format: u32,
+    /// Its number in the tree, in the order of creation; the root has 0.
+    pub number: u64,
     /// Its name.
     pub id: ExecutionId,
-    /// The number of commits applied; the version that the next commit must be computed from.
-    pub version: u64,
-    /// Where it stands.
+    /// What started it; `None` for the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Arc<Origin>>,
+    /// Where it stands by itself. An execution above it may have ended: [`TreeState::status`](crate::TreeState::status) says
+    /// what holds.
     pub status: Status,
     /// Since when; `None` if it was only prepared yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,17 +30,13 @@ pub struct ExecutionState {
     /// The time for which it has run, the current stretch not counted, in microseconds.
     #[serde(default)]
     pub active_us: u64,
-    /// Why it failed, was suspended or cancelled.
+    /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
+    pub failure: Option<Arc<Failure>>,
     /// The workflow that it runs.
     pub workflow: Arc<str>,
     /// The workflows that it was started with, as changed since by its own nodes.
     pub registry: RegistryId,
-    /// The order in which it runs its nodes.
-    pub schedule: Schedule,
-    /// What its tree may use.
-    pub limits: Arc<Limits>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was changed last.
@@ -51,28 +45,21 @@ pub struct ExecutionState {
     pub context: Arc<Context>,
     /// The size of all values in the histories, in bytes, as [`Value::size`](crate::Value::size) counts.
     pub context_bytes: u64,
-    /// Broadcasts so far.
-    pub broadcasts: u64,
-    /// Node runs so far, routers included.
-    pub runs_started: u64,
-    /// Runs in flight (of a failed or suspended execution: those to be run again) by number.
-    pub runs: BTreeMap<u64, Arc<Run>>,
+    /// Runs in flight (of an execution that has ended: those to be run again) by number.
+    pub runs: NumberMap<Arc<Run>>,
     /// The number of the next run.
     pub next_run: u64,
-    /// The contexts that runs in flight were dispatched on, by commit.
-    pub snapshots: BTreeMap<u64, Arc<Context>>,
-    /// The rest of a cascade that is not worked off yet, innermost batch last.
-    #[serde(default)]
-    pub stack: Vec<Frame>,
-    /// Batches that were accepted from outside and wait for the stack.
-    #[serde(default)]
-    pub pending: VecDeque<Batch>,
-    /// Its children, and what it has to tell its parent; `None` while there is nothing of it.
+    /// The contexts that runs in flight were dispatched on, by [`Run::snapshot`].
+    pub snapshots: NumberMap<Arc<Context>>,
+    /// Its children; `None` while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub family: Option<Box<Family>>,
-    /// Turns that are on their way to a separate store of conversation histories.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub turns: Vec<Turn>,
+    pub children: Option<Arc<Children>>,
+    /// Values that wait for the next delivery to the parent, with their fields, oldest first.
+    #[serde(default, skip_serializing_if = "NumberMap::is_empty")]
+    pub unsent: NumberMap<(Arc<str>, Value)>,
+    /// What the parent knows of what it and its own children have used.
+    #[serde(default)]
+    pub sent: TreeTotals,
     /// What built-in tools have answered, as long as a call may be repeated.
     #[serde(default, skip_serializing_if = "Answers::is_empty")]
     pub answers: Answers,
@@ -80,21 +67,46 @@ pub struct ExecutionState {
     #[serde(default)]
     pub workflow_changes: u64,
     /// The versions of its workflows, as far as they are kept; empty while there was no change.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub versions: Vec<Arc<WorkflowVersion>>,
-    /// The number of the next telemetry event.
-    pub next_event: u64,
-    /// Who runs it, or ran it last; `None` on stores that keep no leases.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Owner>,
+    #[serde(default, skip_serializing_if = "NumberMap::is_empty")]
+    pub versions: NumberMap<Arc<WorkflowVersion>>,
 }
 
-/// Who runs an execution. That it is still so is said by the lease of its process.
+/// What started a child: shared by all children of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The parent's number in the tree.
+    pub parent: u64,
+    /// The parent's run that started it.
+    pub run: u64,
+    /// The node of that run.
+    pub node: Arc<str>,
+    /// The signal that the parent broadcasts when the child has failed or was cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_signal: Option<Arc<str>>,
+}
+
+/// The children of an execution.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Children {
+    /// Their numbers in the tree, by the run that started them and their place in it.
+    pub by_run: NumberMap<NumberMap<u64>>,
+    /// How many of them are running.
+    pub active: u64,
+}
+
+impl Children {
+    /// The numbers of all children, by run and place.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.by_run.values().flat_map(|run| run.values().copied())
+    }
+}
+
+/// Who runs a tree. That it is still so is said by the lease of its process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// The process: the name under which it keeps its lease.
     pub process: Arc<str>,
-    /// How often the execution has changed hands: a process that reads another number has lost it.
+    /// How often the tree has changed hands: a process that reads another number has lost it.
     pub fence: u64,
 }
 
@@ -187,7 +199,8 @@ pub struct Run {
     pub workflow: Arc<str>,
     /// The registry with the node's configuration at dispatch: the run stays with it whatever changes meanwhile.
     pub registry: RegistryId,
-    /// The commit whose context the run reads.
+    /// The context that the run reads, among the [snapshots](ExecutionState::snapshots): the number of the first run that was
+    /// dispatched with it.
     pub snapshot: u64,
     /// When it was dispatched.
     pub started_at: Timestamp,
@@ -218,18 +231,14 @@ pub enum Progress {
 /// How far a run is that starts children.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spawning {
-    /// The first child of those that are being created.
-    pub from: u64,
-    /// So many children are registered.
+    /// How many children were created.
     pub next: u64,
-    /// So many there will be.
-    pub total: u64,
-    /// When they are due, if children are spaced.
+    /// How many there will be; `None` until the run has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// When the next one is due, if children are spaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
-    /// Whether those that are registered are created: a depth-first run waits until they rest.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub created: bool,
 }
 
 impl Progress {
@@ -249,36 +258,6 @@ impl Progress {
     }
 }
 
-/// A batch whose listeners are being worked off.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Frame {
-    /// The batch.
-    pub signals: Batch,
-    /// The registry in which its listeners were looked up.
-    pub registry: RegistryId,
-    /// The first listener, counted in the order of dispatch, that was not handled yet.
-    pub next: usize,
-    /// What comes when the batch is worked off, in a depth-first execution.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub then: Option<Box<Then>>,
-}
-
-/// What comes when a batch and all that followed from it is worked off, in a depth-first execution.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Then {
-    /// These signals are told to the parent, and the execution waits until it has dealt with them.
-    Tell(Batch),
-    /// A message of a child is acknowledged: the child goes on.
-    Acknowledge {
-        /// The child.
-        child: ExecutionId,
-        /// The message's number.
-        number: u64,
-    },
-}
-
 /// What a list of executions says of each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionSummary {
@@ -290,42 +269,29 @@ pub struct ExecutionSummary {
     pub workflow: Arc<str>,
     /// Where it stands.
     pub status: Status,
-    /// Its version.
+    /// The version of its tree.
     pub version: u64,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was changed last.
     pub updated_at: Timestamp,
-    /// Whether something is left to do for it: see [`ExecutionState::is_unsettled`].
+    /// How many executions are below it; of one that is no root, its own children only.
+    #[serde(default)]
+    pub children: u64,
+    /// Of a root, whether something is left to do for its tree: see [`TreeState::is_unsettled`](crate::TreeState::is_unsettled).
     #[serde(default)]
     pub unsettled: bool,
 }
 
 impl ExecutionState {
-    /// What a list of executions says of this one.
-    pub fn summary(&self) -> ExecutionSummary {
-        ExecutionSummary {
-            id: self.id.clone(),
-            main_execution_id: self.main_execution_id().clone(),
-            workflow: self.workflow.clone(),
-            status: self.status,
-            version: self.version,
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-            unsettled: self.is_unsettled(),
-        }
+    /// The number of its parent; `None` for the root.
+    pub fn parent(&self) -> Option<u64> {
+        self.origin.as_ref().map(|origin| origin.parent)
     }
 
-    /// Whether something is left to do for it that nobody has to ask for: it runs, its end has still to go down to its
-    /// children, or turns have still to be stored. A process that starts takes up these.
-    pub fn is_unsettled(&self) -> bool {
-        let descending = self.family.as_ref().is_some_and(|family| family.descending);
-        self.status == Status::Running || descending || !self.turns.is_empty()
-    }
-
-    /// Its children that are active.
+    /// How many of its children are running.
     pub fn active_children(&self) -> u64 {
-        self.family.as_ref().map_or(0, |family| family.active)
+        self.children.as_ref().map_or(0, |children| children.active)
     }
 
     /// Its depth in its tree; the root has depth 0.
@@ -337,4 +303,14 @@ impl ExecutionState {
     pub fn main_execution_id(&self) -> &ExecutionId {
         self.context.operational.main_execution_id.as_ref().unwrap_or(&self.id)
     }
+
+    /// The time for which it has run until then, in microseconds.
+    pub fn active_us_until(&self, until: Timestamp) -> u64 {
+        let since = self.status_since.filter(|_| self.status == Status::Running);
+        self.active_us + since.map_or(0, |since| micros(until.since(since)))
+    }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

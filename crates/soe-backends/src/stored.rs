@@ -1,13 +1,14 @@
 //! For those who write a store: the stored form of states, and what every store checks of a commit.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::{
-    ApplyError, BackendError, BackendErrorKind, Change, Commit, ExecutionId, ExecutionState, FORMAT, snapshots,
+    ApplyError, BackendError, BackendErrorKind, Change, Commit, ExecutionId, ExecutionState, FORMAT, NumberMap, TreeState,
+    snapshots,
 };
 
 /// The deepest nesting in stored JSON. Deeper ones could exhaust the stack of whoever reads them.
@@ -41,31 +42,27 @@ pub fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
     deserializer.end().map(|()| value)
 }
 
-/// A state as JSON. What its snapshots share with the present context is stored once.
+/// The state of an execution as JSON. What its snapshots share with the present context is stored once.
 ///
 /// # Errors
 /// As [`write()`].
-pub fn write_state(state: &ExecutionState) -> Result<String, BackendError> {
+pub fn write_execution(state: &ExecutionState) -> Result<String, BackendError> {
     let unwritable =
         |error| BackendError::new(BackendErrorKind::Unsupported, "a snapshot can't be written").because(error);
     let snapshots = snapshots::write(state).map_err(unwritable)?;
     let state = ExecutionState {
-        snapshots: BTreeMap::new(),
+        snapshots: NumberMap::default(),
         ..state.clone()
     };
     write(&Written { state, snapshots })
 }
 
-/// The state that [`write_state`] wrote.
+/// The state that [`write_execution`] wrote.
 ///
 /// # Errors
-/// It is damaged, or a later version wrote it.
-pub fn read_state(json: &[u8]) -> Result<ExecutionState, serde_json::Error> {
+/// It is damaged.
+pub fn read_execution(json: &[u8]) -> Result<ExecutionState, serde_json::Error> {
     let Written { mut state, snapshots } = read(json)?;
-    if state.format > FORMAT {
-        let message = format!("it has format {}, this version reads up to {FORMAT}", state.format);
-        return Err(serde_json::Error::custom(message));
-    }
     state.snapshots = snapshots::read(snapshots, &state.context)?;
     Ok(state)
 }
@@ -76,31 +73,117 @@ struct Written {
     snapshots: Json,
 }
 
-/// Checks the versions of a batch (see [`ContextBackend::commit`](crate::ContextBackend::commit)) against the version that
-/// is `stored`; `None` if the execution doesn't exist.
+/// The state of a tree as JSON, without its executions: those are written one by one.
 ///
 /// # Errors
-/// A conflict if the batch wasn't computed from that version.
-pub fn check_versions(commits: &[Commit], stored: Option<u64>) -> Result<(), BackendError> {
+/// As [`write()`].
+pub fn write_head(tree: &TreeState) -> Result<String, BackendError> {
+    let head = TreeState {
+        executions: NumberMap::default(),
+        ..tree.clone()
+    };
+    write(&head)
+}
+
+/// What [`write_head`] wrote: a tree without executions.
+///
+/// # Errors
+/// It is damaged, or a later version wrote it.
+pub fn read_head(json: &[u8]) -> Result<TreeState, serde_json::Error> {
+    let head: TreeState = read(json)?;
+    match head.format > FORMAT {
+        true => Err(later(head.format)),
+        false => Ok(head),
+    }
+}
+
+fn later(format: u32) -> serde_json::Error {
+    serde_json::Error::custom(format!("it has format {format}, this version reads up to {FORMAT}"))
+}
+
+/// A whole tree as JSON.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_tree(tree: &TreeState) -> Result<String, BackendError> {
+    let executions = tree.executions.values().map(|state| write_execution(state));
+    let executions: Vec<String> = executions.collect::<Result<_, _>>()?;
+    Ok(format!(
+        r#"{{"tree":{},"executions":[{}]}}"#,
+        write_head(tree)?,
+        executions.join(",")
+    ))
+}
+
+/// The tree that [`write_tree`] wrote.
+///
+/// # Errors
+/// It is damaged, or a later version wrote it.
+pub fn read_tree(json: &[u8]) -> Result<TreeState, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Whole {
+        tree: TreeState,
+        executions: Vec<Written>,
+    }
+    let Whole { mut tree, executions } = read(json)?;
+    if tree.format > FORMAT {
+        return Err(later(tree.format));
+    }
+    for Written { mut state, snapshots } in executions {
+        state.snapshots = snapshots::read(snapshots, &state.context)?;
+        tree.executions.insert(state.number, Arc::new(state));
+    }
+    Ok(tree)
+}
+
+/// Checks the versions and the fence of a batch (see [`ContextBackend::commit`](crate::ContextBackend::commit)) against what is
+/// `stored`: the version and the fence of the tree, `None` if it doesn't exist.
+///
+/// # Errors
+/// A conflict if the batch wasn't computed from that.
+pub fn check_versions(commits: &[Commit], stored: Option<(u64, u64)>) -> Result<(), BackendError> {
     let Some(first) = commits.first() else { return Ok(()) };
-    let creates = matches!(first.changes.first(), Some(Change::Created(_)));
+    let creates = matches!(first.changes.first(), Some(Change::Created(_) | Change::Forked(_)));
     let consecutive = commits
         .windows(2)
         .all(|pair| pair[0].version.checked_add(1) == Some(pair[1].version));
     let base = first.version.checked_sub(1);
-    if base == Some(stored.unwrap_or(0)) && stored.is_none() == creates && consecutive {
+    let (version, fence) = stored.unwrap_or_default();
+    if base == Some(version) && first.fence == fence && stored.is_none() == creates && consecutive {
         Ok(())
     } else {
-        Err(BackendError::conflict(&first.execution, base.unwrap_or(0), stored))
+        let found = stored.map(|(version, _)| version);
+        Err(BackendError::conflict(&first.tree, base.unwrap_or(0), found))
     }
 }
 
+/// The version and the fence of a tree, for [`check_versions`].
+pub fn version_of(tree: &TreeState) -> (u64, u64) {
+    (tree.version, tree.fence())
+}
+
 /// The error of a commit that has the right version, but was not made by an engine from the stored state.
-pub fn unfit(execution: &ExecutionId, error: ApplyError) -> BackendError {
+pub fn unfit(tree: &ExecutionId, error: ApplyError) -> BackendError {
     let message = "a commit contradicts the stored state; nothing of the batch was stored";
     BackendError::new(BackendErrorKind::Corrupt, message)
-        .execution(execution)
+        .execution(tree)
         .because(error)
+}
+
+/// The state that commits make of `before`, for stores that were not given it.
+///
+/// # Errors
+/// They contradict it.
+pub fn applied(before: Option<&TreeState>, commits: &[Commit]) -> Result<TreeState, ApplyError> {
+    let (mut state, rest) = match before {
+        Some(state) => (state.clone(), commits),
+        None => {
+            let (first, rest) = commits.split_first().ok_or(ApplyError::NotCreated)?;
+            (TreeState::create(first)?, rest)
+        }
+    };
+    rest.iter().try_for_each(|commit| state.apply(commit))?;
+    Ok(state)
 }
 
 /// Whether JSON is nested no deeper than can be read back.

@@ -7,41 +7,60 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendError, BackendErrorKind, Commit, Definitions, Event, ExecutionId, ExecutionState, ExecutionSummary,
-    RegistryDocument, RegistryId, Status, Timestamp, Value,
+    BackendError, BackendErrorKind, Commit, Deletion, Event, ExecutionId, ExecutionSummary, Guard, Message, Post, Posted,
+    RegistryDocument, RegistryId, Status, Timestamp, TreeState, Value,
 };
 
-/// The state of each execution. The one trait that decides what has happened: a commit that it took, has.
+/// The states of execution trees. The one trait that decides what has happened: a commit that it took, has.
 #[async_trait]
 pub trait ContextBackend: Send + Sync + 'static {
-    /// Stores `commits`: at least one, of one execution, their versions consecutive. All of them or, on an error, none.
+    /// Stores `commits`: at least one, of one tree, their versions consecutive. All of them or, on an error, none.
+    ///
+    /// `after` is the state that the last of them makes, where the caller has it: a store that keeps whole states takes that
+    /// instead of applying the commits.
     ///
     /// It takes of each commit what it declares in [`ContextBackend::sections`]; of other sections it stores nothing, but
     /// the state counts the events, so a commit is applied with them. Dropping the future must leave the
     /// commits stored as a whole or not at all.
     ///
     /// # Errors
-    /// [`Conflict`](crate::BackendErrorKind::Conflict) if the first commit was not computed from the stored version (or
-    /// creates an execution that exists); any other kind if they can't be stored.
-    async fn commit(&self, commits: Vec<Commit>) -> Result<(), BackendError>;
+    /// [`Conflict`](crate::BackendErrorKind::Conflict) if the first commit was not computed from the stored version and fence (or
+    /// creates a tree that exists); any other kind if they can't be stored.
+    async fn commit(&self, commits: Vec<Commit>, after: Option<Arc<TreeState>>) -> Result<(), BackendError>;
 
-    /// The state of an execution, with the contexts that its runs in flight refer to; `None` if there is none.
+    /// The state of a tree, by its root; `None` if there is none.
     ///
     /// # Errors
     /// It can't be read.
-    async fn load(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, BackendError>;
+    async fn load(&self, tree: &ExecutionId) -> Result<Option<Arc<TreeState>>, BackendError>;
 
-    /// A page of the executions, newest first.
+    /// A page of the trees, newest first: what is said of each is said of its root.
     ///
     /// # Errors
-    /// They can't be read.
+    /// They can't be read. One that is damaged doesn't keep the others from being listed: it is in
+    /// [`ListPage::damaged`].
     async fn list(&self, query: &ListQuery) -> Result<ListPage, BackendError>;
 
-    /// Deletes the state of an execution. Says whether there was one.
+    /// Deletes the state of a tree and its inbox, if it is as `guard` says and no message waits in its inbox: in one step, so
+    /// nothing that comes in between is lost.
     ///
     /// # Errors
     /// It can't be deleted.
-    async fn delete(&self, execution: &ExecutionId) -> Result<bool, BackendError>;
+    async fn delete(&self, tree: &ExecutionId, guard: Guard) -> Result<Deletion, BackendError>;
+
+    /// Puts a message into the inbox of a tree, whoever runs it. Neither its version nor its fence changes. The ids of the last
+    /// messages that were taken are known, so that one which is sent again is stored once.
+    ///
+    /// # Errors
+    /// It can't be stored.
+    async fn post(&self, tree: &ExecutionId, message: &Message) -> Result<Post, BackendError>;
+
+    /// At most `limit` messages of a tree's inbox that come after place `after` and were not taken
+    /// ([`Change::Taken`](crate::Change::Taken)), in order.
+    ///
+    /// # Errors
+    /// They can't be read.
+    async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError>;
 
     /// Which sections of a commit [`ContextBackend::commit`] takes besides the changes. Only a store that implements the
     /// other traits on the same data may declare them.
@@ -54,7 +73,7 @@ pub trait ContextBackend: Send + Sync + 'static {
         false
     }
 
-    /// The commits of an execution from version `from` on, at most `limit`, in order; none if it doesn't exist.
+    /// The commits of a tree from version `from` on, at most `limit`, in order; none if it doesn't exist.
     ///
     /// They have their changes, and those of their events that are still stored. The other sections are missing: what they
     /// brought is in the stores of those.
@@ -62,29 +81,28 @@ pub trait ContextBackend: Send + Sync + 'static {
     /// # Errors
     /// [`Unsupported`](crate::BackendErrorKind::Unsupported) if the store doesn't [keep](ContextBackend::keeps_commits)
     /// commits; any other kind if they can't be read.
-    async fn commits(&self, execution: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Commit>, BackendError> {
+    async fn commits(&self, tree: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Commit>, BackendError> {
         let _ = (from, limit);
-        Err(keeps_no_commits(execution))
+        Err(keeps_no_commits(tree))
     }
 
-    /// The state of an execution as commit `version` made it; `None` if there is no such commit.
+    /// The state of a tree as commit `version` made it; `None` if there is no such commit.
     ///
     /// # Errors
     /// [`Unsupported`](crate::BackendErrorKind::Unsupported) if the store doesn't [keep](ContextBackend::keeps_commits)
     /// commits; any other kind if they can't be read.
-    async fn load_at(&self, execution: &ExecutionId, version: u64) -> Result<Option<ExecutionState>, BackendError> {
+    async fn load_at(&self, tree: &ExecutionId, version: u64) -> Result<Option<Arc<TreeState>>, BackendError> {
         let _ = version;
-        Err(keeps_no_commits(execution))
+        Err(keeps_no_commits(tree))
     }
 
-    /// What the tree of an execution shared when that one's commit `version` was made. What this execution's commits brought is
-    /// told by the commit, all else by its time. `None` if there is no such commit, or if the store doesn't keep it: a store
-    /// can only tell what it takes as [`sections`](ContextBackend::sections).
+    /// The conversation history of a tree when its commit `version` was made; `None` if there is no such commit, or if the
+    /// store doesn't keep it: a store can only tell what it takes as [`sections`](ContextBackend::sections).
     ///
     /// # Errors
     /// It can't be read.
-    async fn shared_at(&self, execution: &ExecutionId, version: u64) -> Result<Option<TreeShared>, BackendError> {
-        let _ = (execution, version);
+    async fn turns_at(&self, tree: &ExecutionId, version: u64) -> Result<Option<Vec<Turn>>, BackendError> {
+        let _ = (tree, version);
         Ok(None)
     }
 
@@ -93,7 +111,7 @@ pub trait ContextBackend: Send + Sync + 'static {
         false
     }
 
-    /// Says that `owner` (an engine, under a name that could be an [`ExecutionId`]) is alive and keeps the executions that
+    /// Says that `owner` (an engine, under a name that could be an [`ExecutionId`]) is alive and keeps the trees that
     /// name it until then. Replaces what it said before. A store that keeps no leases ignores it.
     ///
     /// # Errors
@@ -122,18 +140,9 @@ pub trait ContextBackend: Send + Sync + 'static {
     }
 }
 
-/// What the executions of a tree shared at some time. Gone from it is what was deleted later, unless it was replaced.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TreeShared {
-    /// Identities and context schema.
-    pub definitions: Definitions,
-    /// The conversation history, oldest first.
-    pub turns: Vec<Turn>,
-}
-
-fn keeps_no_commits(execution: &ExecutionId) -> BackendError {
+fn keeps_no_commits(tree: &ExecutionId) -> BackendError {
     let message = "this store keeps the present state only, no commits; SQLite keeps them";
-    BackendError::new(BackendErrorKind::Unsupported, message).execution(execution)
+    BackendError::new(BackendErrorKind::Unsupported, message).execution(tree)
 }
 
 /// The sections of a commit that a store takes in the same transaction as the changes.
@@ -159,15 +168,17 @@ impl Sections {
     };
 }
 
-/// Which executions are wanted, and how many of them.
+/// Which trees are wanted, and how many of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ListQuery {
-    /// Only those of this status.
+    /// Only those whose root has this status.
     pub status: Option<Status>,
-    /// Only those of this tree, by its root.
-    pub main_execution_id: Option<ExecutionId>,
-    /// Only those for which something is left to do: [`ExecutionState::is_unsettled`].
-    #[serde(default)]
+    /// Only those whose root runs this workflow.
+    pub workflow: Option<Arc<str>>,
+    /// Only those that were created then or later.
+    pub since: Option<Timestamp>,
+    /// Only those for which something is left to do: [`TreeState::is_unsettled`].
     pub unsettled: bool,
     /// At most so many; 0 means the store's own page size.
     pub limit: usize,
@@ -175,50 +186,63 @@ pub struct ListQuery {
     pub after: Option<ListCursor>,
 }
 
-/// A place in a list of executions.
+impl ListQuery {
+    /// Whether a tree is wanted, its place apart.
+    pub fn wants(&self, tree: &ExecutionSummary) -> bool {
+        self.status.is_none_or(|status| status == tree.status)
+            && self.workflow.as_ref().is_none_or(|workflow| *workflow == tree.workflow)
+            && self.since.is_none_or(|since| tree.created_at >= since)
+            && (tree.unsettled || !self.unsettled)
+    }
+}
+
+/// A place in a list of trees.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ListCursor {
-    /// The creation time of the last execution seen.
+    /// The creation time of the last tree seen.
     pub created_at: Timestamp,
-    /// Its id.
+    /// Its root.
     pub id: ExecutionId,
 }
 
-/// A page of executions, newest first; of those created at the same time the greatest id first.
+/// A page of trees, newest first; of those created at the same time the greatest id first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ListPage {
-    /// The executions.
+    /// The roots.
     pub executions: Vec<ExecutionSummary>,
     /// Where the next page starts; `None` if this is the last.
     pub next: Option<ListCursor>,
+    /// Trees that can't be read, with what is wrong with each. They stand on the first page of a query, whatever it wants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Damaged>,
+}
+
+/// A tree that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    /// Its root, or what takes the place of its name.
+    pub tree: String,
+    /// What is wrong with it.
+    pub problem: String,
 }
 
 impl ListPage {
     /// The page size of stores for a query that names none.
     pub const DEFAULT_LIMIT: usize = 100;
 
-    /// The page that `query` asks for, out of all executions in any order. For stores without an index of their own.
-    pub fn select(executions: impl IntoIterator<Item = ExecutionSummary>, query: &ListQuery) -> Self {
-        let limit = if query.limit == 0 {
-            Self::DEFAULT_LIMIT
-        } else {
-            query.limit
+    /// The page that `query` asks for, out of all trees in any order. For stores without an index of their own.
+    pub fn select(trees: impl IntoIterator<Item = ExecutionSummary>, query: &ListQuery) -> Self {
+        let limit = match query.limit {
+            0 => Self::DEFAULT_LIMIT,
+            limit => limit,
         };
-        let cursor = |e: &ExecutionSummary| ListCursor {
-            created_at: e.created_at,
-            id: e.id.clone(),
+        let cursor = |tree: &ExecutionSummary| ListCursor {
+            created_at: tree.created_at,
+            id: tree.id.clone(),
         };
-        let mut found: Vec<_> = executions
-            .into_iter()
-            .filter(|e| query.status.is_none_or(|status| status == e.status))
-            .filter(|e| {
-                query
-                    .main_execution_id
-                    .as_ref()
-                    .is_none_or(|main| *main == e.main_execution_id)
-            })
-            .filter(|e| e.unsettled || !query.unsettled)
-            .filter(|e| query.after.as_ref().is_none_or(|after| cursor(e) < *after))
+        let wanted = trees.into_iter().filter(|tree| query.wants(tree));
+        let mut found: Vec<_> = wanted
+            .filter(|tree| query.after.as_ref().is_none_or(|after| cursor(tree) < *after))
             .collect();
         found.sort_unstable_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
         let more = found.len() > limit;
@@ -227,6 +251,7 @@ impl ListPage {
         Self {
             executions: found,
             next,
+            damaged: Vec::new(),
         }
     }
 }
@@ -246,7 +271,7 @@ pub trait WorkflowBackend: Send + Sync + 'static {
     /// It can't be read.
     async fn registry(&self, id: &RegistryId) -> Result<Option<Arc<RegistryDocument>>, BackendError>;
 
-    /// Says which registry and workflow an execution uses now, for stores that show it to people.
+    /// Says which registry and workflow a root uses now, for stores that show it to people.
     ///
     /// # Errors
     /// It can't be stored.
@@ -356,24 +381,24 @@ pub trait ConversationHistoryBackend: Send + Sync + 'static {
     async fn delete_turns(&self, main: &ExecutionId) -> Result<(), BackendError>;
 }
 
-/// Telemetry events, by execution.
+/// Telemetry events, by tree.
 #[async_trait]
 pub trait TelemetryBackend: Send + Sync + 'static {
     /// Appends events in their order, leaving out those whose number is stored already.
     ///
     /// # Errors
     /// They can't be stored.
-    async fn append_events(&self, execution: &ExecutionId, events: &[Event]) -> Result<(), BackendError>;
+    async fn append_events(&self, tree: &ExecutionId, events: &[Event]) -> Result<(), BackendError>;
 
     /// At most `limit` events from number `from` on.
     ///
     /// # Errors
     /// They can't be read.
-    async fn events(&self, execution: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError>;
+    async fn events(&self, tree: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError>;
 
-    /// Deletes the events of an execution.
+    /// Deletes the events of a tree.
     ///
     /// # Errors
     /// They can't be deleted.
-    async fn delete_events(&self, execution: &ExecutionId) -> Result<(), BackendError>;
+    async fn delete_events(&self, tree: &ExecutionId) -> Result<(), BackendError>;
 }

@@ -64,14 +64,14 @@ impl ExecutionState {
     /// execution was started with and the newest are left out.
     pub fn workflow_versions(&self) -> Vec<Arc<WorkflowVersion>> {
         match self.versions.is_empty() {
-            false => self.versions.clone(),
+            false => self.versions.values().cloned().collect(),
             true => vec![Arc::new(self.started_with())],
         }
     }
 
     /// The number of the current version of its workflows.
     pub fn workflow_version(&self) -> u64 {
-        self.versions.last().map_or(0, |version| version.number)
+        self.versions.last_before(u64::MAX).map_or(0, |(number, _)| number)
     }
 
     /// What an execution without a change was started with.
@@ -89,21 +89,23 @@ impl ExecutionState {
     pub(crate) fn put_version(&mut self, version: &WorkflowVersion) {
         if self.versions.is_empty() {
             // Kept from the first change on: most executions have none.
-            self.versions.push(Arc::new(self.started_with()));
+            self.versions.insert(0, Arc::new(self.started_with()));
         }
-        if self.versions.len() >= MOST {
-            self.versions.remove(1);
+        if self.versions.len() >= MOST
+            && let Some((oldest, _)) = self.versions.first_from(1)
+        {
+            self.versions.remove(oldest);
         }
         self.registry = version.registry.clone();
         self.workflow_changes += u64::from(version.by.is_some());
-        self.versions.push(Arc::new(version.clone()));
+        self.versions.insert(version.number, Arc::new(version.clone()));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ExecutionId, Genesis, Limits, Schedule};
+    use crate::{ExecutionId, Genesis, Limits, Schedule, TreeGenesis, TreeState};
 
     fn version(number: u64, by_a_node: bool) -> WorkflowVersion {
         let node = |name: &str| EditedBy {
@@ -128,18 +130,23 @@ mod tests {
 
     fn state() -> ExecutionState {
         let id = ExecutionId::new("x").unwrap();
-        let genesis = Genesis {
+        let root = Genesis {
+            id: id.clone(),
+            origin: None,
             workflow: "flow".into(),
             registry: RegistryId::from_digest([1; 32]),
-            main_execution_id: id.clone(),
             parent: None,
-            schedule: Schedule::Concurrent,
-            limits: Arc::new(Limits::default()),
             fields: Vec::new(),
             context_bytes: 0,
-            forked: None,
         };
-        ExecutionState::genesis(id, &genesis, Timestamp::from_micros(0))
+        let genesis = TreeGenesis {
+            schedule: Schedule::Concurrent,
+            limits: Arc::new(Limits::default()),
+            definitions: Arc::default(),
+            root,
+        };
+        let tree = TreeState::genesis(id, &genesis, Timestamp::from_micros(0));
+        tree.root_state().unwrap().as_ref().clone()
     }
 
     #[test]

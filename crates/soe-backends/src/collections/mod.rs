@@ -1,6 +1,7 @@
 //! Persistent collections: cloning is O(1), a change to one copy leaves the others as they were and costs O(log n).
 
 mod index;
+mod numbers;
 mod vector;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use index::Index;
+pub use numbers::NumberMap;
 pub(crate) use vector::Vector;
 
 /// Up to so many entries are searched, more are indexed: small executions stay small in memory.

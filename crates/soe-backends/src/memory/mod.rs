@@ -2,24 +2,24 @@
 
 mod trees;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use self::trees::Tree;
-use crate::stored::{check_versions, unfit};
+use crate::stored::{applied, check_versions, unfit, version_of};
 use crate::{
-    ApplyError, BackendError, Commit, ContextBackend, Event, ExecutionId, ExecutionState, ListPage, ListQuery,
-    RegistryDocument, RegistryId, Sections, TelemetryBackend, Timestamp, WorkflowBackend,
+    BackendError, Commit, ContextBackend, Deletion, Event, ExecutionId, Guard, ListPage, ListQuery, Message, Post, Posted,
+    RegistryDocument, RegistryId, Sections, TelemetryBackend, Timestamp, TreeState, WorkflowBackend,
 };
 
-/// Executions that end up in the same shard share a lock; it is held for microseconds and never across an await.
+/// Trees that end up in the same shard share a lock; it is held for microseconds and never across an await.
 const SHARDS: usize = 16;
 
-/// All six stores in memory. A commit costs O(log n); a state that was loaded, and the snapshots in it, share what they hold
-/// with the store.
+/// All six stores in memory. A commit costs O(1): the store keeps the state that came with it, and shares with the engine and
+/// with those who load it what they hold.
 #[derive(Debug)]
 pub struct MemoryStore {
     shards: [Mutex<HashMap<ExecutionId, Entry>>; SHARDS],
@@ -29,10 +29,49 @@ pub struct MemoryStore {
     leases: Mutex<HashMap<Arc<str>, Timestamp>>,
 }
 
+/// How many ids of messages that were taken are remembered.
+const REMEMBERED: usize = 1_000;
+
 #[derive(Debug, Default)]
 struct Entry {
-    state: Option<ExecutionState>,
+    state: Option<Arc<TreeState>>,
     events: Vec<Event>,
+    inbox: Inbox,
+}
+
+/// Messages that were not taken, and the ids of those that were taken last.
+#[derive(Debug, Default)]
+struct Inbox {
+    last: u64,
+    waiting: VecDeque<Posted>,
+    taken: VecDeque<Arc<str>>,
+    /// The places of both.
+    known: HashMap<Arc<str>, u64>,
+}
+
+impl Inbox {
+    fn post(&mut self, message: &Message) -> Post {
+        if let Some(seq) = self.known.get(&message.id) {
+            return Post::Duplicate(*seq);
+        }
+        self.last += 1;
+        self.known.insert(message.id.clone(), self.last);
+        self.waiting.push_back(Posted {
+            seq: self.last,
+            message: message.clone(),
+        });
+        Post::Stored(self.last)
+    }
+
+    fn take(&mut self, until: u64) {
+        while self.waiting.front().is_some_and(|posted| posted.seq <= until) {
+            self.taken.extend(self.waiting.pop_front().map(|posted| posted.message.id));
+        }
+        while self.taken.len() > REMEMBERED {
+            let forgotten = self.taken.pop_front();
+            forgotten.map(|id| self.known.remove(&id));
+        }
+    }
 }
 
 impl Default for MemoryStore {
@@ -53,8 +92,8 @@ impl MemoryStore {
         }
     }
 
-    fn shard(&self, execution: &ExecutionId) -> MutexGuard<'_, HashMap<ExecutionId, Entry>> {
-        let hash = self.hasher.hash_one(execution);
+    fn shard(&self, tree: &ExecutionId) -> MutexGuard<'_, HashMap<ExecutionId, Entry>> {
+        let hash = self.hasher.hash_one(tree);
         lock(&self.shards[hash as usize % SHARDS])
     }
 
@@ -74,17 +113,17 @@ impl MemoryStore {
 
     /// Locks `registries` and `trees`; a caller may hold the lock of a shard, never the other way round.
     fn put_sections(&self, commit: &mut Commit) {
-        if let Some(registry) = commit.registry.take() {
+        for registry in commit.registries.drain(..) {
             lock(&self.registries).entry(registry.id.clone()).or_insert(registry);
         }
         if let Some(definitions) = commit.definitions.take() {
-            self.tree_mut(&commit.execution, |tree| {
-                tree.identities = definitions.identities;
-                tree.schemas = definitions.context_schema;
+            self.tree_mut(&commit.tree, |tree| {
+                tree.identities.clone_from(&definitions.identities);
+                tree.schemas.clone_from(&definitions.context_schema);
             });
         }
-        if let Some(new) = commit.turns.take() {
-            self.tree_mut(&new.main, |tree| new.turns.iter().for_each(|turn| tree.append(turn)));
+        if !commit.turns.is_empty() {
+            self.tree_mut(&commit.tree, |tree| commit.turns.iter().for_each(|turn| tree.append(turn)));
         }
     }
 }
@@ -94,72 +133,73 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn create(commits: &[Commit]) -> Result<ExecutionState, ApplyError> {
-    let (first, rest) = commits.split_first().ok_or(ApplyError::NotCreated)?;
-    let mut state = ExecutionState::create(first)?;
-    rest.iter().try_for_each(|commit| state.apply(commit))?;
-    Ok(state)
-}
-
 #[async_trait]
 impl ContextBackend for MemoryStore {
-    async fn commit(&self, mut commits: Vec<Commit>) -> Result<(), BackendError> {
+    async fn commit(&self, mut commits: Vec<Commit>, after: Option<Arc<TreeState>>) -> Result<(), BackendError> {
         let Some(first) = commits.first() else { return Ok(()) };
-        let execution = first.execution.clone();
-        let mut shard = self.shard(&execution);
-        let stored = shard.get(&execution).and_then(|entry| entry.state.as_ref());
-        check_versions(&commits, stored.map(|state| state.version))?;
-        // Everything that can fail comes before the first change: the state is changed in place, not copied.
-        let created = match stored {
-            Some(state) => state.fits(&commits).map(|()| None),
-            None => create(&commits).map(Some),
+        let tree = first.tree.clone();
+        let mut shard = self.shard(&tree);
+        let stored = shard.get(&tree).and_then(|entry| entry.state.as_deref());
+        check_versions(&commits, stored.map(version_of))?;
+        // Everything that can fail comes before the first change.
+        let after = match after {
+            Some(after) => after,
+            None => Arc::new(applied(stored, &commits).map_err(|error| unfit(&tree, error))?),
         };
-        let created = created.map_err(|error| unfit(&execution, error))?;
         commits.iter_mut().for_each(|commit| self.put_sections(commit));
-        let entry = shard.entry(execution.clone()).or_default();
-        match (created, &mut entry.state) {
-            (None, Some(state)) => commits
-                .iter()
-                .try_for_each(|commit| state.apply(commit))
-                .map_err(|error| unfit(&execution, error))?,
-            (created, state) => *state = created,
-        }
+        let entry = shard.entry(tree).or_default();
+        entry.inbox.take(after.inbox);
+        entry.state = Some(after);
         for commit in &mut commits {
             entry.events.append(&mut commit.events);
         }
         Ok(())
     }
 
-    async fn load(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, BackendError> {
-        Ok(self
-            .shard(execution)
-            .get(execution)
-            .and_then(|entry| entry.state.clone()))
+    async fn load(&self, tree: &ExecutionId) -> Result<Option<Arc<TreeState>>, BackendError> {
+        Ok(self.shard(tree).get(tree).and_then(|entry| entry.state.clone()))
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, BackendError> {
         let mut all = Vec::new();
         for shard in &self.shards {
-            all.extend(
-                lock(shard)
-                    .values()
-                    .filter_map(|entry| entry.state.as_ref())
-                    .map(ExecutionState::summary),
-            );
+            let shard = lock(shard);
+            let states = shard.values().filter_map(|entry| entry.state.as_ref());
+            all.extend(states.filter_map(|state| state.summary()));
         }
         Ok(ListPage::select(all, query))
     }
 
-    async fn delete(&self, execution: &ExecutionId) -> Result<bool, BackendError> {
-        let mut shard = self.shard(execution);
-        let Some(entry) = shard.get_mut(execution) else {
-            return Ok(false);
+    async fn delete(&self, tree: &ExecutionId, guard: Guard) -> Result<Deletion, BackendError> {
+        let mut shard = self.shard(tree);
+        let Some(entry) = shard.get_mut(tree) else {
+            return Ok(Deletion::NoSuchTree);
         };
-        let existed = entry.state.take().is_some();
-        if entry.events.is_empty() {
-            shard.remove(execution);
+        let Some(state) = &entry.state else {
+            return Ok(Deletion::NoSuchTree);
+        };
+        if version_of(state) != (guard.version, guard.fence) || !entry.inbox.waiting.is_empty() {
+            return Ok(Deletion::Changed);
         }
-        Ok(existed)
+        entry.state = None;
+        entry.inbox = Inbox::default();
+        if entry.events.is_empty() {
+            shard.remove(tree);
+        }
+        Ok(Deletion::Deleted)
+    }
+
+    async fn post(&self, tree: &ExecutionId, message: &Message) -> Result<Post, BackendError> {
+        let mut shard = self.shard(tree);
+        let entry = shard.get_mut(tree).filter(|entry| entry.state.is_some());
+        Ok(entry.map_or(Post::NoSuchTree, |entry| entry.inbox.post(message)))
+    }
+
+    async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
+        let shard = self.shard(tree);
+        let waiting = shard.get(tree).into_iter().flat_map(|entry| &entry.inbox.waiting);
+        let wanted = waiting.filter(|posted| posted.seq > after);
+        Ok(wanted.take(limit).cloned().collect())
     }
 
     fn sections(&self) -> Sections {
@@ -210,34 +250,34 @@ impl WorkflowBackend for MemoryStore {
 
 #[async_trait]
 impl TelemetryBackend for MemoryStore {
-    async fn append_events(&self, execution: &ExecutionId, events: &[Event]) -> Result<(), BackendError> {
+    async fn append_events(&self, tree: &ExecutionId, events: &[Event]) -> Result<(), BackendError> {
         if events.is_empty() {
             return Ok(());
         }
-        let mut shard = self.shard(execution);
-        let stored = &mut shard.entry(execution.clone()).or_default().events;
+        let mut shard = self.shard(tree);
+        let stored = &mut shard.entry(tree.clone()).or_default().events;
         let next = stored.last().map_or(0, |event| event.seq + 1);
         stored.extend(events.iter().filter(|event| event.seq >= next).cloned());
         Ok(())
     }
 
-    async fn events(&self, execution: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError> {
-        let shard = self.shard(execution);
-        let Some(entry) = shard.get(execution) else {
+    async fn events(&self, tree: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError> {
+        let shard = self.shard(tree);
+        let Some(entry) = shard.get(tree) else {
             return Ok(Vec::new());
         };
         let start = entry.events.partition_point(|event| event.seq < from);
         Ok(entry.events[start..].iter().take(limit).cloned().collect())
     }
 
-    async fn delete_events(&self, execution: &ExecutionId) -> Result<(), BackendError> {
-        let mut shard = self.shard(execution);
-        let Some(entry) = shard.get_mut(execution) else {
+    async fn delete_events(&self, tree: &ExecutionId) -> Result<(), BackendError> {
+        let mut shard = self.shard(tree);
+        let Some(entry) = shard.get_mut(tree) else {
             return Ok(());
         };
         entry.events = Vec::new();
         if entry.state.is_none() {
-            shard.remove(execution);
+            shard.remove(tree);
         }
         Ok(())
     }
