@@ -164,9 +164,10 @@ impl TreeState {
             ExecutionChange::Status { status, .. } => self.count_active(execution, *status)?,
             _ => {}
         }
+        let last = self.updated_at;
         let state = self.get_mut(execution)?;
         state.updated_at = at;
-        state.change(change)
+        state.change(change, last)
     }
 
     /// The parent knows how many of its children are running.
@@ -235,18 +236,21 @@ impl ExecutionState {
             children: None,
             unsent: NumberMap::default(),
             sent: Default::default(),
+            stopped: None,
             answers: Default::default(),
             workflow_changes: 0,
             versions: NumberMap::default(),
         }
     }
 
-    fn change(&mut self, change: &ExecutionChange) -> Result<(), ApplyError> {
+    /// Applies a change; `last` is when the tree was changed before.
+    fn change(&mut self, change: &ExecutionChange, last: Timestamp) -> Result<(), ApplyError> {
         match change {
             ExecutionChange::Status { status, at, failure } => {
                 // A process that goes on with an execution ran nothing since the last commit: the time until then counts, the
                 // time since then doesn't.
-                self.active_us = self.active_us_until(*at);
+                let until = if *status == Status::Running { last } else { *at };
+                self.active_us = self.active_us_until(until);
                 self.status = *status;
                 self.status_since = Some(*at);
                 self.failure = failure.clone();
@@ -303,6 +307,7 @@ impl ExecutionState {
                 self.unsent = NumberMap::default();
                 self.sent = self.context.operational.tree;
             }
+            ExecutionChange::Stopped(stopped) => self.stopped = stopped.clone(),
             ExecutionChange::Used(more) => self.context_mut().operational.tree.add(*more),
             ExecutionChange::Registry(version) => self.put_version(version),
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::state::Batch;
 use crate::{
     Answer, DialogueStep, Event, ExecutionId, Failure, History, Limits, Origin, Owed, Owner, ParentInfo, Progress, RegistryId,
-    Run, Schedule, Status, Timestamp, TreeState, TreeTotals, Turn, Value, WorkChange, WorkflowVersion,
+    Run, Schedule, Status, Stopped, Timestamp, TreeState, TreeTotals, Turn, Value, WorkChange, WorkflowVersion,
 };
 
 /// Everything that one event changes in a tree, or one link of a chain of them: it is stored as a whole or not at all.
@@ -187,6 +187,8 @@ pub enum ExecutionChange {
     Sent,
     /// Children have used this.
     Used(TreeTotals),
+    /// What it had on the work list is kept until it is resumed, or put back.
+    Stopped(Option<Arc<Stopped>>),
     /// The workflows are others.
     Registry(Box<WorkflowVersion>),
 }

@@ -65,4 +65,4 @@ pub use traits::{
 pub use tree::{FORMAT, Owed, TreeState, Used};
 pub use value::{Excess, Map, Value};
 pub use version::{EditedBy, WorkflowEdit, WorkflowVersion};
-pub use work::{Accepted, Delivery, Frame, Spawn, Then, Work, WorkChange};
+pub use work::{Accepted, Delivery, Frame, Spawn, Stopped, Then, Work, WorkChange};

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Answers, Context, Dialogue, ExecutionId, NumberMap, RegistryId, Timestamp, TreeTotals, Value, WorkflowVersion};
+use crate::{Answers, Context, Dialogue, ExecutionId, NumberMap, RegistryId, Stopped, Timestamp, TreeTotals, Value,
+    WorkflowVersion,
+};
 
 /// Signals that are broadcast together.
 pub type Batch = Arc<[Arc<str>]>;
@@ -60,6 +62,9 @@ pub struct ExecutionState {
     /// What the parent knows of what it and its own children have used.
     #[serde(default)]
     pub sent: TreeTotals,
+    /// What it had on the work list when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Arc<Stopped>>,
     /// What built-in tools have answered, as long as a call may be repeated.
     #[serde(default, skip_serializing_if = "Answers::is_empty")]
     pub answers: Answers,

@@ -56,8 +56,8 @@ pub struct Frame {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Then {
-    /// The parent is given this, and reacts to it before the execution goes on.
-    Deliver(Arc<Delivery>),
+    /// These signals go to the parent, which reacts to them before the execution goes on.
+    Deliver(Batch),
     /// A run goes on to its next child, or is over.
     Spawn {
         /// The number of the run.
@@ -82,6 +82,28 @@ pub struct Delivery {
     /// Why the child has failed or was cancelled, if it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Arc<str>>,
+}
+
+/// What an execution and those below it had on the work list when it failed: it is put back when the execution is resumed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stopped {
+    /// Batches whose listeners were being visited, the innermost last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<Frame>,
+    /// Deliveries that were not taken, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deliveries: Vec<Arc<Delivery>>,
+    /// Batches that were not broadcast, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<Accepted>,
+}
+
+impl Stopped {
+    /// Whether there was nothing.
+    pub fn is_empty(&self) -> bool {
+        self.stack.is_empty() && self.deliveries.is_empty() && self.accepted.is_empty()
+    }
 }
 
 /// A run that has children to create.
