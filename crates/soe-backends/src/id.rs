@@ -75,8 +75,14 @@ impl ExecutionId {
         let plain = format!("{self}.{run}.{place}");
         match plain.len() <= MAX_PLAIN {
             true => Self(plain.into()),
-            false => Self(format!("{root}.0.{number}").into()),
+            false => root.by_number(number),
         }
+    }
+
+    /// The short name of an execution of this root's tree, by its number.
+    #[must_use]
+    pub fn by_number(&self, number: u64) -> Self {
+        Self(format!("{self}.0.{number}").into())
     }
 
     /// The root of the tree to which an execution of this name belongs: children are named after their root.

@@ -100,6 +100,11 @@ pub struct Children {
 }
 
 impl Children {
+    /// How many children a run has started.
+    pub fn count(&self, run: u64) -> u64 {
+        self.by_run.get(run).map_or(0, |of_run| of_run.len() as u64)
+    }
+
     /// The numbers of all children, by run and place.
     pub fn numbers(&self) -> impl Iterator<Item = u64> {
         self.by_run.values().flat_map(|run| run.values().copied())
@@ -233,12 +238,10 @@ pub enum Progress {
     Child(Spawning),
 }
 
-/// How far a run is that starts children.
+/// How far a run is that starts children. How many there are is known from [`Children::by_run`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spawning {
-    /// How many children were created.
-    pub next: u64,
-    /// How many there will be; `None` until the run has begun.
+    /// How many children there will be; `None` until the run has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
     /// When the next one is due, if children are spaced.

@@ -2,22 +2,25 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Batch, Change, EventKind, ExecutionId, Progress, RegistryId, Schedule, Spawning, Stage, Then};
+use soe_backends::{
+    Accepted, ApplyError, Batch, EventKind, ExecutionChange, Progress, RegistryId, Spawning, Stage, Then,
+};
 
+use super::Machine;
 use super::transaction::{Applied, Transaction};
-use super::{Effect, Machine};
 use crate::config::{Condition, Node, NodeKind};
 use crate::template::Scope;
 
-/// After so many routers the driver gets its turn, so that a loop without a guard can be cancelled.
-const PURE_STEPS: usize = 1_000;
+/// After this many routers and children the driver gets its turn, so that a loop without a guard can be cancelled.
+pub(super) const PURE_STEPS: usize = 1_000;
 
-/// A router counts as one more step for each of these emissions.
+/// A router counts as one more step for this many emissions.
 const CONDITIONS_PER_STEP: usize = 16;
 
-/// A batch whose listeners are being worked off.
+/// A batch whose listeners are being visited.
 #[derive(Debug)]
 pub(super) struct Cursor {
+    pub(super) execution: u64,
     pub(super) signals: Batch,
     pub(super) registry: RegistryId,
     pub(super) listeners: Arc<[Arc<Node>]>,
@@ -27,27 +30,26 @@ pub(super) struct Cursor {
 }
 
 impl Machine {
-    /// Takes the batches off the top of the stack that have no listener left.
-    pub(super) fn pop_worked_off(&mut self) {
-        let over = |top: &mut Cursor| top.next >= top.listeners.len() && top.then.is_none();
-        while self.stack.pop_if(over).is_some() {}
+    /// Takes the batches off the top of the stack that have no listener left, down to `base`.
+    pub(super) fn pop_visited(&mut self, base: usize) {
+        let over = |top: &Cursor| top.next >= top.listeners.len() && top.then.is_none();
+        while self.stack.len() > base && self.stack.last().is_some_and(over) {
+            self.stack.pop();
+        }
         self.stack_kept = self.stack_kept.min(self.stack.len());
-    }
-
-    /// How many messages of children are being answered.
-    fn answering(&self) -> usize {
-        let answers = |cursor: &&Cursor| matches!(cursor.then.as_deref(), Some(Then::Acknowledge { .. }));
-        self.stack.iter().filter(answers).count()
     }
 
     /// The registry that has a listener of the batch on top as it is: the current one, unless the node was changed or removed
     /// since the batch was taken up.
-    pub(super) fn registry_of_listener(&self, node: &Node) -> RegistryId {
-        let current = &self.state.registry;
-        let Some(top) = self.stack.last().filter(|top| top.registry != *current) else {
+    pub(super) fn registry_of_listener(&self, execution: u64, node: &Node) -> RegistryId {
+        let top = self.stack.last().filter(|top| top.execution == execution);
+        let state = self.state.get(execution);
+        let state = state.expect("an execution that was entered exists, and none is ever removed");
+        let current = &state.registry;
+        let Some(top) = top.filter(|top| top.registry != *current) else {
             return current.clone();
         };
-        let now = self.node(current, &self.state.workflow, &node.name);
+        let now = self.node(current, &state.workflow, &node.name);
         match now.is_some_and(|now| now.config == node.config) {
             true => current.clone(),
             false => top.registry.clone(),
@@ -64,54 +66,25 @@ impl Machine {
 }
 
 impl Transaction<'_> {
-    /// Whether a batch from outside can be taken up now: nothing of what came before is left to do.
-    pub(super) fn can_take_up(&self) -> bool {
-        self.machine.stack.is_empty() && !self.must_wait()
-    }
-
-    /// Whether the schedule wants something to be over before anything else is done: the run in flight, or what the parent
-    /// makes of a message.
+    /// Whether the schedule wants a run in flight to be over before anything else is done.
     pub(super) fn must_wait(&self) -> bool {
-        if self.state().schedule != Schedule::DepthFirst {
-            return false;
-        }
-        let (spawning, others) = self.kinds_in_flight();
-        others > 0 || spawning > self.machine.answering() || self.waits_for_parent()
+        self.depth_first() && (!self.machine.awaited.is_empty() || !self.dispatched.is_empty())
     }
 
-    /// Whether a message of a child can be taken now.
-    pub(super) fn can_take_in(&self) -> bool {
-        if self.state().schedule != Schedule::DepthFirst {
-            return self.machine.stack.is_empty();
-        }
-        let (spawning, others) = self.kinds_in_flight();
-        let waits_for_it = spawning > self.machine.answering() || self.machine.stack.is_empty();
-        others == 0 && waits_for_it && !self.waits_for_parent()
+    /// Wakes the execution and takes a batch up. The caller drains the work list.
+    pub(super) fn broadcast(&mut self, signals: Batch) -> Applied {
+        self.wake()?;
+        self.take_up(signals)
     }
 
-    fn waits_for_parent(&self) -> bool {
-        self.family().is_some_and(|family| !family.outbox.is_empty())
-    }
-
-    /// The runs in flight that start children, and the others.
-    fn kinds_in_flight(&self) -> (usize, usize) {
-        let runs = &self.state().runs;
-        let starts = |run: &&Arc<soe_backends::Run>| matches!(run.progress, Progress::Child(_));
-        let spawning = runs.values().filter(starts).count();
-        (spawning, runs.len() - spawning)
-    }
-
-    /// Records a batch and puts its listeners on the stack.
+    /// Records a batch and puts its listeners on the stack; what passes on to the parent is sent.
     pub(super) fn take_up(&mut self, signals: Batch) -> Applied {
-        let passed = self.passed_on(&signals);
-        match passed {
-            Some(passed) if self.state().schedule == Schedule::DepthFirst => {
-                self.take_up_then(signals, Some(Box::new(Then::Tell(passed))))
-            }
+        match self.passed_on(&signals) {
+            Some(passed) if self.depth_first() => self.take_up_then(signals, Some(Box::new(Then::Deliver(passed)))),
             Some(passed) => {
                 self.take_up_then(signals, None)?;
                 match self.is_running() {
-                    true => self.tell_signals(passed),
+                    true => self.send(passed),
                     false => Ok(()),
                 }
             }
@@ -119,34 +92,25 @@ impl Transaction<'_> {
         }
     }
 
-    /// Has a message acknowledged when what comes on top of the stack now is worked off.
-    pub(super) fn push_answer(&mut self, child: ExecutionId, number: u64) {
-        self.machine.pop_worked_off();
-        self.machine.stack.push(Cursor {
-            signals: Arc::default(),
-            registry: self.state().registry.clone(),
-            listeners: Arc::default(),
-            next: 0,
-            then: Some(Box::new(Then::Acknowledge { child, number })),
-        });
-    }
-
-    /// As [`Transaction::take_up`], with what comes when the batch is worked off; nothing of it is told.
     fn take_up_then(&mut self, signals: Batch, then: Option<Box<Then>>) -> Applied {
         if let Some((limit, message)) = self.broadcast_too_many(&signals) {
-            self.change(Change::Accepted(signals))?;
-            return self.fail_for_limit(limit, message);
+            // The first to be broadcast when the tree is resumed under other limits.
+            let execution = self.here;
+            self.work.accepted.push(Accepted { execution, signals });
+            return match limit {
+                "broadcasts" => self.fail_tree(limit, message),
+                _ => self.fail_for_limit(limit, message),
+            };
         }
-        self.change(Change::Broadcast(signals.clone()))?;
+        self.change(ExecutionChange::Broadcast(signals.clone()))?;
         self.event(EventKind::SignalsBroadcast {
             signals: signals.clone(),
         });
         // A listener's batch that was its last leaves the stack first: a loop doesn't make it grow.
-        self.machine.pop_worked_off();
-        let state = &self.machine.state;
-        let Some(registry) = self.machine.registries.first() else {
-            return Ok(());
-        };
+        self.machine.pop_visited(self.work.base);
+        let state = self.state();
+        let registry = self.machine.registry(&state.registry);
+        let registry = registry.ok_or(ApplyError::Mismatch("an execution has lost its registry"))?;
         // The workflow may have been removed.
         let workflow = registry.workflows.get(&state.workflow);
         let listeners = workflow
@@ -154,7 +118,8 @@ impl Transaction<'_> {
             .unwrap_or_default();
         if !listeners.is_empty() || then.is_some() {
             let registry = registry.id.clone();
-            self.machine.stack.push(Cursor {
+            self.push(Cursor {
+                execution: self.here,
                 signals,
                 registry,
                 listeners,
@@ -165,16 +130,20 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    pub(super) fn push(&mut self, cursor: Cursor) {
+        self.machine.stack.push(cursor);
+    }
+
     /// The limit that broadcasting `signals` too would exceed, and how.
     fn broadcast_too_many(&self, signals: &Batch) -> Option<(&'static str, String)> {
         let state = self.state();
-        let limit = state.limits.broadcasts;
-        if state.broadcasts >= limit {
+        let limit = self.limits().broadcasts;
+        if self.machine.state.used.broadcasts >= limit {
             let message = format!("{limit} broadcasts were made, the next is of {}", named(signals));
             return Some(("broadcasts", message));
         }
         // Every signal is kept: a loop that emits thousands at a time would fill the memory within few broadcasts.
-        let (count, allowed) = (state.context.operational.signals.len(), state.limits.context_bytes);
+        let (count, allowed) = (state.context.operational.signals.len(), self.limits().context_bytes);
         let recorded = ((count + signals.len()) * size_of::<Arc<str>>()) as u64;
         (recorded > allowed).then(|| {
             let message = format!(
@@ -184,59 +153,62 @@ impl Transaction<'_> {
         })
     }
 
-    /// Works the stack off, as far as the schedule and the driver's turn allow; then what was accepted meanwhile.
-    pub(super) fn cascade(&mut self) -> Applied {
-        while self.is_running() {
-            if self.can_take_in() && self.take_in_kept()? {
+    /// Visits the listeners on the stack. Says whether all are visited: not if the schedule wants a run to be over first, if the
+    /// driver gets its turn, or if something that was on the stack before has the next one.
+    pub(super) fn cascade(&mut self) -> Result<bool, ApplyError> {
+        loop {
+            // In a depth-first tree the parent reacts before anything else.
+            if self.depth_first()
+                && let Some(delivery) = self.work.deliveries.pop_front()
+            {
+                self.deliver(&delivery)?;
                 continue;
+            }
+            self.machine.pop_visited(self.work.base);
+            if self.machine.stack.len() <= self.work.base {
+                return Ok(true);
             }
             if self.must_wait() {
-                return Ok(());
+                return Ok(false);
             }
             let Some(cursor) = self.machine.stack.last_mut() else {
-                if self.state().pending.is_empty() {
-                    return Ok(());
-                }
-                let signals = self.state().pending[0].clone();
-                if let Some((limit, message)) = self.broadcast_too_many(&signals) {
-                    // It stays where it is: the first to be taken up when the execution is resumed.
-                    return self.fail_for_limit(limit, message);
-                }
-                self.change(Change::TakenUp)?;
-                self.take_up(signals)?;
-                continue;
+                return Ok(true);
             };
-            let Some(node) = cursor.listeners.get(cursor.next).cloned() else {
+            let (execution, next) = (cursor.execution, cursor.listeners.get(cursor.next).cloned());
+            let Some(node) = next else {
                 let then = cursor.then.take();
-                self.machine.pop_worked_off();
-                match then.map(|then| *then) {
-                    None => {}
-                    Some(Then::Tell(signals)) => self.tell_signals(signals)?,
-                    Some(Then::Acknowledge { child, number }) => {
-                        self.effects.push(Effect::Acknowledge { child, number });
-                    }
-                    Some(_) => {}
-                }
+                self.machine.pop_visited(self.work.base);
+                self.enter(execution)?;
+                self.visited(then)?;
                 continue;
             };
             if self.pure_steps >= PURE_STEPS {
-                self.effects.push(Effect::Continue);
-                return Ok(());
+                self.paused = true;
+                return Ok(false);
             }
-            if self.state().runs_started >= self.state().limits.runs {
+            self.enter(execution)?;
+            if self.machine.state.used.runs >= self.limits().runs {
                 let message = format!(
                     "{} runs were started, the next is of node '{}'",
-                    self.state().runs_started,
-                    node.name
+                    self.machine.state.used.runs, node.name
                 );
-                return self.fail_for_limit("runs", message);
+                self.fail_tree("runs", message)?;
+                continue;
             }
             self.machine.advance();
             // What takes the time is the conditions: a node with hundreds of them counts as several.
             self.pure_steps += 1 + node.emissions.len() / CONDITIONS_PER_STEP;
             self.visit(&node)?;
         }
-        Ok(())
+    }
+
+    /// What comes when a batch is worked off, in a depth-first tree.
+    fn visited(&mut self, then: Option<Box<Then>>) -> Applied {
+        match then.map(|then| *then) {
+            Some(Then::Deliver(signals)) => self.send(signals),
+            Some(Then::Spawn { run }) => self.spawn_depth_first(run),
+            _ => Ok(()),
+        }
     }
 
     fn visit(&mut self, node: &Arc<Node>) -> Applied {
@@ -259,7 +231,7 @@ impl Transaction<'_> {
     }
 
     fn route(&mut self, node: &Arc<Node>) -> Applied {
-        self.change(Change::Routed {
+        self.change(ExecutionChange::Routed {
             node: node.name.clone(),
         })?;
         self.event(EventKind::NodeExecution {
@@ -291,7 +263,7 @@ impl Transaction<'_> {
                 Condition::Always | Condition::PlainText(_) => true,
                 Condition::Jinja(template) => {
                     let scope = scope.get_or_insert_with(|| {
-                        let scope = Scope::shared(self.machine.state.context.clone());
+                        let scope = Scope::shared(self.state().context.clone());
                         match result {
                             Some(result) => scope.with_result(result.clone()),
                             None => scope,

@@ -1,16 +1,19 @@
-//! What is to be done for an execution.
+//! What is to be done for an execution tree.
 
 use std::sync::Arc;
 
-use soe_backends::{Context, ExecutionId, Limits, Run, Timestamp, Told, Turn, Value};
+use soe_backends::{Context, Definitions, ExecutionId, Owed, Run, Timestamp, Value};
 
-use super::{Heard, Outcome, Start, ToolFailure};
+use super::{Outcome, ToolFailure};
 use crate::config::Node;
 
 /// One thing to be done, after the commit that implies it is stored.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Effect {
+    /// Give this to the stores of their own before any other effect is performed
+    /// ([`Backends::pay`](soe_backends::Backends::pay)), and say so by [`Machine::paid`](super::Machine::paid).
+    Pay(Owed),
     /// Call a tool, and answer with [`Input::Completed`](super::Input::Completed).
     CallTool(ToolCall),
     /// Answer the call of the built-in tool that this event was about.
@@ -22,43 +25,19 @@ pub enum Effect {
     RunNode(NodeRun),
     /// Ask an LLM, and answer with [`Input::Completed`](super::Input::Completed).
     CallLlm(LlmCall),
-    /// Put turns into the store of conversation histories before any other effect is performed, and say so by
-    /// [`Machine::turns_stored`](super::Machine::turns_stored). Those whose key is stored already are left out.
-    StoreTurns(Vec<Turn>),
-    /// Find out whether the execution's tree may make a request, and answer with [`Input::Granted`](super::Input::Granted).
-    Reserve {
+    /// Give [`Input::Due`](super::Input::Due) at this time.
+    Wait {
+        /// The execution.
+        execution: u64,
         /// The run's number.
         run: u64,
-        /// The number that the request would have in the run.
-        call: u32,
-    },
-    /// Create children, and answer with [`Input::Completed`](super::Input::Completed).
-    Spawn(Spawn),
-    /// Deliver a message to the parent, until it is acknowledged; then give
-    /// [`Input::Acknowledged`](super::Input::Acknowledged).
-    Tell {
-        /// The parent.
-        parent: ExecutionId,
-        /// The message.
-        message: Arc<Told>,
-    },
-    /// A message of a child is dealt with: the child may forget it.
-    Acknowledge {
-        /// The child.
-        child: ExecutionId,
-        /// The message's number.
-        number: u64,
-    },
-    /// Do the same to these children, after the effect of this kind before it. When it is done, give
-    /// [`Input::Settled`](super::Input::Settled).
-    Descend {
-        /// What.
-        what: Descend,
-        /// The children, and what is known of each.
-        children: Vec<(ExecutionId, Heard)>,
+        /// When.
+        due: Timestamp,
     },
     /// Answer with this: the outcome is known already.
     Complete {
+        /// The execution.
+        execution: u64,
         /// The run's number.
         run: u64,
         /// The attempt.
@@ -68,16 +47,40 @@ pub enum Effect {
     },
     /// Look for a cancellation, a shutdown or a failure, then give [`Input::Continue`](super::Input::Continue).
     Continue,
-    /// Stop performing this run: nobody wants its outcome any more.
+    /// Stop performing what is in flight in an execution and all below it: nobody wants the outcomes any more.
     Abort {
-        /// The run's number.
-        run: u64,
+        /// The execution.
+        execution: u64,
     },
+}
+
+impl Effect {
+    /// The execution whose run it performs.
+    pub(super) fn performs_for(&self) -> Option<u64> {
+        match self {
+            Effect::CallTool(ToolCall { execution, .. })
+            | Effect::RunNode(NodeRun { execution, .. })
+            | Effect::CallLlm(LlmCall { execution, .. }) => Some(execution.number),
+            Effect::Wait { execution, .. } | Effect::Complete { execution, .. } => Some(*execution),
+            Effect::Pay(_) | Effect::Answer { .. } | Effect::Continue | Effect::Abort { .. } => None,
+        }
+    }
+}
+
+/// The execution that something is performed for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its number in the tree.
+    pub number: u64,
+    /// Its name.
+    pub id: ExecutionId,
 }
 
 /// A call of a tool.
 #[derive(Clone, Debug)]
 pub struct ToolCall {
+    /// The execution.
+    pub execution: Target,
     /// The run's number.
     pub run: u64,
     /// The attempt, from 1.
@@ -95,6 +98,8 @@ pub struct ToolCall {
 /// A request to an LLM.
 #[derive(Clone, Debug)]
 pub struct LlmCall {
+    /// The execution.
+    pub execution: Target,
     /// The run, as it is now: its dialogue says what is asked.
     pub run: Arc<Run>,
     /// The node, as it was when the run was dispatched.
@@ -105,41 +110,15 @@ pub struct LlmCall {
     pub identity: Option<Arc<str>>,
     /// The context that the run reads.
     pub context: Arc<Context>,
-}
-
-/// What goes down a tree.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Descend {
-    /// Cancel them.
-    Cancel,
-    /// Suspend them.
-    Suspend,
-    /// Have them go on, by [`Input::Resume`](super::Input::Resume).
-    Resume {
-        /// What their tree may use.
-        limits: Arc<Limits>,
-    },
-}
-
-/// Children to be created. Those that exist already are left alone.
-#[derive(Clone, Debug)]
-pub struct Spawn {
-    /// The run's number.
-    pub run: u64,
-    /// So many children of the run are registered with these: the attempt of the answer.
-    pub next: u32,
-    /// The node's name.
-    pub node: Arc<str>,
-    /// When; at once if `None`.
-    pub due: Option<Timestamp>,
-    /// How they begin.
-    pub children: Vec<Start>,
+    /// Identities and context schema of the tree.
+    pub definitions: Arc<Definitions>,
 }
 
 /// A run of a custom node.
 #[derive(Clone, Debug)]
 pub struct NodeRun {
+    /// The execution.
+    pub execution: Target,
     /// The run's number.
     pub run: u64,
     /// The node, as it was when the run was dispatched.

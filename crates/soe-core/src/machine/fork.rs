@@ -1,158 +1,241 @@
-//! Forks: executions that go on with a copy of another's state, as that was at one of its versions.
+//! Forks: trees that go on with a copy of another's state, as that was at one of its versions.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Change, EventKind, ExecutionId, ExecutionState, Forked, Genesis, History, Limits, RegistryDocument,
-    Run, Status, Timestamp, TreeShared, Turn,
+    Change, Context, Definitions, EventKind, ExecutionId, ExecutionState, FORMAT, History, Limits, NumberMap,
+    Owed, ParentInfo, Status, Timestamp, TreeState, Turn,
 };
 
 use super::transaction::{Applied, Transaction};
-use super::{Machine, MachineError, Specs, Step, check_fields};
+use super::{Machine, MachineError, Specs, Step, check_fields, document_of};
 use crate::config::Registry;
 use crate::llm::written_by;
 
 /// How a fork begins.
 #[derive(Clone, Debug)]
 pub struct Fork {
-    /// Its id.
+    /// The id of its root.
     pub id: ExecutionId,
     /// The state that it goes on with.
-    pub source: ExecutionState,
-    /// What the source's tree shared then.
-    pub shared: TreeShared,
-    /// The registries that the source needs to go on: [`Machine::needed_registries`].
+    pub source: Arc<TreeState>,
+    /// The conversation history of the source then.
+    pub turns: Vec<Turn>,
+    /// The registries that the source needs to go on: [`TreeState::needed_registries`].
     pub registries: Vec<Arc<Registry>>,
-    /// Values that are appended to the source's fields. Names that begin with `__` are refused.
+    /// Values that are appended to the fields of the root. Names that begin with `__` are refused.
     pub fields: Vec<(Arc<str>, History)>,
-    /// What its tree may use; `None` for what the source's may.
+    /// What the fork may use; `None` for what the source may.
     pub limits: Option<Arc<Limits>>,
 }
 
 impl Machine {
-    /// Creates an execution that goes on with another's state: the root of a tree of its own. The step's commit is its first.
+    /// Creates a tree that goes on with another's state: its executions, their runs in flight, its work list. The step's commit is
+    /// its first.
     ///
-    /// Everything is as it was, with these exceptions. Runs in flight start again, on the context of the fork. There are no
-    /// children, and no parent: what they would have told never comes. What the source had failed with is tried again; one
-    /// that was cancelled has nothing in flight, and rests.
+    /// Everything is as it was, with these exceptions. Its executions are named after the new root, so runs in flight start
+    /// again under new keys. What the root had failed with is tried again; a root that was cancelled has nothing in flight, and
+    /// rests. The inbox and the owner are the source's own.
     ///
     /// # Errors
     /// The fields are refused, or a registry is missing.
     pub fn fork(at: Timestamp, fork: Fork, specs: impl Into<Specs>) -> Result<(Self, Step), MachineError> {
-        let source = fork.source;
-        let limits = fork.limits.unwrap_or_else(|| source.limits.clone());
-        let merged: Vec<Arc<str>> = fork.fields.iter().map(|(name, _)| name.clone()).collect();
-        let fields = with_appended(&source, fork.fields);
-        let genesis = Genesis {
-            workflow: source.workflow.clone(),
-            registry: source.registry.clone(),
-            main_execution_id: fork.id.clone(),
-            parent: None,
-            schedule: source.schedule,
-            context_bytes: check_fields(&fields, &limits)?,
-            limits,
-            fields,
-            forked: Some(Box::new(Forked::of(&source))),
-        };
-        let state = ExecutionState::genesis(fork.id, &genesis, at);
-        let mut machine = Self::of(state, fork.registries, specs.into());
-        for id in Self::needed_registries(&source) {
+        let limits = fork.limits.unwrap_or_else(|| fork.source.limits.clone());
+        check_fields(&fork.fields, &limits)?;
+        let state = Renaming::of(&fork.source, &fork.id).tree(limits);
+        let mut machine = Self::of(state.clone(), fork.registries, specs.into());
+        for id in machine.state.needed_registries() {
             machine.registry(&id).ok_or(MachineError::MissingRegistry(id))?;
         }
         machine.look_up_stack()?;
-        let document = machine.registry(&source.registry).map(|registry| RegistryDocument {
-            id: registry.id.clone(),
-            workflows: registry.document.clone(),
-        });
+        let documents: Vec<_> = machine.registries.values().map(|registry| document_of(registry)).collect();
 
         let mut transaction = Transaction::begin(&mut machine, at);
-        transaction.created(genesis);
-        transaction.forked_events(&source, merged);
-        transaction.turns = turns_of(&source, fork.shared.turns);
-        transaction.go_on_as(&source)?;
-        transaction.registry = document.map(Arc::new);
-        transaction.definitions =
-            Some(Box::new(fork.shared.definitions)).filter(|shared| **shared != Default::default());
+        transaction.created(Change::Forked(Box::new(state)));
+        transaction.registries = documents;
+        let definitions = transaction.machine.state.definitions.clone();
+        transaction.definitions = Some(definitions).filter(|shared| **shared != Definitions::default());
+        transaction.turns = turns_of(&fork.source, fork.turns, &fork.id);
+        transaction.forked_events(&fork.source);
+        transaction.merge(fork.fields)?;
+        transaction.go_on_as(&fork.source)?;
+        transaction.drain()?;
         let step = transaction.end()?;
         Ok((machine, step))
     }
 }
 
 impl Transaction<'_> {
-    fn forked_events(&mut self, source: &ExecutionState, merged: Vec<Arc<str>>) {
+    fn forked_events(&mut self, source: &TreeState) {
         self.event(EventKind::ExecutionForked {
-            source_execution_id: source.id.clone(),
+            source_execution_id: source.root.clone(),
             version: source.version,
         });
-        self.event(EventKind::OrchestrationStart {
-            workflow_name: source.workflow.clone(),
-        });
-        if !merged.is_empty() {
-            let fields = merged.into();
-            self.event(EventKind::ContextMerge { fields });
+        let workflow_name = self.state().workflow.clone();
+        self.event(EventKind::OrchestrationStart { workflow_name });
+    }
+
+    fn merge(&mut self, fields: Vec<(Arc<str>, History)>) -> Result<(), MachineError> {
+        if fields.is_empty() {
+            return Ok(());
         }
+        let mut total = self.state().context_bytes;
+        let names: Vec<Arc<str>> = fields.iter().map(|(name, _)| name.clone()).collect();
+        for (field, history) in fields {
+            for value in history.iter() {
+                let size = value.size();
+                total = total.saturating_add(size);
+                self.append(field.clone(), value.clone(), size)?;
+            }
+        }
+        let allowed = self.limits().context_bytes;
+        if total > allowed {
+            return Err(MachineError::TooLarge {
+                limit: "context_bytes",
+                allowed,
+                what: "the whole context".to_owned(),
+                size: total,
+            });
+        }
+        self.event(EventKind::ContextMerge { fields: names.into() });
+        Ok(())
     }
 
     /// Takes up what the source had not finished.
-    fn go_on_as(&mut self, source: &ExecutionState) -> Applied {
-        let status = match source.status {
-            Status::Prepared => return Ok(()),
-            Status::Rested | Status::Cancelled => Status::Rested,
-            _ => Status::Running,
-        };
-        self.change(Change::Status {
-            status,
-            at: self.at,
-            failure: None,
-        })?;
-        if status == Status::Rested {
-            self.event(EventKind::ExecutionRested {});
-            return Ok(());
+    fn go_on_as(&mut self, source: &TreeState) -> Applied {
+        match source.root_state().map(|root| root.status) {
+            Some(Status::Failed) => self.resume(0, None).or_else(|error| match error {
+                MachineError::Broken(error) => Err(error),
+                _ => Ok(()),
+            }),
+            Some(Status::Running) => {
+                // What ran keeps its snapshots; runs of which something is in flight begin their attempts again.
+                self.recover()
+            }
+            _ => Ok(()),
         }
-        for run in source.runs.values() {
-            self.restart(run)?;
-        }
-        self.cascade()
-    }
-
-    /// Starts a run again, from its beginning: under a number of its own, with the node that it was pinned to.
-    fn restart(&mut self, before: &Run) -> Applied {
-        let node = self.node_of(before)?;
-        let progress = self.beginning(&node);
-        let run = Run {
-            number: self.state().next_run,
-            snapshot: self.state().version + 1,
-            started_at: self.at,
-            progress: progress.ok_or(ApplyError::Mismatch("a run in flight is that of a router"))?,
-            ..before.clone()
-        };
-        self.put_in_flight(run, &node, Change::Restarted)
     }
 }
 
-/// The histories of the source, and what is appended to them.
-fn with_appended(source: &ExecutionState, more: Vec<(Arc<str>, History)>) -> Vec<(Arc<str>, History)> {
-    let mut fields = source.context.fields.clone();
-    for (name, history) in more {
-        let field = fields.entry(&name);
-        history.iter().for_each(|value| field.push(value.clone()));
-    }
-    fields
-        .iter()
-        .map(|(name, history)| (name.clone(), history.clone()))
-        .collect()
+/// Gives executions the names that they have in a fork.
+struct Renaming<'s> {
+    source: &'s TreeState,
+    root: &'s ExecutionId,
+    /// Those that executions share.
+    parents: HashMap<*const ParentInfo, Arc<ParentInfo>>,
 }
 
-/// The conversation as it was: without what the source has said since, and without what runs have said that start again. What
-/// was on its way to a separate store is part of it.
-fn turns_of(source: &ExecutionState, stored: Vec<Turn>) -> Vec<Turn> {
-    let is_kept = |turn: &Turn| match written_by(turn) {
-        Some((run, _)) if run.execution == source.id => {
-            run.number < source.next_run && !source.runs.contains_key(&run.number)
+impl<'s> Renaming<'s> {
+    fn of(source: &'s TreeState, root: &'s ExecutionId) -> Self {
+        Self {
+            source,
+            root,
+            parents: HashMap::new(),
         }
-        _ => true,
+    }
+
+    fn tree(mut self, limits: Arc<Limits>) -> TreeState {
+        let source = self.source;
+        let cancelled = source.root_state().is_some_and(|root| root.status == Status::Cancelled);
+        let mut executions: NumberMap<Arc<ExecutionState>> = NumberMap::default();
+        for state in source.executions.values() {
+            let mut state = self.execution(state, &executions);
+            if cancelled {
+                // The end of the root held for all below it: they keep it, and the root rests.
+                state.status = match state.number {
+                    0 => Status::Rested,
+                    _ => Status::Cancelled,
+                };
+                let children = state.children.as_deref().cloned();
+                state.children = children.map(|children| soe_backends::Children { active: 0, ..children }.into());
+            }
+            executions.insert(state.number, Arc::new(state));
+        }
+        TreeState {
+            format: FORMAT,
+            root: self.root.clone(),
+            version: 0,
+            owner: None,
+            limits,
+            next_event: 0,
+            executions,
+            inbox: 0,
+            owed: Arc::new(Owed::default()),
+            ..source.clone()
+        }
+    }
+
+    fn execution(&mut self, state: &ExecutionState, above: &NumberMap<Arc<ExecutionState>>) -> ExecutionState {
+        let id = match state.id.path_below(&self.source.root) {
+            None => self.root.clone(),
+            Some(path) => self.child(state, path, above),
+        };
+        let snapshots = state.snapshots.iter();
+        let snapshots = snapshots.map(|(run, context)| (run, self.context(context))).collect();
+        ExecutionState {
+            id,
+            context: self.context(&state.context),
+            snapshots,
+            ..state.clone()
+        }
+    }
+
+    fn child(&self, state: &ExecutionState, path: &str, above: &NumberMap<Arc<ExecutionState>>) -> ExecutionId {
+        let place = path.rsplit('.').next().and_then(|place| place.parse().ok());
+        let origin = state.origin.as_ref().filter(|_| !path.starts_with("0."));
+        let named = origin.zip(place).and_then(|(origin, place)| {
+            let parent = above.get(origin.parent)?;
+            Some(parent.id.child(self.root, origin.run, place, state.number))
+        });
+        named.unwrap_or_else(|| self.root.by_number(state.number))
+    }
+
+    fn context(&mut self, context: &Arc<Context>) -> Arc<Context> {
+        let mut renamed = context.as_ref().clone();
+        renamed.operational.main_execution_id = Some(self.root.clone());
+        renamed.parent = context.parent.as_ref().map(|parent| self.parent(parent));
+        Arc::new(renamed)
+    }
+
+    fn parent(&mut self, parent: &Arc<ParentInfo>) -> Arc<ParentInfo> {
+        let (source, root) = (self.source, self.root);
+        let renamed = self.parents.entry(Arc::as_ptr(parent)).or_insert_with(|| {
+            let of_parent = renamed(&parent.parent_execution_id, &source.root, root);
+            Arc::new(ParentInfo {
+                parent_execution_id: of_parent,
+                main_execution_id: root.clone(),
+                ..parent.as_ref().clone()
+            })
+        });
+        renamed.clone()
+    }
+}
+
+/// An execution's name in a tree with another root.
+fn renamed(id: &ExecutionId, source: &ExecutionId, root: &ExecutionId) -> ExecutionId {
+    let path = id.path_below(source);
+    let named = path.and_then(|path| ExecutionId::new(format!("{root}.{path}")).ok());
+    named.unwrap_or_else(|| root.clone())
+}
+
+/// The conversation as it was: without what runs have said that start again. What was on its way to a store of its own is part
+/// of it.
+fn turns_of(source: &TreeState, stored: Vec<Turn>, root: &ExecutionId) -> Vec<Turn> {
+    let in_flight = |turn: &Turn| {
+        let (run, _) = written_by(turn)?;
+        let state = source.find(&run.execution)?;
+        Some(run.number >= state.next_run || state.runs.contains(run.number))
     };
     let is_stored = |turn: &&Turn| stored.iter().any(|stored| stored.key == turn.key);
-    let waiting: Vec<Turn> = source.turns.iter().filter(|turn| !is_stored(turn)).cloned().collect();
-    stored.into_iter().chain(waiting).filter(is_kept).collect()
+    let owed: Vec<Turn> = source.owed.turns.iter().filter(|turn| !is_stored(turn)).cloned().collect();
+    let kept = stored.into_iter().chain(owed).filter(|turn| !in_flight(turn).unwrap_or(false));
+    let rename = |turn: Turn| match written_by(&turn) {
+        Some((run, number)) => Turn {
+            key: Some(format!("{}:{}/{number}", renamed(&run.execution, &source.root, root), run.number).into()),
+            ..turn
+        },
+        None => turn,
+    };
+    kept.map(rename).collect()
 }

@@ -1,22 +1,30 @@
-//! What happens to an execution.
+//! What happens to an execution tree.
 
 use std::sync::Arc;
 
-use soe_backends::{ExecutionId, Limits, Told, Usage, Value};
+use soe_backends::{Definitions, Limits, Posted, Usage, Value};
 
 use super::BuiltinCall;
 use crate::config::Registry;
 use crate::llm::ToolRequest;
 use crate::nodes::NodeOutput;
 
-/// One thing that happens to an execution.
+/// One thing that happens to an execution tree. Executions are named by their numbers:
+/// [`TreeState::number_of`](soe_backends::TreeState::number_of).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Input {
     /// Signals from outside.
-    Broadcast(Vec<Arc<str>>),
+    Signal {
+        /// The execution that they are for.
+        execution: u64,
+        /// The batch.
+        signals: Vec<Arc<str>>,
+    },
     /// An attempt of a run is over. One that is not in flight any more is discarded.
     Completed {
+        /// The execution.
+        execution: u64,
         /// The run's number.
         run: u64,
         /// The attempt, from 1.
@@ -24,9 +32,16 @@ pub enum Input {
         /// How it ended.
         outcome: Outcome,
     },
-    /// The driver had its turn: go on with the cascade.
+    /// The driver had its turn: go on with the work list.
     Continue,
-    /// A stored execution was taken up: its runs in flight are performed again. Changes nothing if that was done.
+    /// The next child of a run is due: see [`Effect::Wait`](super::Effect::Wait).
+    Due {
+        /// The execution.
+        execution: u64,
+        /// The run's number.
+        run: u64,
+    },
+    /// A stored tree was taken up: its runs in flight are performed again. Changes nothing if that was done.
     Recover,
     /// A limit that the driver watches was exceeded.
     LimitExceeded {
@@ -35,17 +50,10 @@ pub enum Input {
         /// What was exceeded, and by how much.
         message: String,
     },
-    /// Whether a run may make a request to an LLM: the answer to [`Effect::Reserve`](super::Effect::Reserve).
-    Granted {
-        /// The run's number.
-        run: u64,
-        /// The request's number in the run.
-        call: u32,
-        /// Why not, if not.
-        denied: Option<Denial>,
-    },
-    /// A custom node makes a request to an LLM, and the driver lets it.
+    /// A custom node makes a request to an LLM. It is refused if the limits of the tree don't allow it.
     Asked {
+        /// The execution.
+        execution: u64,
         /// The run's number.
         run: u64,
         /// The request's number in the run.
@@ -53,6 +61,8 @@ pub enum Input {
     },
     /// A custom node's request to an LLM was answered.
     Replied {
+        /// The execution.
+        execution: u64,
         /// The run's number.
         run: u64,
         /// The request's number in the run.
@@ -61,50 +71,54 @@ pub enum Input {
         usage: Option<Usage>,
     },
     /// A built-in tool is called: answered by [`Effect::Answer`](super::Effect::Answer).
-    Builtin(Box<BuiltinCall>),
-    /// The application goes back to an earlier version of the execution's workflows.
+    Builtin {
+        /// The execution that the call is about.
+        execution: u64,
+        /// The call.
+        call: Box<BuiltinCall>,
+    },
+    /// The application goes back to an earlier version of an execution's workflows.
     Revert {
+        /// The execution.
+        execution: u64,
         /// The version's number.
         to: u64,
         /// The workflows of that version.
         registry: Arc<Registry>,
     },
-    /// A message of a child.
-    FromChild {
-        /// The child.
-        child: ExecutionId,
-        /// What it tells.
-        message: Arc<Told>,
-    },
-    /// The parent has dealt with the messages up to this number.
-    Acknowledged {
-        /// The number.
-        number: u64,
-    },
-    /// An execution above this one has failed.
-    Suspend,
-    /// A failed or suspended execution goes on, under these limits if there are any.
+    /// Identities and context schema are replaced from outside.
+    Define(Arc<Definitions>),
+    /// What has failed goes on, under these limits if there are any.
     Resume {
-        /// What its tree may use from now on.
+        /// The execution that carries the end.
+        execution: u64,
+        /// What the tree may use from now on.
         limits: Option<Arc<Limits>>,
-        /// What the parent knows of it, if it is the parent that resumes it.
-        parent: Option<Heard>,
     },
-    /// What the last effects of an execution that takes no signals were to do is done: [`Effect::Descend`](super::Effect::Descend)
-    /// has reached the children, and turns are stored. Of one that is still to be heard by its parent, it is said again after
-    /// [`Input::Acknowledged`].
-    Settled,
-    /// Somebody cancels the execution.
-    Cancel,
+    /// Somebody cancels an execution and all below it.
+    Cancel {
+        /// The execution.
+        execution: u64,
+    },
+    /// A message of the inbox: taken exactly once, also if what it asks for is refused.
+    Message(Posted),
+    /// Stores of their own were given what they were owed: forget it, if there is something.
+    Settle,
 }
 
-/// What a parent knows of a child that it has go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard {
-    /// The last of its messages that was dealt with.
-    pub received: u64,
-    /// Whether the parent takes it for active, and so waits to hear that it isn't.
-    pub waits: bool,
+impl Input {
+    /// The execution of an input that has to wait until that one has no part in an event that isn't over.
+    pub(super) fn waits_for_chain(&self) -> Option<u64> {
+        match self {
+            Input::Completed { execution, .. }
+            | Input::Due { execution, .. }
+            | Input::Asked { execution, .. }
+            | Input::Replied { execution, .. }
+            | Input::Builtin { execution, .. }
+            | Input::Revert { execution, .. } => Some(*execution),
+            _ => None,
+        }
+    }
 }
 
 /// How an attempt of a run ended.
@@ -122,8 +136,6 @@ pub enum Outcome {
         /// What it returned.
         result: Result<Value, ToolFailure>,
     },
-    /// The children of a child node are created, or why not.
-    Spawned(Result<(), Arc<str>>),
     /// A custom node's: what it writes and emits, or the error that fails it.
     Node(Result<NodeOutput, Arc<str>>),
 }

@@ -1,32 +1,44 @@
-//! The heart: a pure, synchronous state machine. It takes the state of an execution and one [`Input`], and gives the
+//! The heart: a pure, synchronous state machine. It takes the state of an execution tree and one [`Input`], and gives the
 //! changes to that state (a [`Commit`]) and the [`Effect`]s to carry out. It does no I/O, reads no clock, draws no random
 //! number: times and ids come in.
 //!
-//! Everything that happens to an execution happens here in one total order, each event completely before the next:
+//! Everything that happens in a tree happens here in one total order, each event completely before the next. Between executions
+//! there are no messages: what a child has for its parent, and what follows from that, is part of the same event.
 //!
-//! * A completion is one event: what the node wrote, its counters, its emission conditions, the broadcast of what it emits,
-//!   and the whole cascade of routers that follows.
-//! * Routers are evaluated on the live state, depth-first, in the order of the file.
-//! * Runs are dispatched on the context as of the end of the event; their effects are performed by the driver, in parallel.
+//! # The order within an event
 //!
-//! So a join condition over a count becomes true in exactly one evaluation, whatever the timing.
+//! | first | then | then |
+//! |---|---|---|
+//! | the execution in which it happened, with its whole cascade of routers | its deliveries to its parent, in their order, each with the parent's whole cascade; and so on upwards | children are created, each with its own cascade and deliveries |
+//!
+//! (In a depth-first tree a delivery is taken as soon as the child's own listeners are done, and a child is created as soon as its
+//! node is visited: there it is the order of a synchronous recursion.) What is dispatched reads the context as it is when the
+//! first two columns are empty. An event that takes more than 1,000 pure steps is cut into a chain of commits: the rest of the
+//! work list is part of the state.
+//!
+//! So a join condition over a count becomes true in exactly one evaluation, whatever the timing, also over children.
 
 mod builtin;
 mod cascade;
+mod deliver;
+mod drain;
 mod effect;
-mod family;
+mod ends;
 mod fork;
 mod input;
+mod needs;
 mod nodes;
+mod rest;
 mod resume;
 mod transaction;
 mod versions;
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Batch, Commit, Definitions, ExecutionId, ExecutionState, Frame, Genesis, History, Limits, ParentInfo,
-    RegistryDocument, RegistryId, Schedule, Status, Timestamp, Value,
+    ApplyError, Batch, Change, Commit, Definitions, ExecutionId, Frame, Genesis, History, Limits, Owed, RegistryDocument,
+    RegistryId, Schedule, Sections, Status, Timestamp, TreeGenesis, TreeState, Value,
 };
 
 use crate::config::{Node, Registry};
@@ -36,51 +48,62 @@ use crate::tools::ToolSpecs;
 use cascade::Cursor;
 use transaction::Transaction;
 
-#[cfg(feature = "runtime")]
-pub(crate) use nodes::could_be_a_childs;
-
 pub use builtin::{BuiltinCall, BuiltinRequest};
-pub use effect::{Descend, Effect, LlmCall, NodeRun, Spawn, ToolCall};
+pub use effect::{Effect, LlmCall, NodeRun, Target, ToolCall};
 pub use fork::Fork;
-pub use input::{AnswerContent, Denial, Heard, Input, LlmAnswer, Outcome, ToolFailure};
+pub use input::{AnswerContent, Denial, Input, LlmAnswer, Outcome, ToolFailure};
 
-/// An execution, ready to take inputs.
+/// An execution tree, ready to take inputs.
 ///
 /// Its state is that of the last commit it returned: when a commit can't be stored, the machine is of no use any more.
 #[derive(Debug)]
 pub struct Machine {
-    state: ExecutionState,
-    /// The current registry first, then those that runs in flight or frames are pinned to.
-    registries: Vec<Arc<Registry>>,
+    state: TreeState,
+    registries: HashMap<RegistryId, Arc<Registry>>,
     specs: Specs,
-    /// So many of the turns in the state are in their store.
-    turns_stored: usize,
     /// Whether the effects of its runs in flight are under way: not yet, if it was loaded.
     under_way: bool,
-    /// The cascade in progress: `state.stack` with its listeners looked up.
+    /// The stack of the work list with its listeners looked up.
     stack: Vec<Cursor>,
-    /// So many cursors are as they were in the last commit.
+    /// How many cursors are as they were in the last commit.
     stack_kept: usize,
+    /// In a depth-first tree, the runs that everything waits for: those in flight that start no children.
+    awaited: BTreeSet<(u64, u64)>,
+    /// What stores of their own were given since the last commit.
+    paid: Owed,
 }
 
-/// So many batches from outside may wait for a run in flight: they are part of the state, and are stored with it.
-const MAX_PENDING: usize = 10_000;
+/// How many batches from outside may wait: they are part of the state, and are stored with it.
+const MAX_ACCEPTED: usize = 10_000;
 
 /// What an engine has plugged in, as far as the machine has to know.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Specs {
     /// The tools, built-in ones included.
     pub tools: ToolSpecs,
     /// The LLMs.
     pub llms: LlmSpecs,
-    /// Whether turns of conversations go to a store of their own, after the commit. Otherwise they ride in it.
-    pub turns_follow: bool,
+    /// Which sections of a commit are stored with it. The others are owed to stores of their own.
+    pub sections: Sections,
     /// The node types of the application.
     pub node_types: Arc<[Arc<str>]>,
     /// What workflows may do to themselves.
     pub policy: Policy,
     /// The name under which the engine's process keeps its lease; `None` if it keeps none.
     pub process: Option<Arc<str>>,
+}
+
+impl Default for Specs {
+    fn default() -> Self {
+        Self {
+            tools: ToolSpecs::default(),
+            llms: LlmSpecs::default(),
+            sections: Sections::ALL,
+            node_types: Arc::default(),
+            policy: Policy::default(),
+            process: None,
+        }
+    }
 }
 
 impl From<ToolSpecs> for Specs {
@@ -102,26 +125,22 @@ pub struct Step {
     pub effects: Vec<Effect>,
 }
 
-/// How an execution begins.
+/// How a tree begins.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// Its id.
+    /// The id of its root.
     pub id: ExecutionId,
-    /// The root of its tree; `None` if it is the root itself.
-    pub main_execution_id: Option<ExecutionId>,
-    /// Its parent, if it is a child.
-    pub parent: Option<Arc<ParentInfo>>,
     /// Its workflows.
     pub registry: Arc<Registry>,
     /// The name of the workflow that it runs.
     pub workflow: Arc<str>,
     /// The histories that it starts with. Names that begin with `__` are refused.
     pub fields: Vec<(Arc<str>, History)>,
-    /// Identities and context schema, stored for its tree.
+    /// Identities and context schema.
     pub definitions: Definitions,
     /// The order in which it runs its nodes.
     pub schedule: Schedule,
-    /// What its tree may use.
+    /// What it may use.
     pub limits: Arc<Limits>,
     /// The first signals; none to prepare an execution without starting it.
     pub signals: Vec<Arc<str>>,
@@ -173,33 +192,29 @@ pub enum MachineError {
     /// The batch is empty, or has an empty name in it.
     #[error("there must be at least one signal, and none with an empty name")]
     NoSignals,
-    /// Batches from outside wait for a depth-first execution's run in flight, and more are not taken.
-    #[error("{MAX_PENDING} batches of signals wait already; send more when they have been handled")]
-    TooManyPending,
+    /// Batches from outside wait, and more are not taken.
+    #[error("{MAX_ACCEPTED} batches of signals wait already; send more when they have been handled")]
+    TooManyAccepted,
     /// The execution takes no signals any more.
     #[error("the execution is {0} and takes no signals")]
     NotAccepting(Status),
-    /// A message came from an execution that is no child of this one.
-    #[error("execution {0} is no child of this one")]
-    NotAChild(ExecutionId),
-    /// A message of a child came before one that it has sent earlier.
-    #[error("message {number} of child execution {child} came before its message {expected}")]
-    OutOfOrder {
-        /// The child.
-        child: ExecutionId,
-        /// The message that came.
-        number: u64,
-        /// The one that should have.
-        expected: u64,
-    },
+    /// The tree has no such execution.
+    #[error("there is no such execution in this tree")]
+    NoSuchExecution,
+    /// An execution above the one that is to go on has ended: that one is to be resumed.
+    #[error("execution {0}, which is above it, is {1}{help}", help = resume_help(.1))]
+    EndedAbove(ExecutionId, Status),
+    /// A limit doesn't allow it.
+    #[error("{0}")]
+    Denied(Denial),
     /// The execution's workflows have no such version, or it is not kept any more.
     #[error("there is no version {0} of its workflows")]
     UnknownVersion(u64),
     /// A registry that the state refers to was not given.
-    #[error("registry {0} is needed to go on with the execution")]
+    #[error("registry {0} is needed to go on with the tree")]
     MissingRegistry(RegistryId),
-    /// The machine contradicted itself: a defect of the engine. The execution must be loaded again.
-    #[error("the engine contradicted itself; load the execution again")]
+    /// The machine contradicted itself: a defect of the engine. The tree must be loaded again.
+    #[error("the engine contradicted itself; load the tree again")]
     Broken(#[from] ApplyError),
 }
 
@@ -211,8 +226,15 @@ fn listed(workflows: &[Arc<str>]) -> String {
     }
 }
 
+fn resume_help(status: &Status) -> &'static str {
+    match status {
+        Status::Cancelled => "",
+        _ => ": resume that one",
+    }
+}
+
 impl Machine {
-    /// Creates an execution, and starts it if it has first signals. The step's commit is its first.
+    /// Creates a tree, and starts its root if there are first signals. The step's commit is its first.
     ///
     /// # Errors
     /// The workflow doesn't exist, or the initial context is refused.
@@ -225,109 +247,118 @@ impl Machine {
             });
         }
         let context_bytes = check_fields(&start.fields, &start.limits)?;
-        let signals = if start.signals.is_empty() {
-            None
-        } else {
-            Some(check_signals(start.signals)?)
+        let signals = match start.signals.is_empty() {
+            true => None,
+            false => Some(check_signals(start.signals)?),
         };
-        let genesis = Genesis {
-            workflow: start.workflow.clone(),
-            registry: start.registry.id.clone(),
-            main_execution_id: start.main_execution_id.unwrap_or_else(|| start.id.clone()),
-            parent: start.parent,
+        let definitions = Arc::new(start.definitions);
+        let genesis = TreeGenesis {
             schedule: start.schedule,
             limits: start.limits,
-            fields: start.fields,
-            context_bytes,
-            forked: None,
+            definitions: definitions.clone(),
+            root: Genesis {
+                id: start.id.clone(),
+                origin: None,
+                workflow: start.workflow.clone(),
+                registry: start.registry.id.clone(),
+                parent: None,
+                fields: start.fields,
+                context_bytes,
+            },
         };
-        let document = RegistryDocument {
-            id: start.registry.id.clone(),
-            workflows: start.registry.document.clone(),
-        };
-        let state = ExecutionState::genesis(start.id, &genesis, at);
+        let document = document_of(&start.registry);
+        let state = TreeState::genesis(start.id, &genesis, at);
         let mut machine = Self::of(state, vec![start.registry], specs.into());
 
         let mut transaction = Transaction::begin(&mut machine, at);
-        transaction.created(genesis);
+        transaction.created(Change::Created(Box::new(genesis)));
+        transaction.registries.push(document);
+        if *definitions != Definitions::default() {
+            transaction.definitions = Some(definitions);
+        }
         transaction.begin_events(start.workflow, start.inherited);
         if let Some(signals) = signals {
             transaction.broadcast(signals)?;
+            transaction.drain()?;
         }
-        let mut step = transaction.end()?;
-        if let Some(commit) = &mut step.commit {
-            commit.registry = Some(Arc::new(document));
-            let defined = start.definitions != Definitions::default();
-            commit.definitions = defined.then(|| Box::new(start.definitions));
-        }
+        let step = transaction.end()?;
         Ok((machine, step))
     }
 
-    /// Takes up a stored execution. `registries` are the current one and those that its runs and its stack refer to:
-    /// [`Machine::needed_registries`].
+    /// Takes up a stored tree. `registries` are those that its executions, their runs and its work list refer to:
+    /// [`TreeState::needed_registries`].
     ///
     /// # Errors
     /// [`MachineError::MissingRegistry`] if one was not given.
     pub fn load(
-        state: ExecutionState,
+        state: TreeState,
         registries: Vec<Arc<Registry>>,
         specs: impl Into<Specs>,
     ) -> Result<Self, MachineError> {
         let mut machine = Self::of(state, registries, specs.into());
         machine.under_way = false;
-        for id in Self::needed_registries(&machine.state) {
+        for id in machine.state.needed_registries() {
             machine.registry(&id).ok_or(MachineError::MissingRegistry(id))?;
         }
         machine.look_up_stack()?;
         Ok(machine)
     }
 
-    /// Looks up what the cascade that is in the state has still to do.
+    /// Looks up the listeners of the work list's stack.
     fn look_up_stack(&mut self) -> Result<(), ApplyError> {
-        let cursors = self.state.stack.iter().map(|frame| self.cursor(frame));
+        let cursors = self.state.work.stack.iter().map(|frame| self.cursor(frame));
         self.stack = cursors.collect::<Option<_>>().ok_or(ApplyError::Mismatch(
-            "its stack refers to a workflow that the registry doesn't have",
+            "its work list refers to a workflow that the registry doesn't have",
         ))?;
         self.stack_kept = self.stack.len();
         Ok(())
     }
 
-    fn of(state: ExecutionState, registries: Vec<Arc<Registry>>, specs: Specs) -> Self {
+    fn of(state: TreeState, registries: Vec<Arc<Registry>>, specs: Specs) -> Self {
+        let registries = registries.into_iter().map(|registry| (registry.id.clone(), registry));
         Self {
             state,
-            registries,
+            registries: registries.collect(),
             specs,
-            turns_stored: 0,
             under_way: true,
             stack: Vec::new(),
             stack_kept: 0,
+            awaited: BTreeSet::new(),
+            paid: Owed::default(),
         }
-    }
-
-    /// The registries that are needed to go on with an execution, the current one first.
-    pub fn needed_registries(state: &ExecutionState) -> Vec<RegistryId> {
-        let mut needed = vec![state.registry.clone()];
-        let pinned = state
-            .runs
-            .values()
-            .map(|run| &run.registry)
-            .chain(state.stack.iter().map(|frame| &frame.registry));
-        for id in pinned {
-            if !needed.contains(id) {
-                needed.push(id.clone());
-            }
-        }
-        needed
     }
 
     /// The state as of the last commit.
-    pub fn state(&self) -> &ExecutionState {
+    pub fn state(&self) -> &TreeState {
         &self.state
     }
 
-    /// The driver has put so many more turns of [`Effect::StoreTurns`] into their store. The next commit forgets them.
-    pub fn turns_stored(&mut self, count: usize) {
-        self.turns_stored += count;
+    /// Stores of their own were given what an [`Effect::Pay`] says. The next commit forgets it.
+    pub fn paid(&mut self, owed: &Owed) {
+        self.paid.definitions |= owed.definitions;
+        self.paid.turns.extend_from_slice(&owed.turns);
+        self.paid.events.extend_from_slice(&owed.events);
+    }
+
+    /// Whether an input can be taken now. Between the commits of a long event, what happens in an execution that has a part in it,
+    /// or in one above it, has to wait; ends and signals don't. The driver gives it again after the next commit.
+    pub fn can_take(&self, input: &Input) -> bool {
+        match input.waits_for_chain() {
+            Some(execution) => !self.has_part_in_chain(execution),
+            None => true,
+        }
+    }
+
+    /// Whether an execution, or one below it, is in the middle of an event.
+    fn has_part_in_chain(&self, execution: u64) -> bool {
+        if self.state.schedule == Schedule::DepthFirst {
+            return false;
+        }
+        let within = |number| self.state.is_within(number, execution);
+        let parent_of = |child: u64| self.state.get(child).and_then(|child| child.parent());
+        let mut deliveries = self.state.work.deliveries.iter();
+        self.stack.iter().any(|cursor| within(cursor.execution))
+            || deliveries.any(|delivery| parent_of(delivery.child).is_some_and(within))
     }
 
     /// Takes one input, completely.
@@ -336,49 +367,17 @@ impl Machine {
     /// The input is refused: the state is as before. [`MachineError::Broken`] is a defect: the machine is of no use any more.
     pub fn step(&mut self, at: Timestamp, input: Input) -> Result<Step, MachineError> {
         let mut transaction = Transaction::begin(self, at);
-        match input {
-            Input::Broadcast(signals) => {
-                let signals = check_signals(signals)?;
-                if !transaction.state().status.accepts_signals() {
-                    return Err(MachineError::NotAccepting(transaction.state().status));
-                }
-                if transaction.state().pending.len() >= MAX_PENDING {
-                    return Err(MachineError::TooManyPending);
-                }
-                transaction.accept(signals)?;
-            }
-            Input::Completed { run, attempt, outcome } => transaction.complete(run, attempt, outcome)?,
-            Input::Granted { run, call, denied } => transaction.granted(run, call, denied)?,
-            Input::Asked { run, call } => transaction.custom_asked(run, call)?,
-            Input::Replied { run, call, usage } => transaction.custom_replied(run, call, usage)?,
-            Input::Builtin(call) => transaction.builtin(&call)?,
-            Input::Revert { to, registry } => transaction.revert(to, registry)?,
-            Input::FromChild { child, message } => {
-                if transaction.child(&child).is_none() {
-                    return Err(MachineError::NotAChild(child));
-                }
-                transaction.receive(child, message)?;
-            }
-            Input::Acknowledged { number } => transaction.acknowledged(number)?,
-            Input::Suspend => transaction.suspend()?,
-            Input::Resume { limits, parent } => {
-                if transaction.state().status == Status::Cancelled && parent.is_none() {
-                    return Err(MachineError::NotAccepting(Status::Cancelled));
-                }
-                transaction.resume(limits, parent)?;
-            }
-            Input::Settled => transaction.settled()?,
-            Input::Continue => transaction.cascade()?,
-            Input::Recover if transaction.machine.under_way => {}
-            Input::Recover => transaction.recover()?,
-            Input::LimitExceeded { limit, message } => transaction.fail_for_limit(limit, message)?,
-            Input::Cancel => transaction.cancel()?,
-        }
+        transaction.take(input)?;
         Ok(transaction.end()?)
     }
 
     fn registry(&self, id: &RegistryId) -> Option<&Arc<Registry>> {
-        self.registries.iter().find(|registry| registry.id == *id)
+        self.registries.get(id)
+    }
+
+    /// Keeps a compiled registry at hand.
+    fn keep(&mut self, registry: Arc<Registry>) {
+        self.registries.insert(registry.id.clone(), registry);
     }
 
     /// The node that a run is pinned to.
@@ -393,11 +392,13 @@ impl Machine {
 
     fn cursor(&self, frame: &Frame) -> Option<Cursor> {
         // The workflow may have been removed.
-        let workflow = self.registry(&frame.registry)?.workflows.get(&self.state.workflow);
+        let execution = self.state.get(frame.execution)?;
+        let workflow = self.registry(&frame.registry)?.workflows.get(&execution.workflow);
         let listeners = workflow
             .map(|workflow| workflow.listeners(&frame.signals))
             .unwrap_or_default();
         Some(Cursor {
+            execution: frame.execution,
             signals: frame.signals.clone(),
             registry: frame.registry.clone(),
             listeners,
@@ -405,6 +406,13 @@ impl Machine {
             then: frame.then.clone(),
         })
     }
+}
+
+fn document_of(registry: &Registry) -> Arc<RegistryDocument> {
+    Arc::new(RegistryDocument {
+        id: registry.id.clone(),
+        workflows: registry.document.clone(),
+    })
 }
 
 fn check_signals(signals: Vec<Arc<str>>) -> Result<Batch, MachineError> {

@@ -1,171 +1,166 @@
-//! Going on with an execution: one that was loaded, one that has failed or was suspended.
+//! Going on with a tree: one that was loaded, and what has failed in it.
 
 use std::sync::Arc;
 
 use soe_backends::{
-    Awaits, Change, ChildStatus, DialogueStep, EventKind, ExecutionId, Limits, Progress, Run, Status, Tell,
+    ApplyError, Awaits, Change, DialogueStep, EventKind, ExecutionChange, Limits, Progress, Run, Status, Stopped,
 };
 
 use super::nodes::attempt_of;
 use super::transaction::{Applied, Transaction};
-use super::{Descend, Effect, Heard};
+use super::{Effect, MachineError};
 use crate::config::NodeKind;
 
 impl Transaction<'_> {
-    /// Performs again what is under way in a stored execution, and goes on with its cascade.
+    /// Performs again what is under way in a stored tree, and goes on with its work list.
+    ///
+    /// | of an execution | what happens |
+    /// |---|---|
+    /// | running | its runs in flight are performed again, under their numbers |
+    /// | prepared, rested | nothing: there is nothing in flight |
+    /// | failed, cancelled, or below such a one | nothing: its end holds |
     pub(super) fn recover(&mut self) -> Applied {
         self.machine.under_way = true;
-        self.store_turns_again();
-        self.deliver_again();
-        let descending = self.family().is_some_and(|family| family.descending);
-        match self.state().status {
-            Status::Running => {}
-            status => {
-                match status {
-                    _ if !descending => {}
-                    Status::Cancelled => self.descend(Descend::Cancel),
-                    Status::Failed | Status::Suspended => self.descend(Descend::Suspend),
-                    _ => self.descend_to_children(),
-                }
-                return Ok(());
-            }
+        let owed = self.machine.state.owed.as_ref().clone();
+        if !owed.is_empty() {
+            self.effects.push(Effect::Pay(owed));
         }
-        self.change(Change::Status {
+        if !self.machine.state.root_state().is_some_and(|root| root.status == Status::Running) {
+            return Ok(());
+        }
+        self.enter(0)?;
+        // The time since the last commit doesn't count as active.
+        self.change(ExecutionChange::Status {
             status: Status::Running,
             at: self.at,
             failure: None,
         })?;
-        self.go_on(None)
+        for execution in self.alive(0) {
+            self.enter(execution)?;
+            self.perform_again(None)?;
+        }
+        Ok(())
     }
 
-    /// Goes on with an execution that has failed or is suspended; sees to it that others are taken up.
-    pub(super) fn resume(&mut self, limits: Option<Arc<Limits>>, parent: Option<Heard>) -> Applied {
-        let changed = limits.filter(|limits| *limits != self.state().limits);
-        let more = changed.is_some();
-        if let Some(limits) = changed {
-            self.change(Change::Limits(limits))?;
+    /// Goes on with an execution that has failed and all below it that stopped with it, or because of which it failed.
+    pub(super) fn resume(&mut self, execution: u64, limits: Option<Arc<Limits>>) -> Result<(), MachineError> {
+        self.enter(execution).map_err(|_| MachineError::NoSuchExecution)?;
+        if let Some(above) = self.machine.state.ended_at(execution).filter(|above| above.number != execution) {
+            return Err(MachineError::EndedAbove(above.id.clone(), above.status));
         }
-        let fresh = !std::mem::replace(&mut self.machine.under_way, true);
-        if let Some(received) = parent.map(|parent| parent.received)
-            && self.has_unacknowledged(received)
-        {
-            self.change(Change::Acknowledged(received))?;
+        if self.state().status == Status::Cancelled {
+            return Err(MachineError::NotAccepting(Status::Cancelled));
         }
-        let told = self.family().map_or(0, |family| family.told);
-        let unheard = parent.is_some_and(|parent| told > parent.received);
-        match self.state().status {
-            Status::Running if fresh => self.recover(),
-            Status::Running => {
-                if unheard {
-                    self.deliver_again();
-                }
-                if more || self.family().is_some_and(|family| family.descending) {
-                    self.descend_to_children();
-                }
-                self.cascade()
+        let limits = limits.filter(|limits| limits != self.limits());
+        if let Some(limits) = limits {
+            self.apply(Change::Limits(limits))?;
+        }
+        if self.state().status == Status::Failed {
+            self.resume_failed(execution)?;
+        }
+        Ok(())
+    }
+
+    fn resume_failed(&mut self, execution: u64) -> Applied {
+        let mut failed = Vec::new();
+        let mut left = vec![execution];
+        while let Some(number) = left.pop() {
+            let Some(state) = self.machine.state.get(number) else { continue };
+            let handled = number != execution && state.origin.as_ref().is_some_and(|origin| origin.failure_signal.is_some());
+            if state.status == Status::Cancelled || state.status == Status::Failed && handled {
+                continue;
             }
-            // The parent makes of a failure what it would have made of it without the interruption.
-            Status::Failed | Status::Suspended if !(unheard && self.state().status == Status::Failed) => {
-                if fresh {
-                    self.store_turns_again();
-                }
-                if !unheard && parent.is_some_and(|parent| !parent.waits) {
-                    // For the parent it rests.
-                    self.status_before = Status::Rested;
-                }
-                self.resumed()?;
-                if self.status_before == self.state().status {
-                    // It has failed again at once: the parent, which takes it for active, has to hear of that.
-                    self.status_before = Status::Running;
-                }
-                Ok(())
+            if state.status == Status::Failed {
+                failed.push(number);
             }
-            status => {
-                if fresh {
-                    self.recover()?;
-                } else if unheard {
-                    self.deliver_again();
-                }
-                match parent {
-                    Some(Heard { waits: true, .. }) if status == Status::Rested && !unheard => self.tell(Tell {
-                        status: Some(ChildStatus::Rested),
-                        ..Tell::default()
-                    }),
-                    _ => Ok(()),
-                }
+            left.extend(state.children.iter().flat_map(|children| children.numbers()));
+        }
+        let mut nodes = std::collections::BTreeMap::new();
+        for number in failed {
+            self.enter(number)?;
+            if let Some(node) = self.state().failure.as_ref().and_then(|failure| failure.node.clone()) {
+                nodes.insert(number, node);
+            }
+            self.event(EventKind::ExecutionResumed {
+                runs: self.state().runs.len() as u64,
+            });
+            let stopped = self.state().stopped.clone();
+            self.change(ExecutionChange::Status {
+                status: Status::Running,
+                at: self.at,
+                failure: None,
+            })?;
+            if let Some(stopped) = stopped {
+                self.change(ExecutionChange::Stopped(None))?;
+                self.put_back(&stopped)?;
             }
         }
+        self.wake_above(execution)?;
+        for number in self.alive(execution) {
+            self.enter(number)?;
+            self.perform_again(nodes.get(&number))?;
+        }
+        Ok(())
     }
 
-    /// Before an execution that was only loaded to be stopped is: nobody does what is left to do for it.
-    pub(super) fn catch_up(&mut self) -> Applied {
-        match self.state().status {
-            _ if self.machine.under_way => Ok(()),
-            Status::Running => {
-                self.machine.under_way = true;
-                self.store_turns_again();
-                self.deliver_again();
-                Ok(())
+    /// Makes what is above a resumed execution run.
+    fn wake_above(&mut self, execution: u64) -> Applied {
+        self.enter(execution)?;
+        match self.state().parent() {
+            Some(parent) => {
+                self.enter(parent)?;
+                self.wake()
             }
-            _ => self.recover(),
+            None => Ok(()),
         }
     }
 
-    /// Stores turns that may not be in their store yet, before anything else is done for the execution.
-    fn store_turns_again(&mut self) {
-        if !self.state().turns.is_empty() {
-            let turns = self.state().turns.clone();
-            self.effects.push(Effect::StoreTurns(turns));
+    /// Puts back what an execution had on the work list.
+    fn put_back(&mut self, stopped: &Stopped) -> Applied {
+        for frame in &stopped.stack {
+            let cursor = self.machine.cursor(frame);
+            let lost = ApplyError::Mismatch("its work list refers to a workflow that the registry doesn't have");
+            self.machine.stack.push(cursor.ok_or(lost)?);
         }
+        self.work.deliveries.extend(stopped.deliveries.iter().cloned());
+        self.work.accepted.extend(stopped.accepted.iter().cloned());
+        Ok(())
     }
 
-    fn resumed(&mut self) -> Applied {
-        let failed = self.state().failure.as_ref().and_then(|failure| failure.node.clone());
-        self.event(EventKind::ExecutionResumed {
-            runs: self.state().runs.len() as u64,
-        });
-        self.change(Change::Status {
-            status: Status::Running,
-            at: self.at,
-            failure: None,
-        })?;
-        self.deliver_again();
-        let children = self.family().into_iter().flat_map(|family| &family.children);
-        let stopped =
-            children.filter(|(_, child)| child.status == ChildStatus::Failed && child.failure_signal.is_none());
-        let stopped: Vec<ExecutionId> = stopped.map(|(id, _)| id.clone()).collect();
-        for child in stopped {
-            self.change(Change::Revived { child })?;
+    /// The executions from this one downwards that run.
+    fn alive(&self, execution: u64) -> Vec<u64> {
+        let tree = &self.machine.state;
+        let mut alive = Vec::new();
+        let mut left = vec![execution];
+        while let Some(state) = left.pop().and_then(|number| tree.get(number)) {
+            if state.status == Status::Running {
+                alive.push(state.number);
+                left.extend(state.children.iter().flat_map(|children| children.numbers()));
+            }
         }
-        self.must_descend()?;
-        self.go_on(failed.as_ref())
+        alive.sort_unstable();
+        alive
     }
 
-    /// Performs the runs in flight again, has the children go on, and works the cascade off. The run of the node `failed`
-    /// has failed the execution.
-    fn go_on(&mut self, failed: Option<&Arc<str>>) -> Applied {
+    /// Performs the runs in flight of an execution again. The run of the node `failed` has failed it.
+    fn perform_again(&mut self, failed: Option<&Arc<str>>) -> Applied {
         let runs: Vec<Arc<Run>> = self.state().runs.values().cloned().collect();
+        let here = self.here;
         for run in runs {
+            self.enter(here)?;
             if self.is_running() {
                 self.run_again(&run, failed == Some(&run.node))?;
             }
         }
-        if self.is_running() {
-            self.descend_to_children();
-        }
-        self.cascade()
-    }
-
-    /// Has the children go on that aren't over.
-    fn descend_to_children(&mut self) {
-        self.descend(Descend::Resume {
-            limits: self.state().limits.clone(),
-        });
+        Ok(())
     }
 
     fn run_again(&mut self, run: &Arc<Run>, failed: bool) -> Applied {
         let (node, context) = (self.node_of(run)?, self.snapshot(run)?);
         let awaits = run.progress.dialogue().map(|dialogue| dialogue.awaits);
+        if self.depth_first() && !matches!(run.progress, Progress::Child(_)) {
+            self.machine.awaited.insert((self.here, run.number));
+        }
         if failed && awaits.is_some() {
             self.converse(run.number, DialogueStep::Resumed)?;
         }
@@ -180,6 +175,7 @@ impl Transaction<'_> {
                     self.converse(run.number, DialogueStep::Question(stage.into()))?;
                     self.ask_next(run, &node)?;
                 }
+                Ok(())
             }
             (Some(awaits), _) => {
                 if awaits == Awaits::Reply {
@@ -190,35 +186,19 @@ impl Transaction<'_> {
                     self.same_protocol(run, &node)?;
                     self.ask(run.number, &node)?;
                 }
-                let effect = self.llm_effect(run.number, &node, &context)?;
-                self.effects.push(effect);
+                self.perform_llm(run.number, &node, &context)
             }
-            (None, kind) => {
+            (None, NodeKind::Child(_)) => {
                 // A limit may have come before its beginning.
-                if let (NodeKind::Child(child), Progress::Child(spawning)) = (kind, &run.progress)
-                    && spawning.total == 0
-                {
-                    self.begin_children(run.number, &node, child, &context)?;
+                if matches!(&run.progress, Progress::Child(spawning) if spawning.total.is_none()) {
+                    self.begin_children(run.number, &node, &context)?;
                 }
-                let attempt = self.state().runs.get(&run.number).map_or(1, |run| attempt_of(run));
-                if self.is_running() {
-                    let effect = self.effect_of(run.number, attempt, &node, &context)?;
-                    self.effects.push(effect);
+                match self.is_running() {
+                    true => self.spawn_again(run.number),
+                    false => Ok(()),
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// The last effects of an execution that takes no signals are performed.
-    pub(super) fn settled(&mut self) -> Applied {
-        if self.family().is_some_and(|family| family.descending) && !self.is_unheard() {
-            self.change(Change::Descending(false))?;
-        }
-        let stored = std::mem::take(&mut self.machine.turns_stored);
-        match stored {
-            0 => Ok(()),
-            stored => self.change(Change::TurnsStored(stored)),
+            (None, _) => self.perform(run.number, attempt_of(run), &node, &context),
         }
     }
 }

@@ -1,73 +1,173 @@
 //! One event, while it is being worked off: changes are applied as they are made, and collected for the commit.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Batch, Change, Commit, Definitions, Event, EventKind, Excess, ExecutionState, Failure, Frame, Genesis,
-    Owner, RegistryDocument, Run, Status, Timestamp, TreeTurns, Turn, Value,
+    Accepted, ApplyError, Change, Commit, Definitions, Delivery, Event, EventKind, Excess, ExecutionChange, ExecutionState,
+    Limits, Owed, Owner, RegistryDocument, Run, Schedule, Spawn, Status, Timestamp, Turn, Value,
 };
 
-use super::{Descend, Effect, Inherited, Machine, Step};
+use super::nodes::Brood;
+use super::{Effect, Inherited, Machine, MachineError, Step, Target};
 use crate::config::Node;
 
 pub(super) struct Transaction<'m> {
     pub(super) machine: &'m mut Machine,
     pub(super) at: Timestamp,
+    /// The execution in which something happens now.
+    pub(super) here: u64,
     changes: Vec<Change>,
     events: Vec<Event>,
+    /// The fence under which the event began.
+    fence: u64,
     pub(super) effects: Vec<Effect>,
-    /// The registry that this event makes.
-    pub(super) registry: Option<Arc<RegistryDocument>>,
+    /// The registries that this event makes.
+    pub(super) registries: Vec<Arc<RegistryDocument>>,
     /// What the tree shares after this event, if it changes that.
-    pub(super) definitions: Option<Box<Definitions>>,
+    pub(super) definitions: Option<Arc<Definitions>>,
     /// What this event adds to the conversation history.
     pub(super) turns: Vec<Turn>,
-    /// The runs that this event dispatches, with their nodes; their inputs are the context at the event's end.
-    pub(super) dispatched: Vec<(u64, Arc<Node>)>,
-    /// Where the execution stood before the event.
-    pub(super) status_before: Status,
-    /// The messages that it had told its parent before the event.
-    pub(super) told_before: u64,
-    /// Routers since the last time that the driver had its turn.
+    pub(super) work: Working,
+    /// The runs that were dispatched since the last snapshots: they read the context of the end of their round.
+    pub(super) dispatched: Vec<Dispatched>,
+    /// The first of them in each execution.
+    pub(super) first: BTreeMap<u64, u64>,
+    /// The executions that may have come to rest.
+    pub(super) touched: Vec<u64>,
+    /// Whether something above an execution of this event has ended.
+    pub(super) ended: bool,
+    /// Routers and children since the last time that the driver had its turn.
     pub(super) pure_steps: usize,
+    /// The run that creates children now, with what they have in common.
+    pub(super) brood: Option<Brood>,
+    /// Whether the driver gets its turn before the rest of the work list.
+    pub(super) paused: bool,
+    /// Whether a commit may be made for what stores of their own were given alone.
+    pub(super) settles: bool,
+}
+
+/// The work list, as far as it differs from that of the state.
+#[derive(Default)]
+pub(super) struct Working {
+    /// Whether this event comes between the commits of a longer one: what is on the work list already is left alone.
+    pub(super) between: bool,
+    /// The frames of the stack that belong to the longer one.
+    pub(super) base: usize,
+    /// How many deliveries of the state were taken.
+    pub(super) delivered: usize,
+    pub(super) deliveries: VecDeque<Arc<Delivery>>,
+    /// Deliveries to executions that have a part in the longer event.
+    pub(super) late: Vec<Arc<Delivery>>,
+    pub(super) spawns: VecDeque<Spawn>,
+    /// How many of them were there before, and are left alone between the commits of a longer event.
+    pub(super) spawns_before: usize,
+    pub(super) spawns_changed: bool,
+    /// How many accepted batches of the state were taken.
+    pub(super) taken: usize,
+    pub(super) accepted: Vec<Accepted>,
+}
+
+/// A run that was dispatched.
+pub(super) struct Dispatched {
+    pub(super) execution: u64,
+    pub(super) run: u64,
+    pub(super) node: Arc<Node>,
 }
 
 pub(super) type Applied = Result<(), ApplyError>;
 
 impl<'m> Transaction<'m> {
     pub(super) fn begin(machine: &'m mut Machine, at: Timestamp) -> Self {
-        let (status_before, told_before) = (
-            machine.state.status,
-            machine.state.family.as_ref().map_or(0, |f| f.told),
-        );
+        let work = &machine.state.work;
+        let work = Working {
+            spawns: work.spawns.clone(),
+            spawns_before: work.spawns.len(),
+            ..Working::default()
+        };
         Self {
+            fence: machine.state.fence(),
             machine,
             at,
-            status_before,
-            told_before,
+            here: 0,
             // Enough for a completion and its first broadcasts without growing.
             changes: Vec::with_capacity(8),
             events: Vec::with_capacity(8),
             effects: Vec::new(),
-            registry: None,
+            registries: Vec::new(),
             definitions: None,
             turns: Vec::new(),
+            work,
             dispatched: Vec::new(),
+            first: BTreeMap::new(),
+            touched: Vec::new(),
+            ended: false,
             pure_steps: 0,
+            brood: None,
+            paused: false,
+            settles: false,
         }
     }
 
-    pub(super) fn state(&self) -> &ExecutionState {
-        &self.machine.state
+    /// What happens from now on happens in this execution.
+    pub(super) fn enter(&mut self, execution: u64) -> Applied {
+        if self.machine.state.get(execution).is_none() {
+            return Err(ApplyError::Mismatch("there is no such execution"));
+        }
+        self.here = execution;
+        if self.touched.last() != Some(&execution) {
+            self.touched.push(execution);
+        }
+        Ok(())
     }
 
+    /// As [`Transaction::enter`], for an execution that an input names.
+    pub(super) fn enter_named(&mut self, execution: u64) -> Result<(), MachineError> {
+        self.enter(execution).map_err(|_| MachineError::NoSuchExecution)?;
+        self.ended = self.machine.state.ended_at(execution).is_some();
+        Ok(())
+    }
+
+    pub(super) fn state(&self) -> &ExecutionState {
+        let state = self.machine.state.get(self.here);
+        state.expect("an execution that was entered exists, and none is ever removed")
+    }
+
+    pub(super) fn limits(&self) -> &Arc<Limits> {
+        &self.machine.state.limits
+    }
+
+    pub(super) fn depth_first(&self) -> bool {
+        self.machine.state.schedule == Schedule::DepthFirst
+    }
+
+    /// Whether the execution runs, and nothing above it has ended.
     pub(super) fn is_running(&self) -> bool {
-        self.state().status == Status::Running
+        self.runs(self.here)
+    }
+
+    pub(super) fn runs(&self, execution: u64) -> bool {
+        let tree = &self.machine.state;
+        let runs = tree.get(execution).is_some_and(|state| state.status == Status::Running);
+        runs && !(self.ended && tree.ended_at(execution).is_some())
+    }
+
+    /// Where the execution stands, what is above it considered.
+    pub(super) fn status(&self) -> Status {
+        self.machine.state.status(self.here).unwrap_or(self.state().status)
+    }
+
+    pub(super) fn target(&self) -> Target {
+        Target {
+            number: self.here,
+            id: self.state().id.clone(),
+        }
     }
 
     /// Records the creation; the machine's state has it already.
-    pub(super) fn created(&mut self, genesis: Genesis) {
-        self.changes.push(Change::Created(Box::new(genesis)));
+    pub(super) fn created(&mut self, change: Change) {
+        self.changes.push(change);
+        self.touched.push(0);
     }
 
     /// The first events of an execution.
@@ -85,8 +185,17 @@ impl<'m> Transaction<'m> {
         }
     }
 
-    pub(super) fn change(&mut self, change: Change) -> Applied {
-        self.machine.state.change(&change)?;
+    /// Changes the execution in which something happens now.
+    pub(super) fn change(&mut self, change: ExecutionChange) -> Applied {
+        self.apply(Change::In {
+            execution: self.here,
+            change,
+        })
+    }
+
+    /// Changes the tree.
+    pub(super) fn apply(&mut self, change: Change) -> Applied {
+        self.machine.state.change(&change, self.at)?;
         self.changes.push(change);
         Ok(())
     }
@@ -97,10 +206,12 @@ impl<'m> Transaction<'m> {
     }
 
     pub(super) fn event(&mut self, kind: EventKind) {
-        let seq = self.state().next_event + self.events.len() as u64;
+        let seq = self.machine.state.next_event + self.events.len() as u64;
+        let execution = self.state().id.clone();
         self.events.push(Event {
             seq,
             time: self.at,
+            execution,
             kind,
         });
     }
@@ -120,7 +231,7 @@ impl<'m> Transaction<'m> {
         node: &Node,
         writes: Vec<(Arc<str>, Value)>,
     ) -> Result<bool, ApplyError> {
-        let limits = self.state().limits.clone();
+        let limits = self.limits().clone();
         let mut total = self.state().context_bytes;
         let mut sized = Vec::with_capacity(writes.len());
         for (field, value) in writes.into_iter().filter(|(_, value)| !value.is_null()) {
@@ -140,10 +251,10 @@ impl<'m> Transaction<'m> {
         let dialogue = self
             .state()
             .runs
-            .get(&run.number)
+            .get(run.number)
             .and_then(|run| run.progress.dialogue());
         let tokens = dialogue.map(|dialogue| dialogue.tokens);
-        self.change(Change::Finished { run: run.number })?;
+        self.finish(run.number)?;
         self.event(EventKind::NodeFinished {
             node_name: node.name.clone(),
             run: run.number,
@@ -158,90 +269,67 @@ impl<'m> Transaction<'m> {
 
     /// Appends a value of a size that is known to be allowed.
     pub(super) fn append(&mut self, field: Arc<str>, value: Value, size: u64) -> Applied {
-        self.change(Change::Appended {
+        self.change(ExecutionChange::Appended {
             field: field.clone(),
             value,
             size,
+            delivered: false,
         })?;
-        let history = self.state().context.history(&field);
-        let length = history.map_or(0, |history| history.len() as u64);
-        self.event(EventKind::ContextUpdated { field, length });
+        self.updated(field);
         Ok(())
     }
 
-    /// Makes a resting execution run.
-    pub(super) fn wake(&mut self) -> Applied {
-        if self.is_running() {
-            return Ok(());
-        }
-        self.change(Change::Status {
-            status: Status::Running,
-            at: self.at,
-            failure: None,
-        })
+    /// A value was appended to a field.
+    pub(super) fn updated(&mut self, field: Arc<str>) {
+        let history = self.state().context.history(&field);
+        let length = history.map_or(0, |history| history.len() as u64);
+        self.event(EventKind::ContextUpdated { field, length });
     }
 
-    /// Dispatches a run of `node`: it gets the context as of the end of this event.
+    /// A run is over.
+    pub(super) fn finish(&mut self, run: u64) -> Applied {
+        if self.depth_first() {
+            self.machine.awaited.remove(&(self.here, run));
+        }
+        self.change(ExecutionChange::Finished { run })
+    }
+
+    /// Dispatches a run of `node`: it gets the context as of the end of this round.
     pub(super) fn dispatch(&mut self, node: &Arc<Node>, progress: soe_backends::Progress) -> Applied {
-        let state = self.state();
+        let number = self.state().next_run;
+        let snapshot = *self.first.entry(self.here).or_insert(number);
         let run = Run {
-            number: state.next_run,
+            number,
             node: node.name.clone(),
-            workflow: state.workflow.clone(),
-            registry: self.machine.registry_of_listener(node),
-            snapshot: state.version + 1,
+            workflow: self.state().workflow.clone(),
+            registry: self.machine.registry_of_listener(self.here, node),
+            snapshot,
             started_at: self.at,
             progress,
         };
-        self.put_in_flight(run, node, Change::Dispatched)
-    }
-
-    /// Puts a run in flight by this change.
-    pub(super) fn put_in_flight(&mut self, run: Run, node: &Arc<Node>, change: fn(Arc<Run>) -> Change) -> Applied {
-        let number = run.number;
-        self.change(change(Arc::new(run)))?;
+        self.change(ExecutionChange::Dispatched(Arc::new(run)))?;
         self.event(EventKind::NodeExecution {
             node_name: node.name.clone(),
             node_type: node.type_name.clone(),
             run: Some(number),
         });
-        self.dispatched.push((number, node.clone()));
+        self.dispatched.push(Dispatched {
+            execution: self.here,
+            run: number,
+            node: node.clone(),
+        });
         Ok(())
     }
 
-    /// Takes signals from outside: at once, or when the cascade in progress is over.
-    pub(super) fn accept(&mut self, signals: Batch) -> Applied {
-        if self.can_take_up() || !self.is_running() {
-            self.broadcast(signals)
-        } else {
-            self.change(Change::Accepted(signals))
-        }
-    }
-
-    /// Wakes the execution and works a batch off.
-    pub(super) fn broadcast(&mut self, signals: Batch) -> Applied {
-        self.wake()?;
-        self.take_up(signals)?;
-        self.cascade()
-    }
-
-    pub(super) fn fail_for_limit(&mut self, limit: &'static str, message: String) -> Applied {
-        let message = format!("limit {limit} exceeded: {message}");
-        self.fail(Failure {
-            message,
-            node: None,
-            limit: Some(limit.into()),
-        })
-    }
-
+    /// What one value has too much of.
     fn fail_for_excess(&mut self, node: &Node, field: &str, excess: Excess) -> Applied {
         match excess {
             Excess::Bytes => {
-                let allowed = self.state().limits.value_bytes;
+                let allowed = self.limits().value_bytes;
                 let message = format!("a value for field '{field}' has more than the {allowed} bytes that are allowed");
                 self.fail_for_limit("value_bytes", message)
             }
-            Excess::Depth => self.fail(Failure {
+            Excess::Depth => self.fail(soe_backends::Failure {
                 message: format!(
                     "a value for field '{field}' nests deeper than {} levels",
                     Value::MAX_DEPTH
@@ -252,120 +340,42 @@ impl<'m> Transaction<'m> {
         }
     }
 
-    /// Fails the execution. Its runs in flight are kept, to be run again when it is resumed.
-    pub(super) fn fail(&mut self, failure: Failure) -> Applied {
-        if !self.state().status.accepts_signals() {
-            return Ok(());
-        }
-        self.event(EventKind::ExecutionFailed {
-            error: failure.to_string().into(),
-        });
-        self.change(Change::Status {
-            status: Status::Failed,
-            at: self.at,
-            failure: Some(failure),
-        })?;
-        self.abort_all();
-        self.must_descend()?;
-        self.descend(Descend::Suspend);
-        Ok(())
-    }
-
-    /// Cancels the execution for good.
-    pub(super) fn cancel(&mut self) -> Applied {
-        self.catch_up()?;
-        if self.state().status == Status::Cancelled {
-            return Ok(());
-        }
-        let runs: Vec<u64> = self.state().runs.keys().copied().collect();
-        self.event(EventKind::ExecutionCancelled {
-            aborted_runs: runs.len() as u64,
-        });
-        self.change(Change::Status {
-            status: Status::Cancelled,
-            at: self.at,
-            failure: None,
-        })?;
-        self.abort_all();
-        self.must_descend()?;
-        self.descend(Descend::Cancel);
-        for run in runs {
-            self.change(Change::Finished { run })?;
-        }
-        for _ in 0..self.state().pending.len() {
-            self.change(Change::TakenUp)?;
-        }
-        self.discard_kept()?;
-        self.machine.stack.clear();
-        self.machine.stack_kept = 0;
-        Ok(())
-    }
-
-    pub(super) fn abort_all(&mut self) {
-        self.dispatched.clear();
-        self.release_senders();
-        // What runs would have done is not done any more, but everything else is.
-        self.effects.retain(|effect| {
-            matches!(
-                effect,
-                Effect::Acknowledge { .. } | Effect::Tell { .. } | Effect::Descend { .. } | Effect::StoreTurns(_)
-            )
-        });
-        self.effects
-            .extend(self.machine.state.runs.keys().map(|run| Effect::Abort { run: *run }));
-    }
-
-    /// Ends the event: inputs of the runs that it dispatched, the rest of its cascade, rest, the commit.
+    /// Ends the event: what has come to rest, the rest of the work list, what is owed, the owner, the commit.
     pub(super) fn end(mut self) -> Result<Step, ApplyError> {
-        let dispatched = std::mem::take(&mut self.dispatched);
-        // Requests are counted first: the context that all of them read is that of the commit.
-        for (run, node) in &dispatched {
-            if self.is_running() {
-                self.begin_run(*run, node)?;
-            }
+        self.rest()?;
+        while !self.work.deliveries.is_empty() && !self.paused {
+            // A parent that can't take what a resting child leaves to it fails.
+            self.drain()?;
+            self.rest()?;
         }
-        for (run, node) in dispatched {
-            if !self.is_running() {
-                break;
-            }
-            let context = self.state().context.clone();
-            let effect = self.effect_of(run, 1, &node, &context)?;
-            self.effects.push(effect);
+        self.keep_work()?;
+        if self.paused || !self.work.spawns.is_empty() {
+            self.effects.push(Effect::Continue);
         }
-        self.keep_stack()?;
-        let state = self.state();
-        let family = state.family.as_ref();
-        let family_rests =
-            family.is_none_or(|family| family.active == 0 && family.inbox.is_empty()) && !self.must_wait();
-        let at_rest = state.runs.is_empty() && state.stack.is_empty() && state.pending.is_empty() && family_rests;
-        if at_rest && self.is_running() && self.parent_looks_after_it() {
-            self.change(Change::Status {
-                status: Status::Rested,
-                at: self.at,
-                failure: None,
-            })?;
-            self.event(EventKind::ExecutionRested {});
+        if let Some(definitions) = &self.definitions
+            && self.machine.state.definitions != *definitions
+        {
+            self.apply(Change::Defined(definitions.clone()))?;
         }
-        self.tell_status()?;
-        self.must_be_heard()?;
-        self.deliver_told();
-        let turns = self.keep_turns()?;
-        self.own()?;
+        self.settle_debts()?;
         if self.changes.is_empty() && self.events.is_empty() {
             return Ok(Step {
                 commit: None,
                 effects: self.effects,
             });
         }
+        self.own()?;
         self.machine.state.seal(self.at, self.events.len());
+        let state = &self.machine.state;
         let commit = Commit {
-            execution: self.machine.state.id.clone(),
-            version: self.machine.state.version,
+            tree: state.root.clone(),
+            version: state.version,
+            fence: self.fence,
             at: self.at,
             changes: self.changes,
-            registry: self.registry,
+            registries: self.registries,
             definitions: self.definitions,
-            turns,
+            turns: self.turns,
             events: self.events,
         };
         Ok(Step {
@@ -374,55 +384,42 @@ impl<'m> Transaction<'m> {
         })
     }
 
-    /// What this event changes is the first thing that this process does to the execution: it is the owner from here on.
+    /// What this event changes is the first thing that this process does to the tree: it is the owner from here on.
     fn own(&mut self) -> Applied {
         let Some(process) = self.machine.specs.process.clone() else {
             return Ok(());
         };
-        let owner = self.state().owner.as_ref();
-        if self.changes.is_empty() || owner.is_some_and(|owner| owner.process == process) {
+        let owner = self.machine.state.owner.as_ref();
+        if owner.is_some_and(|owner| owner.process == process) {
             return Ok(());
         }
         let fence = owner.map_or(0, |owner| owner.fence) + 1;
-        self.change(Change::Owned(Owner { process, fence }))
+        self.apply(Change::Owned(Owner { process, fence }))
     }
 
-    /// Turns for the commit, or for the state where they follow it.
-    fn keep_turns(&mut self) -> Result<Option<Box<TreeTurns>>, ApplyError> {
-        let stored = std::mem::take(&mut self.machine.turns_stored);
-        if stored > 0 && !self.changes.is_empty() {
-            self.change(Change::TurnsStored(stored))?;
-        } else {
-            self.machine.turns_stored = stored;
+    /// Forgets what stores of their own were given, and notes what they are owed by this event.
+    fn settle_debts(&mut self) -> Applied {
+        let paid = &self.machine.paid;
+        if !paid.is_empty() && (!self.changes.is_empty() || self.settles) {
+            let change = Change::Paid {
+                definitions: paid.definitions,
+                turns: paid.turns.len(),
+                events: paid.events.len(),
+            };
+            self.machine.paid = Owed::default();
+            self.apply(change)?;
         }
-        let turns = std::mem::take(&mut self.turns);
-        if turns.is_empty() {
-            return Ok(None);
-        }
-        if self.machine.specs.turns_follow {
-            self.change(Change::Turns(turns.clone()))?;
-            self.effects.insert(0, Effect::StoreTurns(turns));
-            return Ok(None);
-        }
-        let main = self.state().main_execution_id().clone();
-        Ok(Some(Box::new(TreeTurns { main, turns })))
-    }
-
-    /// Puts what is left of the cascade into the state, where it changed.
-    fn keep_stack(&mut self) -> Applied {
-        self.machine.pop_worked_off();
-        let (kept, depth) = (self.machine.stack_kept, self.machine.stack.len());
-        if kept == depth && depth == self.state().stack.len() {
+        let sections = self.machine.specs.sections;
+        let owed = Owed {
+            definitions: !sections.definitions && self.definitions.is_some(),
+            turns: if sections.turns { Vec::new() } else { std::mem::take(&mut self.turns) },
+            events: if sections.events { Vec::new() } else { self.events.clone() },
+        };
+        if owed.is_empty() {
             return Ok(());
         }
-        let frame = |cursor: &super::Cursor| Frame {
-            signals: cursor.signals.clone(),
-            registry: cursor.registry.clone(),
-            next: cursor.next,
-            then: cursor.then.clone(),
-        };
-        let frames = self.machine.stack[kept..].iter().map(frame).collect();
-        self.machine.stack_kept = depth;
-        self.change(Change::Stack { kept, frames })
+        self.apply(Change::Owed(Box::new(owed.clone())))?;
+        self.effects.insert(0, Effect::Pay(owed));
+        Ok(())
     }
 }

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    Change, EditedBy, EventKind, RegistryDocument, Status, WorkflowChange, WorkflowEdit, WorkflowVersion,
+    EditedBy, EventKind, ExecutionChange, Status, WorkflowChange, WorkflowEdit, WorkflowVersion,
 };
 
 use super::transaction::{Applied, Transaction};
-use super::{Machine, MachineError};
+use super::{MachineError, document_of};
 use crate::config::Registry;
 
 impl Transaction<'_> {
     /// The workflows are again those of an earlier version.
     pub(super) fn revert(&mut self, to: u64, registry: Arc<Registry>) -> Result<(), MachineError> {
-        if self.state().status == Status::Cancelled {
+        if self.status() == Status::Cancelled {
             return Err(MachineError::NotAccepting(Status::Cancelled));
         }
         let versions = self.state().workflow_versions();
@@ -31,7 +31,7 @@ impl Transaction<'_> {
             return Ok(());
         }
         let number = self.state().workflow_version() + 1;
-        self.change(Change::Registry(Box::new(WorkflowVersion {
+        self.change(ExecutionChange::Registry(Box::new(WorkflowVersion {
             number,
             registry: registry.id.clone(),
             at: self.at,
@@ -45,14 +45,8 @@ impl Transaction<'_> {
             registry: registry.id.clone(),
             replaces,
         })));
-        self.registry = Some(Arc::new(RegistryDocument {
-            id: registry.id.clone(),
-            workflows: registry.document.clone(),
-        }));
-        let needed = Machine::needed_registries(&self.machine.state);
-        let registries = &mut self.machine.registries;
-        registries.retain(|other| other.id != registry.id && needed.contains(&other.id));
-        registries.insert(0, registry);
+        self.registries.push(document_of(&registry));
+        self.machine.keep(registry);
         Ok(())
     }
 }

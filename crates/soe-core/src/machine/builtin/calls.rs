@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Change, EventKind, Value};
+use soe_backends::{EventKind, ExecutionChange, Value};
 
 use super::super::transaction::Transaction;
 use super::rights::granted;
@@ -25,7 +25,7 @@ impl Transaction<'_> {
         if let Err(error) = spec.check_json(&passed) {
             return Ok(cannot(name, error.to_string()));
         }
-        self.change(Change::ToolCalled)?;
+        self.change(ExecutionChange::ToolCalled)?;
         self.event(EventKind::ToolCall {
             node_name: caller.node.name.clone(),
             tool_name: spec.name.clone(),

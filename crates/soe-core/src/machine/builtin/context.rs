@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Change, EventKind, Excess, History, Map, Status, Value};
+use soe_backends::{EventKind, Excess, ExecutionChange, History, Map, Status, Value};
 
 use super::super::transaction::Transaction;
 use super::{Answered, Refused, clipped, listed};
@@ -25,7 +25,7 @@ impl Transaction<'_> {
             .into_iter()
             .map(|field| (Arc::from(field), all(context.history(field))));
         let found = Value::Map(Arc::new(fields.collect::<Map>()));
-        let most = self.state().limits.value_bytes;
+        let most = self.limits().value_bytes;
         match found.size_within(most, 2 * Value::MAX_DEPTH) {
             Ok(_) => Ok(found),
             Err(_) => Err(Refused::Failed(format!(
@@ -69,7 +69,7 @@ impl Transaction<'_> {
     /// Puts copied histories in the place of those that the fields have.
     pub(super) fn copy(&mut self, fields: &[(Arc<str>, History)]) -> Result<(), Refused> {
         let state = self.state();
-        if state.status == Status::Cancelled {
+        if self.status() == Status::Cancelled {
             return Err(Refused::Failed(format!("execution {} is cancelled", state.id)));
         }
         if let Some((reserved, _)) = fields
@@ -82,7 +82,7 @@ impl Transaction<'_> {
             );
             return Err(Refused::Failed(message));
         }
-        let (allowed, mut total) = (state.limits.context_bytes, state.context_bytes);
+        let (allowed, mut total) = (self.limits().context_bytes, state.context_bytes);
         let mut sized = Vec::with_capacity(fields.len());
         for (field, history) in fields {
             let before = state.context.history(field).map_or(0, size_of_history);
@@ -96,7 +96,7 @@ impl Transaction<'_> {
             return Err(Refused::Failed(message));
         }
         for (field, history, before, size) in sized {
-            self.change(Change::Replaced {
+            self.change(ExecutionChange::Replaced {
                 field: field.clone(),
                 history: history.clone(),
                 before,
@@ -112,7 +112,7 @@ impl Transaction<'_> {
 
     /// These values with their sizes, if the limits allow all of them.
     fn sized(&self, values: Vec<(Arc<str>, Value)>) -> Result<Vec<(Arc<str>, Value, u64)>, Refused> {
-        let limits = &self.state().limits;
+        let limits = self.limits();
         let mut total = self.state().context_bytes;
         let mut sized = Vec::with_capacity(values.len());
         for (field, value) in values {

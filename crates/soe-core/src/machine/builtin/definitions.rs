@@ -1,34 +1,31 @@
-//! Reading and changing what the executions of a tree share. The root of the tree commits it.
+//! Reading and changing what the executions of a tree share.
 
 use std::sync::Arc;
 
 use soe_backends::{Definitions, EventKind, Value};
 
 use super::super::transaction::Transaction;
-use super::{Answered, BuiltinCall, Refused, clipped, listed, optional, text};
+use super::{Answered, BuiltinCall, Caller, Refused, clipped, listed, optional, text};
 use crate::config::{FieldSchema, parse_yaml};
 
 impl Transaction<'_> {
-    pub(super) fn definitions(
-        &mut self,
-        call: &BuiltinCall,
-        arguments: &serde_json::Value,
-        current: &Definitions,
-    ) -> Answered {
+    pub(super) fn definitions(&mut self, caller: &Caller<'_>, arguments: &serde_json::Value) -> Answered {
+        let (call, current) = (caller.call, self.machine.state.definitions.clone());
+        let current = self.definitions.clone().unwrap_or(current);
         let [identity, field] = ["identity_name", "field_name"].map(|name| text(arguments, name));
         match call.tool.as_ref() {
-            "soe_get_identities" => Ok(identities(arguments, current)),
-            "soe_get_context_schema" => Ok(context_schema(arguments, current)),
+            "soe_get_identities" => Ok(identities(arguments, &current)),
+            "soe_get_context_schema" => Ok(context_schema(arguments, &current)),
             "soe_inject_identity" => {
                 let prompt = text(arguments, "system_prompt");
                 self.check_injection("the identity", identity.len() + prompt.len())?;
-                let mut changed = current.clone();
+                let mut changed = current.as_ref().clone();
                 changed.identities.insert(identity.into(), prompt.into());
                 self.define(call, identity, changed)?;
                 Ok(done("injected", "identity_name", identity, "identity"))
             }
             "soe_remove_identity" => {
-                let mut changed = current.clone();
+                let mut changed = current.as_ref().clone();
                 if changed.identities.shift_remove(identity).is_none() {
                     let known = listed(current.identities.keys());
                     let message = format!("identity '{}' not found; {known}", clipped(identity));
@@ -39,13 +36,13 @@ impl Transaction<'_> {
             }
             "soe_inject_context_schema_field" => {
                 let definition = self.field_definition(field, &arguments["field_definition"])?;
-                let mut changed = current.clone();
+                let mut changed = current.as_ref().clone();
                 changed.context_schema.insert(field.into(), definition);
                 self.define(call, field, changed)?;
                 Ok(done("injected", "field_name", field, "schema of field"))
             }
             _ => {
-                let mut changed = current.clone();
+                let mut changed = current.as_ref().clone();
                 if changed.context_schema.shift_remove(field).is_none() {
                     let known = listed(current.context_schema.keys());
                     let message = format!("field '{}' has no schema; {known}", clipped(field));
@@ -83,7 +80,7 @@ impl Transaction<'_> {
                 "with '{name}' there would be more than {most} definitions"
             )));
         }
-        self.definitions = Some(Box::new(changed));
+        self.definitions = Some(Arc::new(changed));
         self.event(EventKind::DefinitionChanged {
             node_name: call.node.clone(),
             run: call.run,

@@ -9,13 +9,13 @@ mod workflows;
 
 use std::sync::Arc;
 
-use soe_backends::{Answer, ApplyError, Change, Definitions, EventKind, ExecutionId, History, Value};
+use soe_backends::{Answer, ApplyError, EventKind, ExecutionChange, ExecutionId, History, Value};
 
 use super::transaction::{Applied, Transaction};
 use super::{Effect, ToolFailure};
 use crate::config::{ConfigError, Node, NodeKind};
 use crate::llm::Excerpt;
-use crate::tools::builtin::docs;
+use crate::tools::builtin::{docs, works_on_definitions};
 
 /// A call of a built-in tool.
 #[derive(Clone, Debug)]
@@ -40,13 +40,6 @@ pub struct BuiltinCall {
 pub enum BuiltinRequest {
     /// What the tool does with these arguments, which were checked against its schema.
     Arguments(serde_json::Value),
-    /// What it does with these arguments to what the tree shares, as it is stored. For the root of the tree.
-    Define {
-        /// The arguments.
-        arguments: serde_json::Value,
-        /// What the tree shares.
-        current: Box<Definitions>,
-    },
     /// Put these histories in the place of those that the fields have, if they have any.
     Copy {
         /// Field name to its new history.
@@ -105,7 +98,7 @@ impl Transaction<'_> {
         let message = match self.perform_builtin(call) {
             Ok(value) => {
                 if self.changed() > before || self.definitions.is_some() {
-                    self.change(Change::Answered(Arc::new(Answer {
+                    self.change(ExecutionChange::Answered(Arc::new(Answer {
                         execution: call.execution.clone(),
                         run: call.run,
                         index: call.index,
@@ -142,7 +135,6 @@ impl Transaction<'_> {
             Some(_) => None,
         };
         match (&call.request, caller) {
-            (BuiltinRequest::Define { arguments, current }, _) => self.definitions(call, arguments, current),
             (BuiltinRequest::Copy { fields, answer }, _) => self.copy(fields).map(|()| answer.clone()),
             (BuiltinRequest::Deny(reason), _) => Err(Refused::Denied(reason.clone())),
             (BuiltinRequest::Arguments(arguments), Some(caller)) => self.with_arguments(&caller, arguments),
@@ -166,13 +158,14 @@ impl Transaction<'_> {
             "soe_update_context" => self.update_context(arguments),
             "soe_explore_docs" => docs::explore(arguments).map(Value::from).map_err(Refused::Failed),
             "soe_call_tool" => self.call_by_name(caller, arguments),
+            tool if works_on_definitions(tool) => self.definitions(caller, arguments),
             other => Err(Refused::Failed(format!("there is no built-in tool '{other}'"))),
         }
     }
 
     /// The run that makes a call, which must be waiting for its answer.
     fn caller<'c>(&self, call: &'c BuiltinCall) -> Result<Caller<'c>, Refused> {
-        let run = self.state().runs.get(&call.run).filter(|_| self.is_running());
+        let run = self.state().runs.get(call.run).filter(|_| self.is_running());
         let over = || Refused::Failed("the run that makes this call is over".to_owned());
         let run = run.ok_or_else(over)?;
         let node = self.node_of(run)?;

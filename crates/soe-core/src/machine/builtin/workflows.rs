@@ -14,7 +14,7 @@ const MAX_WARNINGS: usize = 20;
 
 impl Transaction<'_> {
     fn current_registry(&self) -> Result<Arc<Registry>, Refused> {
-        let current = self.machine.registries.first().cloned();
+        let current = self.machine.registry(&self.state().registry).cloned();
         current.ok_or_else(|| Refused::Failed("this execution has no workflows".to_owned()))
     }
 
@@ -138,7 +138,7 @@ impl Transaction<'_> {
         workflow_name: &Arc<str>,
         changed_node: Option<&Arc<str>>,
     ) -> Result<(), Refused> {
-        let most = self.state().limits.value_bytes;
+        let most = self.limits().value_bytes;
         if registry.document.size() > most {
             let message = format!("all workflows together would have more than the {most} bytes that a value may have");
             return Err(Refused::Failed(message));

@@ -166,6 +166,7 @@ impl Transaction<'_> {
         let (tool, arguments) = found.ok_or(ApplyError::Mismatch("a call of a tool is in flight that wasn't made"))?;
         let attempt = self.dialogue(run.number)?.open.get(&wanted).copied().unwrap_or(1);
         self.effects.push(Effect::CallTool(ToolCall {
+            execution: self.target(),
             run: run.number,
             attempt,
             index: Some(wanted),
@@ -217,7 +218,7 @@ impl Transaction<'_> {
             }
             Some(spec) => lenient_arguments(&call.arguments, &spec).map(Value::from),
         };
-        let limits = &self.state().limits;
+        let limits = self.limits();
         let arguments = arguments.and_then(|value| match value.size_within(limits.value_bytes, Value::MAX_DEPTH) {
             Ok(_) => Ok(value),
             Err(Excess::Bytes) => Err(format!("the arguments have more than {} bytes", limits.value_bytes)),
@@ -341,7 +342,7 @@ impl Transaction<'_> {
             let error = format!("it didn't finish in {turns} turns, and 'max_turns' allows no more");
             return self.give_up(run, node, error.into(), None);
         }
-        let allowed = self.state().limits.value_bytes;
+        let allowed = self.limits().value_bytes;
         if dialogue.bytes > allowed {
             let bytes = dialogue.bytes;
             let error =

@@ -2,23 +2,24 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Change, Context, DialogueStep, EventKind, Failure, Run, Stage, Usage, Value};
+use soe_backends::{Context, DialogueStep, EventKind, ExecutionChange, Failure, Run, Stage, Usage, Value};
 
 use super::super::transaction::{Applied, Transaction};
-use super::super::{Effect, NodeRun};
+use super::super::{Effect, MachineError, NodeRun};
 use crate::config::Node;
 use crate::nodes::{NodeOutput, Signals};
 
-pub(super) fn effect(run: u64, node: &Arc<Node>, context: &Arc<Context>) -> Effect {
-    Effect::RunNode(NodeRun {
-        run,
-        node: node.clone(),
-        node_type: node.type_name.clone(),
-        context: context.clone(),
-    })
-}
-
 impl Transaction<'_> {
+    pub(super) fn custom_effect(&self, run: u64, node: &Arc<Node>, context: &Arc<Context>) -> Effect {
+        Effect::RunNode(NodeRun {
+            execution: self.target(),
+            run,
+            node: node.clone(),
+            node_type: node.type_name.clone(),
+            context: context.clone(),
+        })
+    }
+
     pub(super) fn custom_completed(
         &mut self,
         run: &Run,
@@ -41,11 +42,14 @@ impl Transaction<'_> {
     }
 
     /// A request that the node makes by itself. Of a run that is over, nobody counts it.
-    pub(in super::super) fn custom_asked(&mut self, run: u64, call: u32) -> Applied {
+    pub(in super::super) fn custom_asked(&mut self, run: u64, call: u32) -> Result<(), MachineError> {
         let Some(node_name) = self.in_flight(run) else {
             return Ok(());
         };
-        self.change(Change::Dialogue {
+        if let Some(denial) = self.denied() {
+            return Err(MachineError::Denied(denial));
+        }
+        self.change(ExecutionChange::Dialogue {
             run,
             step: DialogueStep::Asked,
         })?;
@@ -62,7 +66,7 @@ impl Transaction<'_> {
         let Some(node_name) = self.in_flight(run) else {
             return Ok(());
         };
-        self.change(Change::Dialogue {
+        self.change(ExecutionChange::Dialogue {
             run,
             step: DialogueStep::Replied { usage },
         })?;
@@ -76,13 +80,13 @@ impl Transaction<'_> {
     }
 
     fn in_flight(&self, run: u64) -> Option<Arc<str>> {
-        let run = self.state().runs.get(&run).filter(|_| self.is_running())?;
+        let run = self.state().runs.get(run).filter(|_| self.is_running())?;
         Some(run.node.clone())
     }
 
     /// Emits the node's `failure_signal`, if its configuration has one; else the execution fails.
     fn custom_failed(&mut self, run: &Run, node: &Arc<Node>, error: Arc<str>) -> Applied {
-        self.change(Change::Error)?;
+        self.change(ExecutionChange::Error)?;
         self.event(EventKind::NodeError {
             node_name: node.name.clone(),
             run: run.number,

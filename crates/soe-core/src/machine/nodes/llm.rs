@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Awaits, Change, Context, Dialogue, DialogueStep, EventKind, Failure, Rejected, Run, RunId, Stage, Turn,
+    ApplyError, Awaits, Context, Dialogue, DialogueStep, EventKind, ExecutionChange, Failure, Rejected, Run, RunId, Stage, Turn,
     Value,
 };
 
@@ -27,13 +27,13 @@ pub(super) fn asking(node: &Node) -> Option<(&LlmNode, Option<&AgentNode>)> {
 
 impl Transaction<'_> {
     pub(in super::super) fn dialogue(&self, run: u64) -> Result<&Dialogue, ApplyError> {
-        let run = self.state().runs.get(&run);
+        let run = self.state().runs.get(run);
         run.and_then(|run| run.progress.dialogue())
             .ok_or(ApplyError::Mismatch("a run that asks an LLM has no dialogue"))
     }
 
     pub(in super::super) fn converse(&mut self, run: u64, step: DialogueStep) -> Applied {
-        self.change(Change::Dialogue { run, step })
+        self.change(ExecutionChange::Dialogue { run, step })
     }
 
     /// A dialogue that begins. Where there is a conversation history, it knows which turns are none of its business.
@@ -43,9 +43,9 @@ impl Transaction<'_> {
             return dialogue;
         }
         let state = self.state();
-        let unseen_from = self.dispatched.first().map_or(state.next_run, |(run, _)| *run);
+        let unseen_from = self.first.get(&self.here).copied().unwrap_or(state.next_run);
         let talks = |run: &Arc<Run>| Some((run.number, run.progress.dialogue()?.entries.len()));
-        let earlier = state.runs.range(..unseen_from);
+        let earlier = state.runs.iter().take_while(|(number, _)| *number < unseen_from);
         Dialogue {
             unseen_from,
             unseen: earlier.filter_map(|(_, run)| talks(run)).collect(),
@@ -53,16 +53,12 @@ impl Transaction<'_> {
         }
     }
 
-    /// A request leaves, or the driver is asked whether one may: where a limit counts what other executions use too.
+    /// A request leaves, if the limits of the tree allow it; it counts from here on. Otherwise the run waits for nothing:
+    /// [`Transaction::perform_llm`] ends it.
     pub(in super::super) fn ask(&mut self, run: u64, node: &Node) -> Applied {
-        let limits = &self.state().limits;
-        if limits.llm_calls.is_some() || limits.tokens.is_some() {
+        if self.denied().is_some() {
             return self.converse(run, DialogueStep::Waits);
         }
-        self.asked(run, node)
-    }
-
-    fn asked(&mut self, run: u64, node: &Node) -> Applied {
         self.converse(run, DialogueStep::Asked)?;
         let dialogue = self.dialogue(run)?;
         let (call, stage) = (dialogue.calls, dialogue.question.stage);
@@ -75,21 +71,39 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// The effect of what was asked last. Its first request leaves the warnings of the node's templates.
-    pub(in super::super) fn llm_effect(
-        &mut self,
-        number: u64,
-        node: &Arc<Node>,
-        context: &Arc<Context>,
-    ) -> Result<Effect, ApplyError> {
-        let (llm, _) = asking(node).ok_or(ApplyError::Mismatch("a run asks that is of another type"))?;
-        let dialogue = self.dialogue(number)?;
-        let (call, first) = (dialogue.calls, dialogue.calls <= 1 && dialogue.rejected.is_empty());
-        if dialogue.awaits == Awaits::Grant {
-            return Ok(Effect::Reserve {
-                run: number,
-                call: call.saturating_add(1),
+    /// Why the limits of the tree don't allow another request to an LLM; `None` if they do.
+    pub(super) fn denied(&self) -> Option<Denial> {
+        let (limits, used) = (self.limits(), self.machine.state.used);
+        if let Some(allowed) = limits.llm_calls.filter(|allowed| used.llm_calls >= *allowed) {
+            return Some(Denial {
+                limit: "llm_calls",
+                message: format!("all {allowed} requests to LLMs were made"),
             });
+        }
+        let allowed = limits.tokens.filter(|allowed| used.tokens >= *allowed)?;
+        Some(Denial {
+            limit: "tokens",
+            message: format!("{} tokens were used, {allowed} are allowed", used.tokens),
+        })
+    }
+
+    /// Makes the request that was asked last; one that isn't allowed ends the run. The first request leaves the warnings of the
+    /// node's templates.
+    pub(in super::super) fn perform_llm(&mut self, number: u64, node: &Arc<Node>, context: &Arc<Context>) -> Applied {
+        let (llm, _) = asking(node).ok_or(ApplyError::Mismatch("a run asks that is of another type"))?;
+        let run = self.state().runs.get(number).cloned();
+        let run = run.ok_or(ApplyError::Mismatch("a run asks that is not in flight"))?;
+        let dialogue = self.dialogue(number)?;
+        let first = dialogue.calls <= 1 && dialogue.rejected.is_empty();
+        if dialogue.awaits == Awaits::Grant {
+            return match self.denied() {
+                Some(denial) => self.give_up(&run, node, denial.to_string().into(), Some(denial.limit)),
+                // Something else was denied the last time.
+                None => {
+                    self.ask(number, node)?;
+                    self.perform_llm(number, node, context)
+                }
+            };
         }
         if first {
             for warning in prompt::missing_fields(context, llm.prompt.needed_fields()) {
@@ -106,55 +120,28 @@ impl Transaction<'_> {
             }
         };
         let identity = self.identity(node, llm, context, first);
-        let run = self.state().runs.get(&number).cloned();
-        Ok(Effect::CallLlm(LlmCall {
-            run: run.ok_or(ApplyError::Mismatch("a run asks that is not in flight"))?,
+        self.effects.push(Effect::CallLlm(LlmCall {
+            execution: self.target(),
+            run,
             node: node.clone(),
             prompt,
             identity,
             context: context.clone(),
-        }))
+            definitions: self.machine.state.definitions.clone(),
+        }));
+        Ok(())
     }
 
     /// Asks again, or the next thing, on the context that the run has read from its beginning.
     pub(in super::super) fn ask_next(&mut self, run: &Run, node: &Arc<Node>) -> Applied {
         self.ask(run.number, node)?;
         let context = self.snapshot(run)?;
-        let effect = self.llm_effect(run.number, node, &context)?;
-        self.effects.push(effect);
-        Ok(())
+        self.perform_llm(run.number, node, &context)
     }
 
     pub(in super::super) fn snapshot(&self, run: &Run) -> Result<Arc<Context>, ApplyError> {
-        let snapshot = self.state().snapshots.get(&run.snapshot).cloned();
+        let snapshot = self.state().snapshots.get(run.snapshot).cloned();
         snapshot.ok_or(ApplyError::Mismatch("a run in flight has lost its snapshot"))
-    }
-
-    /// The driver's answer to [`Effect::Reserve`].
-    pub(in super::super) fn granted(&mut self, number: u64, call: u32, denied: Option<Denial>) -> Applied {
-        let run = self.state().runs.get(&number).cloned().filter(|_| self.is_running());
-        let waits = |run: &Arc<Run>| {
-            let dialogue = run.progress.dialogue();
-            dialogue.is_some_and(|dialogue| dialogue.awaits == Awaits::Grant && dialogue.calls + 1 == call)
-        };
-        let Some(run) = run.filter(waits) else {
-            return self.discarded(number);
-        };
-        let node = self.node_of(&run)?;
-        match denied {
-            None => {
-                self.asked(number, &node)?;
-                let context = self.snapshot(&run)?;
-                let effect = self.llm_effect(number, &node, &context)?;
-                self.effects.push(effect);
-                Ok(())
-            }
-            Some(denial) => {
-                let message = denial.to_string().into();
-                self.give_up(&run, &node, message, Some(denial.limit))?;
-                self.cascade()
-            }
-        }
     }
 
     pub(super) fn llm_answered(&mut self, run: &Run, node: &Arc<Node>, answer: Result<LlmAnswer, Arc<str>>) -> Applied {
@@ -169,7 +156,7 @@ impl Transaction<'_> {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                self.change(Change::Error)?;
+                self.change(ExecutionChange::Error)?;
                 return self.give_up(run, node, error, None);
             }
         };
@@ -192,7 +179,7 @@ impl Transaction<'_> {
         let error: Arc<str> = format!("the reply is not valid: {}", rejected.problem).into();
         if again.is_none() {
             let error = format!("no valid reply in {attempts} attempts; the last: {}", rejected.problem).into();
-            self.change(Change::Error)?;
+            self.change(ExecutionChange::Error)?;
             return self.give_up(run, node, error, None);
         }
         self.attempt_failed(run, node, error, again)?;
@@ -202,7 +189,7 @@ impl Transaction<'_> {
 
     /// Counts an attempt that has failed.
     pub(super) fn attempt_failed(&mut self, run: &Run, node: &Node, error: Arc<str>, again: Option<u32>) -> Applied {
-        self.change(Change::Error)?;
+        self.change(ExecutionChange::Error)?;
         self.node_error(run, node, error, again);
         Ok(())
     }

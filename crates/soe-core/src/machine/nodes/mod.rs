@@ -6,24 +6,23 @@ mod custom;
 mod llm;
 mod tool;
 
-#[cfg(feature = "runtime")]
-pub(crate) use child::could_be_a_childs;
+pub(super) use child::Brood;
 
 use std::sync::Arc;
 
 use soe_backends::{ApplyError, Awaits, Context, EventKind, Progress, Run};
 
 use super::transaction::{Applied, Transaction};
-use super::{Effect, Outcome};
+use super::Outcome;
 use crate::config::{Node, NodeKind};
 
 impl Transaction<'_> {
     /// What comes with the dispatch of a run, before its effect.
     pub(super) fn begin_run(&mut self, run: u64, node: &Arc<Node>) -> Applied {
         match &node.kind {
-            NodeKind::Child(child) => {
+            NodeKind::Child(_) => {
                 let context = self.state().context.clone();
-                self.begin_children(run, node, child, &context)
+                self.begin_children(run, node, &context)
             }
             NodeKind::Llm(_) => self.ask(run, node),
             NodeKind::Agent(agent) => {
@@ -34,20 +33,15 @@ impl Transaction<'_> {
         }
     }
 
-    /// The effect that performs an attempt of a run.
-    pub(super) fn effect_of(
-        &mut self,
-        run: u64,
-        attempt: u32,
-        node: &Arc<Node>,
-        context: &Arc<Context>,
-    ) -> Result<Effect, ApplyError> {
-        match &node.kind {
-            NodeKind::Tool(tool) => Ok(self.tool_effect(run, attempt, node, tool, context)),
-            NodeKind::Llm(_) | NodeKind::Agent(_) => self.llm_effect(run, node, context),
-            NodeKind::Child(_) => self.spawn_effect(run, node, context),
-            _ => Ok(custom::effect(run, node, context)),
-        }
+    /// Performs an attempt of a run that starts no children.
+    pub(super) fn perform(&mut self, run: u64, attempt: u32, node: &Arc<Node>, context: &Arc<Context>) -> Applied {
+        let effect = match &node.kind {
+            NodeKind::Tool(tool) => self.tool_effect(run, attempt, node, tool, context),
+            NodeKind::Llm(_) | NodeKind::Agent(_) => return self.perform_llm(run, node, context),
+            _ => self.custom_effect(run, node, context),
+        };
+        self.effects.push(effect);
+        Ok(())
     }
 
     /// The node that a run is pinned to.
@@ -60,14 +54,14 @@ impl Transaction<'_> {
 
     /// Something came for a run that doesn't wait for it any more.
     fn discarded(&mut self, run: u64) -> Applied {
-        let status = self.state().status;
+        let status = self.status();
         self.event(EventKind::CompletionDiscarded { run, status });
         Ok(())
     }
 
     /// An attempt of a run is over.
     pub(super) fn complete(&mut self, number: u64, attempt: u32, outcome: Outcome) -> Applied {
-        let run = self.state().runs.get(&number);
+        let run = self.state().runs.get(number);
         let in_flight = run.filter(|run| waits_for(run, attempt, &outcome));
         let Some(run) = in_flight.filter(|_| self.is_running()).cloned() else {
             return self.discarded(number);
@@ -76,12 +70,11 @@ impl Transaction<'_> {
         match (&node.kind, outcome) {
             (NodeKind::Tool(tool), Outcome::Tool(result)) => self.tool_completed(&run, attempt, &node, tool, result)?,
             (NodeKind::Custom(_), Outcome::Node(result)) => self.custom_completed(&run, &node, result)?,
-            (NodeKind::Child(_), Outcome::Spawned(result)) => self.spawned(&run, &node, result)?,
             (_, Outcome::Llm(answer)) => self.llm_answered(&run, &node, answer)?,
             (_, Outcome::AgentTool { index, result }) => self.agent_tool_completed(&run, &node, index, result)?,
             _ => return Err(ApplyError::Mismatch("a run completed as a node of another type")),
         }
-        self.cascade()
+        Ok(())
     }
 }
 
@@ -90,7 +83,7 @@ fn waits_for(run: &Run, attempt: u32, outcome: &Outcome) -> bool {
     match (run.progress.dialogue(), outcome) {
         (Some(dialogue), Outcome::Llm(_)) => dialogue.awaits == Awaits::Reply && dialogue.calls == attempt,
         (Some(dialogue), Outcome::AgentTool { index, .. }) => dialogue.open.get(index) == Some(&attempt),
-        (None, Outcome::Tool(_) | Outcome::Node(_) | Outcome::Spawned(_)) => attempt_of(run) == attempt,
+        (None, Outcome::Tool(_) | Outcome::Node(_)) => attempt_of(run) == attempt,
         _ => false,
     }
 }
@@ -98,7 +91,6 @@ fn waits_for(run: &Run, attempt: u32, outcome: &Outcome) -> bool {
 pub(super) fn attempt_of(run: &Run) -> u32 {
     match run.progress {
         Progress::Tool { attempt } => attempt,
-        Progress::Child(spawning) => u32::try_from(spawning.next).unwrap_or(u32::MAX),
         _ => 1,
     }
 }

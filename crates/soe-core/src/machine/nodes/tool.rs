@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{Change, Context, EventKind, Excess, Map, Progress, Run, Value};
+use soe_backends::{Context, EventKind, Excess, ExecutionChange, Map, Progress, Run, Value};
 
 use super::super::transaction::{Applied, Transaction};
 use super::super::{Effect, Outcome, ToolCall, ToolFailure};
@@ -27,6 +27,7 @@ impl Transaction<'_> {
         });
         match self.arguments(node, tool, context) {
             Ok(arguments) => Effect::CallTool(ToolCall {
+                execution: self.target(),
                 run,
                 attempt,
                 index: None,
@@ -40,6 +41,7 @@ impl Transaction<'_> {
                     retryable: false,
                 };
                 Effect::Complete {
+                    execution: self.here,
                     run,
                     attempt,
                     outcome: Outcome::Tool(Err(failure)),
@@ -83,7 +85,7 @@ impl Transaction<'_> {
             ));
         }
         // Before it is copied: templates share what they repeat, and a copy doesn't.
-        let limits = &self.state().limits;
+        let limits = self.limits();
         let (limit, allowed) = match spec.process_accumulated {
             true => ("context_bytes", limits.context_bytes),
             false => ("value_bytes", limits.value_bytes),
@@ -158,7 +160,7 @@ impl Transaction<'_> {
         let spec = self.machine.specs.tools.get(&tool.tool).cloned();
         let attempts = spec.as_ref().map_or(1, |spec| spec.max_retries.saturating_add(1));
         let again = (failure.retryable && attempt < attempts).then(|| attempt + 1);
-        self.change(Change::Error)?;
+        self.change(ExecutionChange::Error)?;
         self.event(EventKind::NodeError {
             node_name: node.name.clone(),
             run: run.number,
@@ -166,9 +168,9 @@ impl Transaction<'_> {
             retry_attempt: again,
         });
         if let Some(attempt) = again {
-            let snapshot = self.state().snapshots.get(&run.snapshot).cloned();
+            let snapshot = self.state().snapshots.get(run.snapshot).cloned();
             let context = snapshot.unwrap_or_else(|| self.state().context.clone());
-            self.change(Change::Progressed {
+            self.change(ExecutionChange::Progressed {
                 run: run.number,
                 progress: Progress::Tool { attempt },
             })?;

@@ -5,7 +5,6 @@ use serde_json::json;
 use super::{Builtin, changes, flag, name, reads, text};
 
 /// Whether a built-in tool works on what the tree shares.
-#[cfg(feature = "runtime")]
 pub(crate) fn works_on_definitions(name: &str) -> bool {
     matches!(
         name,

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use super::{ToolSpec, ToolSpecs};
 use crate::policy::Policy;
 
-#[cfg(feature = "runtime")]
 pub(crate) use definitions::works_on_definitions;
 
 /// A built-in tool.
