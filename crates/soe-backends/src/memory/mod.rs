@@ -2,7 +2,7 @@
 
 mod trees;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +27,8 @@ pub struct MemoryStore {
     registries: Mutex<HashMap<RegistryId, Arc<RegistryDocument>>>,
     trees: Mutex<HashMap<ExecutionId, Tree>>,
     leases: Mutex<HashMap<Arc<str>, Timestamp>>,
+    /// The trees with messages that were not taken. It is locked while the lock of a shard is held, never the other way round.
+    waiting: Mutex<HashSet<ExecutionId>>,
 }
 
 /// How many ids of messages that were taken are remembered.
@@ -89,6 +91,7 @@ impl MemoryStore {
             registries: Mutex::default(),
             trees: Mutex::default(),
             leases: Mutex::default(),
+            waiting: Mutex::default(),
         }
     }
 
@@ -148,7 +151,12 @@ impl ContextBackend for MemoryStore {
         };
         commits.iter_mut().for_each(|commit| self.put_sections(commit));
         let entry = shard.entry(tree).or_default();
-        entry.inbox.take(after.inbox);
+        if !entry.inbox.waiting.is_empty() {
+            entry.inbox.take(after.inbox);
+            if entry.inbox.waiting.is_empty() {
+                lock(&self.waiting).remove(&after.root);
+            }
+        }
         entry.state = Some(after);
         for commit in &mut commits {
             entry.events.append(&mut commit.events);
@@ -192,7 +200,11 @@ impl ContextBackend for MemoryStore {
     async fn post(&self, tree: &ExecutionId, message: &Message) -> Result<Post, BackendError> {
         let mut shard = self.shard(tree);
         let entry = shard.get_mut(tree).filter(|entry| entry.state.is_some());
-        Ok(entry.map_or(Post::NoSuchTree, |entry| entry.inbox.post(message)))
+        let Some(entry) = entry else {
+            return Ok(Post::NoSuchTree);
+        };
+        lock(&self.waiting).insert(tree.clone());
+        Ok(entry.inbox.post(message))
     }
 
     async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
@@ -200,6 +212,11 @@ impl ContextBackend for MemoryStore {
         let waiting = shard.get(tree).into_iter().flat_map(|entry| &entry.inbox.waiting);
         let wanted = waiting.filter(|posted| posted.seq > after);
         Ok(wanted.take(limit).cloned().collect())
+    }
+
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        let waiting = lock(&self.waiting);
+        Ok(waiting.iter().take(limit).cloned().collect())
     }
 
     fn sections(&self) -> Sections {
