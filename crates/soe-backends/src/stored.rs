@@ -19,13 +19,35 @@ const MAX_DEPTH: usize = 256;
 /// # Errors
 /// [`Unsupported`](BackendErrorKind::Unsupported) if it is nested too deep.
 pub fn write<T: Serialize + ?Sized>(value: &T) -> Result<String, BackendError> {
-    let refuse = |why| BackendError::new(BackendErrorKind::Unsupported, why);
     let json = serde_json::to_string(value).map_err(|error| refuse("it can't be written as JSON").because(error))?;
-    if within_depth(json.as_bytes()) {
-        Ok(json)
-    } else {
-        Err(refuse("a value is nested deeper than a store can read back"))
+    match within_depth(json.as_bytes()) {
+        true => Ok(json),
+        false => Err(refuse(TOO_DEEP)),
     }
+}
+
+/// As [`write()`], at the end of a buffer.
+///
+/// # Errors
+/// As [`write()`]. Nothing is added then.
+pub fn append<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) -> Result<(), BackendError> {
+    let start = json.len();
+    let written = serde_json::to_writer(&mut *json, value);
+    let written = written.map_err(|error| refuse("it can't be written as JSON").because(error));
+    let result = match written {
+        Ok(()) if !within_depth(&json[start..]) => Err(refuse(TOO_DEEP)),
+        result => result,
+    };
+    if result.is_err() {
+        json.truncate(start);
+    }
+    result
+}
+
+const TOO_DEEP: &str = "a value is nested deeper than a store can read back";
+
+fn refuse(why: &str) -> BackendError {
+    BackendError::new(BackendErrorKind::Unsupported, why)
 }
 
 /// Reads JSON.
