@@ -17,6 +17,7 @@ mod commit;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod context;
+pub mod convert;
 mod depth;
 mod dialogue;
 mod durability;
