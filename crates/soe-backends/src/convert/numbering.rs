@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::ConvertError;
-use super::old::{Progress, State};
-use crate::ExecutionId;
+use super::old::{Progress, Spawning, State};
+use crate::{ExecutionId, Timestamp};
 
 /// The executions of a tree, by number: the root first, then in the order of their creation.
 pub(super) struct Numbered {
@@ -43,6 +43,12 @@ impl Numbered {
     pub(super) fn children_of_run(&self, number: u64, run: u64) -> impl Iterator<Item = u64> {
         let children = self.children(number).iter().copied();
         children.filter(move |child| self.origins[*child as usize].is_some_and(|origin| origin.run == run))
+    }
+
+    /// When the next child of a run is due, if that is why it isn't there.
+    pub(super) fn due(&self, number: u64, run: u64, spawning: &Spawning) -> Option<Timestamp> {
+        let made = self.children_of_run(number, run).count() as u64;
+        spawning.due.filter(|_| made < spawning.next)
     }
 
     /// All numbers, children before their parents.

@@ -98,9 +98,10 @@ impl Progress {
     }
 }
 
-/// So many children there will be, and when the next ones are due.
+/// So many children are registered, so many there will be; when the last ones that are registered are due.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Spawning {
+    pub(super) next: u64,
     pub(super) total: u64,
     #[serde(default)]
     pub(super) due: Option<Timestamp>,

@@ -96,7 +96,7 @@ fn execution(
     let resumed = levels.was_revived(number).then_some(old.failure.as_ref()).flatten();
     let runs = old.runs.values().map(|run| {
         let snapshot = first(run.snapshot).unwrap_or(run.number);
-        (run.number, Arc::new(self::run(tree, run, snapshot, number, resumed)))
+        (run.number, Arc::new(self::run(tree, number, run, snapshot, resumed)))
     });
     let since = match status == old.status {
         true => old.status_since,
@@ -173,7 +173,7 @@ fn origin(tree: &Numbered, origins: &mut Origins, old: &State, place: Place) -> 
     Some(shared.clone())
 }
 
-fn run(tree: &Numbered, old: &old::Run, snapshot: u64, execution: u64, resumed: Option<&Failure>) -> Run {
+fn run(tree: &Numbered, execution: u64, old: &old::Run, snapshot: u64, resumed: Option<&Failure>) -> Run {
     let mut progress = match &old.progress {
         old::Progress::Tool { attempt } => Progress::Tool { attempt: *attempt },
         old::Progress::Custom => Progress::Custom,
@@ -181,10 +181,9 @@ fn run(tree: &Numbered, old: &old::Run, snapshot: u64, execution: u64, resumed: 
         old::Progress::Agent(dialogue) => Progress::Agent(dialogue.clone()),
         old::Progress::Child(spawning) => {
             Progress::Child(Spawning {
-                next: tree.children_of_run(execution, old.number).count() as u64,
                 // A limit may have come before its beginning.
                 total: Some(spawning.total).filter(|total| *total > 0),
-                due: spawning.due,
+                due: tree.due(execution, old.number, spawning),
             })
         }
     };

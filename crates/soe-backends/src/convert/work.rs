@@ -234,6 +234,14 @@ fn spawns(tree: &Numbered, levels: &Levels, schedule: Schedule) -> impl Iterator
     })
 }
 
+/// Whether a run creates children, and doesn't wait for the time for the next one.
+fn creates(tree: &Numbered, execution: u64, run: &old::Run) -> bool {
+    match &run.progress {
+        old::Progress::Child(spawning) => tree.due(execution, run.number, spawning).is_none(),
+        _ => false,
+    }
+}
+
 /// A frame that isn't an answer to a child.
 fn frame(execution: u64, old: &old::Frame) -> Option<Frame> {
     let then = match &old.then {
@@ -309,7 +317,7 @@ impl<'a> Order<'a> {
     /// A run that creates children is below those that it has created.
     fn run(&mut self, number: u64, run: u64) {
         let found = self.tree.old[number as usize].runs.get(&run);
-        let creates = found.filter(|run| matches!(run.progress, old::Progress::Child(_)));
+        let creates = found.filter(|run| creates(self.tree, number, run));
         let Some(creates) = creates.filter(|_| self.levels.status(number) == Status::Running) else {
             return;
         };
