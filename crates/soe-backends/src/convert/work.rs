@@ -234,10 +234,11 @@ fn spawns(tree: &Numbered, levels: &Levels, schedule: Schedule) -> impl Iterator
     })
 }
 
-/// Whether a run creates children, and doesn't wait for the time for the next one.
+/// Whether a run creates children. One that hasn't begun to is begun at recovery; one that waits for the time for the next
+/// child goes on then.
 fn creates(tree: &Numbered, execution: u64, run: &old::Run) -> bool {
     match &run.progress {
-        old::Progress::Child(spawning) => tree.due(execution, run.number, spawning).is_none(),
+        old::Progress::Child(spawning) => spawning.total > 0 && tree.due(execution, run.number, spawning).is_none(),
         _ => false,
     }
 }
