@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use super::disk::{Lock, Staged, failed};
-use super::layout::{JOURNAL, TREES, id_of_stem, stem_of};
+use super::layout::{JOURNAL, TREES, WAITING, id_of_stem, stem_of};
 use super::people::Changed;
 use super::tree::Record;
 use super::{Inner, head};
@@ -135,6 +135,9 @@ impl Inner {
                 Err(seq) => Ok(Post::Duplicate(seq)),
                 Ok(posted) => {
                     let seq = posted.seq;
+                    let mark = self.layout.waiting(id);
+                    // Before the message: a mark too many is taken away, one too few would be missed.
+                    fs::write(&mark, b"").map_err(|error| failed("write", &mark, error))?;
                     open.write(Record::Posted(posted), None, &Changed::NOTHING)?;
                     Ok(Post::Stored(seq))
                 }
@@ -143,6 +146,18 @@ impl Inner {
     }
 
     pub(super) fn inbox(&self, id: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
-        self.with(id, |open| Ok(open.tree().inbox.after(after, limit)))
+        self.with(id, |open| {
+            if open.tree().inbox.is_empty() {
+                // It may be gone already.
+                let _ = fs::remove_file(self.layout.waiting(id));
+            }
+            Ok(open.tree().inbox.after(after, limit))
+        })
+    }
+
+    pub(super) fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        let mut waiting = self.ids("inbox", WAITING)?;
+        waiting.truncate(limit);
+        Ok(waiting)
     }
 }

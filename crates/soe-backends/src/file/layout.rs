@@ -9,7 +9,7 @@ use crate::{ExecutionId, RegistryId};
 const LOCKS: u64 = 256;
 
 /// The folders of a store.
-pub(super) const FOLDERS: [&str; 10] = [
+pub(super) const FOLDERS: [&str; 11] = [
     "trees",
     "contexts",
     "workflows",
@@ -19,11 +19,15 @@ pub(super) const FOLDERS: [&str; 10] = [
     "schemas",
     "identities",
     "owners",
+    "inbox",
     "locks",
 ];
 
 /// The folder of what counts.
 pub(super) const TREES: &str = "trees";
+
+/// How the name of a mark ends: there may be messages for the tree.
+pub(super) const WAITING: &str = ".waits";
 
 /// How the name of a journal ends.
 pub(super) const JOURNAL: &str = ".journal";
@@ -45,6 +49,11 @@ impl Layout {
     /// What a list says of a tree.
     pub(super) fn head(&self, tree: &ExecutionId) -> PathBuf {
         self.file(TREES, tree, ".head")
+    }
+
+    /// Stands there while the inbox of a tree may have something in it.
+    pub(super) fn waiting(&self, tree: &ExecutionId) -> PathBuf {
+        self.root.join("inbox").join(format!("{}{WAITING}", self.stem(tree)))
     }
 
     pub(super) fn context(&self, id: &ExecutionId) -> PathBuf {

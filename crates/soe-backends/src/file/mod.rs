@@ -210,6 +210,10 @@ impl ContextBackend for FileStore {
         self.on(tree, move |inner, id| inner.inbox(id, after, limit)).await
     }
 
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        self.run(move |inner| inner.waiting(limit)).await
+    }
+
     fn sections(&self) -> Sections {
         Sections::ALL
     }
