@@ -26,7 +26,7 @@ async fn pages_written(store: &SqliteStore, path: &Path, from: u64, to: u64) -> 
     let store = relaxed(path).await;
     store.load(&id("one")).await.unwrap();
     for version in from..to {
-        store.commit(vec![commit(&id("one"), version, 0)]).await.unwrap();
+        store.commit(vec![commit(&id("one"), version, 0)], None).await.unwrap();
     }
     let written = std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
     store.close().await;
@@ -39,11 +39,11 @@ async fn the_last_of_10_000_commits_write_no_more_than_the_first() {
     let path = folder.path().join("a.db");
     let one = id("one");
     let store = relaxed(&path).await;
-    store.commit(vec![commit(&one, 1, 0)]).await.unwrap();
+    store.commit(vec![commit(&one, 1, 0)], None).await.unwrap();
     let first = pages_written(&store, &path, 2, 102).await;
     let store = relaxed(&path).await;
     for version in 102..9_900 {
-        store.commit(vec![commit(&one, version, 0)]).await.unwrap();
+        store.commit(vec![commit(&one, version, 0)], None).await.unwrap();
     }
     let last = pages_written(&store, &path, 9_900, 10_000).await;
     assert!(
@@ -109,7 +109,7 @@ async fn runs_in_flight_don_t_make_checkpoints_outgrow_the_commits() {
             Some(state) => state.apply(&commit).unwrap(),
             None => expected = Some(ExecutionState::create(&commit).unwrap()),
         }
-        store.commit(vec![commit]).await.unwrap();
+        store.commit(vec![commit], None).await.unwrap();
     }
     store.close().await;
     let checkpoints = number(&path, "SELECT coalesce(sum(length(state)), 0) FROM checkpoints");
@@ -133,7 +133,7 @@ async fn the_log_starts_anew_while_commits_go_on() {
         tokio::spawn(async move {
             let own = id(&format!("execution-{number}"));
             for version in 1..=150 {
-                store.commit(vec![commit(&own, version, 3_000)]).await.unwrap();
+                store.commit(vec![commit(&own, version, 3_000)], None).await.unwrap();
             }
         })
     };
