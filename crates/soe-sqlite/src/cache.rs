@@ -1,23 +1,25 @@
-//! The states that this process stored or loaded last, so that a commit can be checked and a load needs no folding.
+//! The states that this process stored or loaded last, so that a load needs no folding.
 //!
 //! A cached state is used only if its epoch and version are those of the row: together they name one content.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use soe_backends::{ExecutionId, ExecutionState};
+use soe_backends::{ExecutionId, TreeState};
 
 /// A generation has so many states at most, and there are two.
 const MAX_STATES: usize = 1024;
 
-/// A generation has so many bytes of context values at most. (They are shared with the engine, as long as it has them too.)
+/// A generation has states of so many bytes of commits at most. (They are shared with the engine, as long as it has them too.)
 const MAX_BYTES: u64 = 128 * 1024 * 1024;
 
-/// A state, and in which creation of its execution it belongs.
+/// A state, and in which creation of its tree it belongs.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) epoch: i64,
-    pub(crate) state: ExecutionState,
+    /// The bytes of all its commits.
+    pub(crate) log: u64,
+    pub(crate) state: Arc<TreeState>,
 }
 
 /// Two generations: what is used is in the young one. When that is full it becomes the old one, which is forgotten.
@@ -28,20 +30,20 @@ pub(crate) struct Cache(Mutex<Generations>);
 struct Generations {
     young: HashMap<ExecutionId, Known>,
     old: HashMap<ExecutionId, Known>,
-    /// Of the values in the young one.
+    /// Of those in the young one.
     bytes: u64,
 }
 
 impl Cache {
-    /// Takes a state out, to be changed and put back.
-    pub(crate) fn take(&self, id: &ExecutionId) -> Option<Known> {
-        self.with(|generations| generations.take(id))
+    /// Forgets a state.
+    pub(crate) fn forget(&self, tree: &ExecutionId) {
+        self.with(|generations| drop(generations.take(tree)));
     }
 
     /// The state of that version, if it is here.
-    pub(crate) fn get(&self, id: &ExecutionId, epoch: i64, version: u64) -> Option<ExecutionState> {
+    pub(crate) fn get(&self, tree: &ExecutionId, epoch: i64, version: u64) -> Option<Arc<TreeState>> {
         self.with(|generations| {
-            let known = generations.take(id)?;
+            let known = generations.take(tree)?;
             let found = (known.epoch == epoch && known.state.version == version).then(|| known.state.clone());
             generations.put(known);
             found
@@ -51,7 +53,7 @@ impl Cache {
     /// Keeps a state, unless a later one of the same creation is here.
     pub(crate) fn put(&self, known: Known) {
         self.with(|generations| {
-            let here = generations.take(&known.state.id);
+            let here = generations.take(&known.state.root);
             match here.filter(|here| here.epoch == known.epoch && here.state.version > known.state.version) {
                 Some(later) => generations.put(later),
                 None => generations.put(known),
@@ -66,13 +68,13 @@ impl Cache {
 }
 
 impl Generations {
-    fn take(&mut self, id: &ExecutionId) -> Option<Known> {
-        match self.young.remove(id) {
+    fn take(&mut self, tree: &ExecutionId) -> Option<Known> {
+        match self.young.remove(tree) {
             Some(known) => {
-                self.bytes = self.bytes.saturating_sub(known.state.context_bytes);
+                self.bytes = self.bytes.saturating_sub(known.log);
                 Some(known)
             }
-            None => self.old.remove(id),
+            None => self.old.remove(tree),
         }
     }
 
@@ -81,7 +83,7 @@ impl Generations {
             self.old = std::mem::take(&mut self.young);
             self.bytes = 0;
         }
-        self.bytes = self.bytes.saturating_add(known.state.context_bytes);
-        self.young.insert(known.state.id.clone(), known);
+        self.bytes = self.bytes.saturating_add(known.log);
+        self.young.insert(known.state.root.clone(), known);
     }
 }

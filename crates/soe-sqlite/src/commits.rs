@@ -1,64 +1,84 @@
-//! Storing commits: adding rows, and changing the one of their execution.
+//! Storing commits: adding rows, and changing the one of their tree.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension as _, named_params, params};
-use soe_backends::{BackendError, Commit, Status};
+use soe_backends::stored::{applied, check_versions, unfit};
+use soe_backends::{BackendError, Commit, RegistryId, Status, TreeState};
 
 use crate::cache::Known;
 use crate::error::Failure;
-use crate::prepare::{Created, Prepared, prepare};
+use crate::flush::{self, LEAST_LOG, touched};
+use crate::prepare::{NewEvents, Prepared};
 use crate::schema::{integer, place};
+use crate::states::{self, History};
 use crate::store::Inner;
-use crate::{checkpoints, telemetry, trees};
-
-/// No checkpoint is made for fewer bytes of commits.
-pub(crate) const LEAST_LOG: u64 = 16 * 1024;
+use crate::{inbox, telemetry, trees};
 
 /// So many registries are remembered as stored.
 const REGISTRIES: usize = 4096;
 
-/// What of an execution's row writers need.
+/// What of a tree's row writers need.
 pub(crate) struct Row {
     pub(crate) key: i64,
     pub(crate) epoch: i64,
     /// 0: there are events only.
     pub(crate) version: u64,
+    pub(crate) fence: u64,
     pub(crate) next_event: u64,
+    /// The last message that was taken.
+    pub(crate) inbox: u64,
     status: String,
-    log: u64,
-    pub(crate) covered: u64,
-    due: u64,
+    owes: bool,
+    /// The bytes of all commits.
+    pub(crate) log: u64,
+    /// The version as of which the states were written last.
+    pub(crate) flushed: u64,
+    pub(crate) due: u64,
 }
 
-/// What was stored, and whether it is time for a checkpoint.
+/// What was stored.
 pub(crate) struct Stored {
     pub(crate) epoch: i64,
-    pub(crate) version: u64,
+    pub(crate) state: Arc<TreeState>,
     /// The bytes of all commits up to this version.
     pub(crate) log: u64,
-    /// A checkpoint is due when there are so many.
+    /// The executions that have changed.
+    pub(crate) touched: BTreeSet<u64>,
+    pub(crate) commits: u64,
+    pub(crate) flushed: u64,
     pub(crate) due: u64,
 }
 
 impl Row {
-    pub(crate) fn of(db: &Connection, execution: &str) -> rusqlite::Result<Option<Self>> {
-        let sql = "SELECT key, epoch, version, next_event, status, log, covered, due FROM executions WHERE id = ?1";
+    /// The row of a tree; it may have events only.
+    pub(crate) fn of(db: &Connection, tree: &str) -> rusqlite::Result<Option<Self>> {
+        let sql = "SELECT key, epoch, version, fence, next_event, inbox, status, owes, log, flushed, due FROM trees
+            WHERE id = ?1";
         let read = |row: &rusqlite::Row<'_>| {
             Ok(Self {
                 key: row.get(0)?,
                 epoch: row.get(1)?,
                 version: unsigned(row, 2)?,
-                next_event: unsigned(row, 3)?,
-                status: row.get(4)?,
-                log: unsigned(row, 5)?,
-                covered: unsigned(row, 6)?,
-                due: unsigned(row, 7)?,
+                fence: unsigned(row, 3)?,
+                next_event: unsigned(row, 4)?,
+                inbox: unsigned(row, 5)?,
+                status: row.get(6)?,
+                owes: row.get(7)?,
+                log: unsigned(row, 8)?,
+                flushed: unsigned(row, 9)?,
+                due: unsigned(row, 10)?,
             })
         };
-        db.prepare_cached(sql)?.query_row([execution], read).optional()
+        db.prepare_cached(sql)?.query_row([tree], read).optional()
+    }
+
+    /// The row of a tree that has a state.
+    pub(crate) fn of_state(db: &Connection, tree: &str) -> rusqlite::Result<Option<Self>> {
+        Ok(Self::of(db, tree)?.filter(|row| row.version > 0))
     }
 }
 
@@ -67,26 +87,32 @@ pub(crate) fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Resu
     u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
-/// Stores commits of one execution, all or none.
-pub(crate) async fn commit(inner: &Arc<Inner>, commits: Vec<Commit>) -> Result<(), BackendError> {
-    let (mut prepared, state) = prepare(inner, commits)?;
-    let execution = prepared.execution.clone();
-    let is_new = prepared.summary.created.is_some();
+/// Stores commits of one tree, all or none.
+pub(crate) async fn commit(
+    inner: &Arc<Inner>,
+    commits: Vec<Commit>,
+    after: Option<Arc<TreeState>>,
+) -> Result<(), BackendError> {
+    let mut prepared = Prepared::new(inner, commits, after)?;
     let registries: Vec<_> = prepared.registries.iter().map(|(id, _)| id.clone()).collect();
-    let stored = inner.write(move |db| store(db, &mut prepared)).await?;
+    let writer = inner.clone();
+    let stored = inner.write(move |db| store(db, &writer, &mut prepared)).await?;
     remember(inner, registries);
-    checkpoints::consider(inner, &execution, &stored, state.as_ref().map(|(_, state)| state));
-    if let Some((epoch, state)) = state
-        && (epoch == stored.epoch || is_new)
-    {
-        let epoch = stored.epoch;
-        inner.cache.put(Known { epoch, state });
-    }
+    inner.cache.put(Known {
+        epoch: stored.epoch,
+        log: stored.log,
+        state: stored.state.clone(),
+    });
+    flush::consider(inner, stored);
     Ok(())
 }
 
 /// Notes that registries are stored.
-pub(crate) fn remember(inner: &Inner, registries: impl IntoIterator<Item = soe_backends::RegistryId>) {
+pub(crate) fn remember(inner: &Inner, registries: impl IntoIterator<Item = RegistryId>) {
+    let mut registries = registries.into_iter().peekable();
+    if registries.peek().is_none() {
+        return;
+    }
     let mut known = inner.registries();
     if known.len() > REGISTRIES {
         known.clear();
@@ -94,124 +120,184 @@ pub(crate) fn remember(inner: &Inner, registries: impl IntoIterator<Item = soe_b
     known.extend(registries);
 }
 
-fn store(db: &Connection, new: &mut Prepared) -> Result<Stored, Failure> {
-    let row = Row::of(db, new.execution.as_str())?;
-    let version = row.as_ref().map(|row| row.version).filter(|version| *version > 0);
-    new.check(version)?;
+fn store(db: &Connection, inner: &Inner, new: &mut Prepared) -> Result<Stored, Failure> {
+    let row = Row::of(db, new.tree.as_str())?;
+    let there = row.as_ref().filter(|row| row.version > 0);
+    check_versions(&new.commits, there.map(|row| (row.version, row.fence)))?;
+    if row.is_none() {
+        states::check_damaged(db, inner, &new.tree)?;
+    }
+    let state = match &new.after {
+        Some(after) => after.clone(),
+        None => Arc::new(fold(db, inner, new, there)?),
+    };
     let next_event = row.as_ref().map_or(0, |row| row.next_event);
-    new.events.skip(next_event)?;
+    if new.events.numbers.iter().any(|number| *number < next_event) {
+        let events = new.commits.iter().flat_map(|commit| &commit.events);
+        let fresh = events.filter(|event| event.seq >= next_event);
+        new.events = NewEvents::new(&inner.buffers, &new.tree, fresh)?;
+    }
     let next_event = new.events.next().unwrap_or(next_event);
     place(0, new.last_version())?;
     place(0, next_event)?;
     // Nothing is refused from here on: what follows is stored, or fails together with all of the transaction.
-    let (key, stored) = match (&new.summary.created, row) {
-        (Some(created), bare) => create(db, new, created, bare, next_event)?,
-        (None, Some(row)) => update(db, new, row, next_event)?,
-        (None, None) => return Err(BackendError::conflict(&new.execution, 0, None).into()),
+    let touched = touched(&new.commits, &state);
+    let (key, stored) = match row {
+        Some(row) if row.version > 0 => update(db, new, &row, state, touched, next_event)?,
+        bare => create(db, new, bare, state, touched, next_event)?,
     };
     add_rows(db, key, new)?;
+    telemetry::insert(db, key, &new.events)?;
     trees::put_sections(db, key, new)?;
     Ok(stored)
+}
+
+/// The state after the commits, of what is stored.
+fn fold(db: &Connection, inner: &Inner, new: &Prepared, row: Option<&Row>) -> Result<TreeState, Failure> {
+    let before = match row {
+        None => None,
+        Some(row) => match inner.cache.get(&new.tree, row.epoch, row.version) {
+            Some(state) => Some(state),
+            None => Some(Arc::new(History::of(db, inner, &new.tree, row.key).fold(row.version)?)),
+        },
+    };
+    let after = applied(before.as_deref(), &new.commits);
+    Ok(after.map_err(|error| unfit(&new.tree, error))?)
+}
+
+/// std seeds its hashers at random: no need for a crate to get 64 random bits.
+pub(crate) fn random() -> i64 {
+    RandomState::new().hash_one(SystemTime::now()).cast_signed()
 }
 
 fn create(
     db: &Connection,
     new: &Prepared,
-    created: &Created,
     bare: Option<Row>,
+    state: Arc<TreeState>,
+    touched: BTreeSet<u64>,
     next_event: u64,
 ) -> Result<(i64, Stored), Failure> {
-    // What an execution begins with is no reason for a checkpoint: that would be as long.
     let stored = Stored {
         epoch: random(),
-        version: new.last_version(),
+        touched,
+        commits: new.commits.len() as u64,
         log: new.bytes(),
+        flushed: 0,
+        // What a tree begins with is no reason to write it once more.
         due: new.bytes() + LEAST_LOG,
+        state,
     };
-    // An execution of which only events are left has a row already: it keeps its key.
-    let sql = "INSERT OR REPLACE INTO executions (key, id, epoch, version, main, workflow, status, descending, created_at,
-            updated_at, next_event, log, covered, due)
-        VALUES (:key, :id, :epoch, :version, :main, :workflow, :status, :descending, :created, :updated, :next_event, :log,
-            0, :due)";
+    let key = put_row(db, bare.map(|row| row.key), &stored, next_event)?;
+    inbox::take(db, key, 0, stored.state.inbox)?;
+    Ok((key, stored))
+}
+
+/// Adds the row of a tree that has a state, or changes one that had events only. Gives its key.
+pub(crate) fn put_row(
+    db: &Connection,
+    bare: Option<i64>,
+    stored: &Stored,
+    next_event: u64,
+) -> Result<i64, Failure> {
+    let state = &stored.state;
+    let root = state.root_state();
+    let sql = match bare {
+        Some(_) => {
+            "UPDATE trees SET id = :id, epoch = :epoch, version = :version, fence = :fence, workflow = :workflow,
+                status = :status, owes = :owes, children = :children, created_at = :created, updated_at = :updated,
+                next_event = :next_event, inbox = :inbox, log = :log, flushed = :flushed, due = :due WHERE key = :key"
+        }
+        None => {
+            "INSERT INTO trees (key, id, epoch, version, fence, workflow, status, owes, children, created_at, updated_at,
+                next_event, inbox, log, flushed, due)
+             VALUES (:key, :id, :epoch, :version, :fence, :workflow, :status, :owes, :children, :created, :updated,
+                :next_event, :inbox, :log, :flushed, :due)"
+        }
+    };
     db.prepare_cached(sql)?.execute(named_params! {
-        ":key": bare.map(|row| row.key),
-        ":id": new.execution.as_str(),
+        ":key": bare,
+        ":id": state.root.as_str(),
         ":epoch": stored.epoch,
-        ":version": integer(stored.version),
-        ":main": created.main.as_str(),
-        ":workflow": created.workflow,
-        ":status": new.summary.status.unwrap_or(Status::Prepared).as_str(),
-        // It may fail in the commit that creates it, with children registered already.
-        ":descending": new.summary.descending.unwrap_or(false),
-        ":created": integer(created.at.as_micros()),
-        ":updated": integer(new.summary.updated_at.as_micros()),
+        ":version": integer(state.version),
+        ":fence": integer(state.fence()),
+        ":workflow": root.map_or("", |root| root.workflow.as_ref()),
+        ":status": root.map_or(Status::Prepared, |root| root.status).as_str(),
+        ":owes": !state.owed.is_empty(),
+        ":children": integer(state.used.children),
+        ":created": integer(root.map_or(state.updated_at, |root| root.created_at).as_micros()),
+        ":updated": integer(state.updated_at.as_micros()),
         ":next_event": integer(next_event),
+        ":inbox": integer(state.inbox),
         ":log": integer(stored.log),
+        ":flushed": integer(stored.flushed),
         ":due": integer(stored.due),
     })?;
-    Ok((db.last_insert_rowid(), stored))
+    Ok(bare.unwrap_or_else(|| db.last_insert_rowid()))
 }
 
-/// std seeds its hashers at random: no need for a crate to get 64 random bits.
-fn random() -> i64 {
-    RandomState::new().hash_one(SystemTime::now()).cast_signed()
-}
-
-fn update(db: &Connection, new: &Prepared, row: Row, next_event: u64) -> Result<(i64, Stored), Failure> {
+fn update(
+    db: &Connection,
+    new: &Prepared,
+    row: &Row,
+    state: Arc<TreeState>,
+    touched: BTreeSet<u64>,
+    next_event: u64,
+) -> Result<(i64, Stored), Failure> {
+    let log = row.log.saturating_add(new.bytes());
+    let sql = "UPDATE trees SET version = ?2, fence = ?3, children = ?4, updated_at = ?5, next_event = ?6, inbox = ?7,
+        log = ?8 WHERE key = ?1";
+    db.prepare_cached(sql)?.execute(params![
+        row.key,
+        integer(state.version),
+        integer(state.fence()),
+        integer(state.used.children),
+        integer(state.updated_at.as_micros()),
+        integer(next_event),
+        integer(state.inbox),
+        integer(log),
+    ])?;
+    // Setting these to what they are would write to their indexes all the same.
+    let status = state.root_state().map(|root| root.status.as_str());
+    let owes = !state.owed.is_empty();
+    if status.is_some_and(|status| status != row.status) || owes != row.owes {
+        let sql = "UPDATE trees SET status = ?2, owes = ?3 WHERE key = ?1";
+        db.prepare_cached(sql)?
+            .execute(params![row.key, status.unwrap_or(&row.status), owes])?;
+    }
+    inbox::take(db, row.key, row.inbox, state.inbox)?;
     let stored = Stored {
         epoch: row.epoch,
-        version: new.last_version(),
-        log: row.log.saturating_add(new.bytes()),
+        touched,
+        commits: new.commits.len() as u64,
+        log,
+        flushed: row.flushed,
         due: row.due,
+        state,
     };
-    let (version, log) = (integer(stored.version), integer(stored.log));
-    let (updated, next) = (integer(new.summary.updated_at.as_micros()), integer(next_event));
-    // Setting the status to what it is would write to its index all the same.
-    match new
-        .summary
-        .status
-        .map(Status::as_str)
-        .filter(|status| *status != row.status)
-    {
-        None => {
-            let sql = "UPDATE executions SET version = ?2, updated_at = ?3, next_event = ?4, log = ?5 WHERE key = ?1";
-            db.prepare_cached(sql)?
-                .execute(params![row.key, version, updated, next, log])?;
-        }
-        Some(status) => {
-            let sql = "UPDATE executions SET version = ?2, updated_at = ?3, next_event = ?4, log = ?5, status = ?6
-                WHERE key = ?1";
-            db.prepare_cached(sql)?
-                .execute(params![row.key, version, updated, next, log, status])?;
-        }
-    }
-    if let Some(descending) = new.summary.descending {
-        let sql = "UPDATE executions SET descending = ?2 WHERE key = ?1";
-        db.prepare_cached(sql)?.execute(params![row.key, descending])?;
-    }
     Ok((row.key, stored))
 }
 
 fn add_rows(db: &Connection, key: i64, new: &Prepared) -> Result<(), Failure> {
-    let sql = "INSERT INTO commits (place, at, first_event, events, changes) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let sql = "INSERT INTO log (place, at, fence, first_event, events, changes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let mut insert = db.prepare_cached(sql)?;
-    for row in &new.rows {
+    for (commit, changes) in new.commits.iter().zip(&new.changes) {
         insert.execute(params![
-            place(key, row.version)?,
-            integer(row.at.as_micros()),
-            integer(row.first_event),
-            integer(row.events as u64),
-            row.changes,
+            place(key, commit.version)?,
+            integer(commit.at.as_micros()),
+            integer(commit.fence),
+            integer(commit.events.first().map_or(0, |event| event.seq)),
+            integer(commit.events.len() as u64),
+            new.json.get(changes),
         ])?;
     }
-    telemetry::insert(db, key, &new.events)
+    Ok(())
 }
 
-/// Adds the row of an execution that has events only. Gives its key.
-pub(crate) fn add_bare(db: &Connection, execution: &str) -> rusqlite::Result<i64> {
-    let sql =
-        "INSERT INTO executions (id, epoch, version, main, workflow, status, created_at, updated_at, next_event, log,
-            covered, due)
-        VALUES (?1, 0, 0, '', '', '', 0, 0, 0, 0, 0, 0) RETURNING key";
-    db.prepare_cached(sql)?.query_row([execution], |row| row.get(0))
+/// Adds the row of a tree that has events only. Gives its key.
+pub(crate) fn add_bare(db: &Connection, tree: &str) -> rusqlite::Result<i64> {
+    let sql = "INSERT INTO trees (id, epoch, version, fence, status, owes, children, created_at, updated_at, next_event,
+            inbox, log, flushed, due)
+        VALUES (?1, 0, 0, 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0) RETURNING key";
+    db.prepare_cached(sql)?.query_row([tree], |row| row.get(0))
 }

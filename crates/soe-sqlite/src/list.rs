@@ -1,11 +1,11 @@
-//! Lists of executions, newest first, out of indexes.
+//! Lists of trees, newest first, out of indexes.
 
 use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, params_from_iter};
-use soe_backends::{BackendError, ExecutionId, ExecutionSummary, ListCursor, ListPage, ListQuery, Status, Timestamp};
+use rusqlite::{Connection, Row, params_from_iter};
+use soe_backends::{Damaged, ExecutionId, ExecutionSummary, ListCursor, ListPage, ListQuery, Status, Timestamp};
 
 use crate::commits::unsigned;
-use crate::error::{Failure, Place};
+use crate::error::Failure;
 use crate::schema::integer;
 
 const STATUSES: [Status; 6] = [
@@ -17,10 +17,13 @@ const STATUSES: [Status; 6] = [
     Status::Cancelled,
 ];
 
-const COLUMNS: &str = "id, main, workflow, status, version, created_at, updated_at, descending";
+const COLUMNS: &str = "id, workflow, status, version, created_at, updated_at, children, owes";
 
-/// The page that `query` asks for.
-pub(crate) fn page(db: &Connection, at: &Place, query: &ListQuery) -> Result<ListPage, Failure> {
+const ORDER: &str = "ORDER BY created_at DESC, id DESC LIMIT ?";
+
+/// The page that `query` asks for. A row that can't be read takes its place on the page: it is named, not counted among the
+/// trees.
+pub(crate) fn page(db: &Connection, query: &ListQuery) -> Result<ListPage, Failure> {
     let limit = match query.limit {
         0 => ListPage::DEFAULT_LIMIT,
         limit => limit,
@@ -29,90 +32,99 @@ pub(crate) fn page(db: &Connection, at: &Place, query: &ListQuery) -> Result<Lis
     let (sql, parameters) = select(query, limit.saturating_add(1));
     let mut select = db.prepare_cached(&sql)?;
     let mut rows = select.query(params_from_iter(parameters))?;
-    let mut executions = Vec::new();
-    while let Some(row) = rows.next()? {
-        executions.push(summary(row, at)?);
+    let mut page = ListPage::default();
+    if query.after.is_none() {
+        page.damaged = damaged(db)?;
     }
-    let more = executions.len() > limit;
-    executions.truncate(limit);
-    let next = executions.last().filter(|_| more).map(|last| ListCursor {
+    while let Some(row) = rows.next()? {
+        match summary(row) {
+            Ok(summary) => page.executions.push(summary),
+            Err(problem) => page.damaged.push(Damaged {
+                tree: row.get(0).unwrap_or_else(|_| "a tree without a name".to_owned()),
+                problem,
+            }),
+        }
+    }
+    let more = page.executions.len() > limit;
+    page.executions.truncate(limit);
+    page.next = page.executions.last().filter(|_| more).map(|last| ListCursor {
         created_at: last.created_at,
         id: last.id.clone(),
     });
-    Ok(ListPage { executions, next })
+    Ok(page)
+}
+
+/// Trees that could not be converted.
+fn damaged(db: &Connection) -> rusqlite::Result<Vec<Damaged>> {
+    let mut select = db.prepare_cached("SELECT id, problem FROM damaged ORDER BY id")?;
+    let read = |row: &Row<'_>| {
+        Ok(Damaged {
+            tree: row.get(0)?,
+            problem: row.get(1)?,
+        })
+    };
+    select.query_map([], read)?.collect()
 }
 
 fn select(query: &ListQuery, limit: usize) -> (String, Vec<Sql>) {
-    let (mut terms, mut parameters) = ("main <> ''".to_owned(), Vec::new());
+    let (mut terms, mut parameters) = ("workflow IS NOT NULL".to_owned(), Vec::new());
+    let mut term = |sql: &str, values: Vec<Sql>| {
+        terms.push_str(sql);
+        parameters.extend(values);
+    };
     if let Some(status) = query.status {
-        terms += " AND status = ?";
-        parameters.push(Sql::from(status.as_str().to_owned()));
+        term(" AND status = ?", vec![status.as_str().to_owned().into()]);
+    }
+    if let Some(workflow) = &query.workflow {
+        term(" AND workflow = ?", vec![workflow.as_ref().to_owned().into()]);
+    }
+    if let Some(since) = query.since {
+        term(" AND created_at >= ?", vec![integer(since.as_micros()).into()]);
     }
     if let Some(after) = &query.after {
-        terms += " AND (created_at, id) < (?, ?)";
-        parameters.push(Sql::from(integer(after.created_at.as_micros())));
-        parameters.push(Sql::from(after.id.to_string()));
+        let place = vec![integer(after.created_at.as_micros()).into(), after.id.to_string().into()];
+        term(" AND (created_at, id) < (?, ?)", place);
     }
-    let order = "ORDER BY created_at DESC, id DESC LIMIT ?";
     let limit = Sql::from(i64::try_from(limit).unwrap_or(i64::MAX));
-    let from = format!("SELECT {COLUMNS} FROM executions WHERE {terms}");
-    if query.unsettled && query.status.is_none() && query.main_execution_id.is_none() {
+    let from = format!("SELECT {COLUMNS} FROM trees WHERE {terms}");
+    if query.unsettled && query.status.is_none() {
         // Each by its own index.
-        let others = parameters.clone();
         parameters.push(limit.clone());
-        parameters.extend(others);
-        parameters.push(limit);
+        let both = [parameters.clone(), parameters, vec![limit]].concat();
         let sql = format!(
-            "SELECT * FROM ({from} AND status = 'running' {order})
-             UNION ALL SELECT * FROM ({from} AND descending = 1 AND status <> 'running' {order})
-             {order}"
+            "SELECT * FROM ({from} AND status = 'running' {ORDER})
+             UNION ALL SELECT * FROM ({from} AND owes = 1 AND status <> 'running' {ORDER})
+             {ORDER}"
         );
-        parameters.push(parameters[parameters.len() - 1].clone());
-        return (sql, parameters);
+        return (sql, both);
     }
-    if query.unsettled {
-        terms += " AND (status = 'running' OR descending = 1)";
-    }
-    let Some(main) = &query.main_execution_id else {
-        parameters.push(limit);
-        return (
-            format!("SELECT {COLUMNS} FROM executions WHERE {terms} {order}"),
-            parameters,
-        );
+    let unsettled = match query.unsettled {
+        true => " AND (status = 'running' OR owes = 1)",
+        false => "",
     };
-    // The index of trees leaves out their roots: most executions are one.
-    let sql = format!(
-        "SELECT * FROM (SELECT {COLUMNS} FROM executions WHERE {terms} AND main = ? AND main <> id {order})
-         UNION ALL SELECT {COLUMNS} FROM executions WHERE {terms} AND id = ? AND main = id {order}"
-    );
-    let main = Sql::from(main.to_string());
-    let of_root = [parameters.clone(), vec![main.clone(), limit.clone()]].concat();
-    parameters.extend([main, limit]);
-    parameters.extend(of_root);
-    (sql, parameters)
+    parameters.push(limit);
+    (format!("{from}{unsettled} {ORDER}"), parameters)
 }
 
-fn summary(row: &rusqlite::Row<'_>, at: &Place) -> Result<ExecutionSummary, Failure> {
-    let id: String = row.get(0)?;
-    let checked = |text: String| -> Result<ExecutionId, BackendError> {
-        ExecutionId::new(text).map_err(|error| at.damaged(&format!("the row of execution '{id}'"), error))
-    };
-    let status: String = row.get(3)?;
-    let status = STATUSES
-        .into_iter()
-        .find(|known| known.as_str() == status)
-        .ok_or_else(|| {
-            let why = format!("'{status}' is no status");
-            at.damaged(&format!("the row of execution '{id}'"), why)
-        })?;
+/// What a row says, or what is wrong with it.
+fn summary(row: &Row<'_>) -> Result<ExecutionSummary, String> {
+    let unreadable = |error: rusqlite::Error| format!("its row can't be read: {error}");
+    let id: String = row.get(0).map_err(unreadable)?;
+    let id = ExecutionId::new(id).map_err(|error| error.to_string())?;
+    let status: String = row.get(2).map_err(unreadable)?;
+    let status = STATUSES.into_iter().find(|known| known.as_str() == status);
+    let status = status.ok_or("its row has no status that there is")?;
+    let number = |column| unsigned(row, column).map_err(unreadable);
+    let owes: bool = row.get(7).map_err(unreadable)?;
     Ok(ExecutionSummary {
-        id: checked(id.clone())?,
-        main_execution_id: checked(row.get(1)?)?,
-        workflow: row.get(2)?,
+        main_execution_id: id.clone(),
+        id,
+        workflow: row.get(1).map_err(unreadable)?,
         status,
-        version: unsigned(row, 4)?,
-        created_at: Timestamp::from_micros(unsigned(row, 5)?),
-        updated_at: Timestamp::from_micros(unsigned(row, 6)?),
-        unsettled: status == Status::Running || row.get(7)?,
+        version: number(3)?,
+        created_at: Timestamp::from_micros(number(4)?),
+        updated_at: Timestamp::from_micros(number(5)?),
+        children: number(6)?,
+        unsettled: status == Status::Running || owes,
     })
 }

@@ -3,32 +3,40 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use soe_backends::{BackendError, BackendErrorKind};
 
+use crate::convert;
 use crate::error::{Failure, Place};
 
 /// Marks the file as ours: "SOEw".
 const APPLICATION: i64 = 0x534f_4577;
 
 /// What makes the schema of version n + 1 out of that of version n. Released steps never change.
-const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+];
 
-/// Executions and their commits or events share one integer as key, so that a table needs no index beside itself.
+/// The version from which on there are trees. What is in a database of an earlier one is converted.
+const TREES: usize = 3;
+
+/// Trees and their commits, events or messages share one integer as key, so that a table needs no index beside itself.
 const NUMBER_BITS: u32 = 32;
 
-/// The key of row `number` of an execution, in the tables `commits`, `checkpoints` and `events`.
-pub(crate) fn place(execution: i64, number: u64) -> Result<i64, BackendError> {
+/// The key of row `number` of a tree, in the tables `log`, `heads`, `telemetry` and `inbox`.
+pub(crate) fn place(tree: i64, number: u64) -> Result<i64, BackendError> {
     match u32::try_from(number) {
-        Ok(number) => Ok(execution << NUMBER_BITS | i64::from(number)),
+        Ok(number) => Ok(tree << NUMBER_BITS | i64::from(number)),
         Err(error) => {
-            let message = "an execution in SQLite can't have more than 4,294,967,295 commits or events";
+            let message = "a tree in SQLite can't have more than 4,294,967,295 commits, events or messages";
             Err(BackendError::new(BackendErrorKind::Unsupported, message).because(error))
         }
     }
 }
 
-/// As [`place`], or the last place of the execution if there is no such number.
-pub(crate) fn place_up_to(execution: i64, number: u64) -> i64 {
+/// As [`place`], or the last place of the tree if there is no such number.
+pub(crate) fn place_up_to(tree: i64, number: u64) -> i64 {
     let number = u32::try_from(number).unwrap_or(u32::MAX);
-    execution << NUMBER_BITS | i64::from(number)
+    tree << NUMBER_BITS | i64::from(number)
 }
 
 /// The number that is part of a key.
@@ -87,6 +95,9 @@ fn take_steps(db: &mut Connection, place: &Place) -> Result<(), Failure> {
     for step in &STEPS[done..] {
         transaction.execute_batch(step)?;
     }
+    if done < TREES {
+        convert::all(&transaction, place)?;
+    }
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", present)?;
     transaction.commit()?;
@@ -106,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_trees_share_survives_the_second_step() {
+    fn what_trees_share_survives_the_later_steps() {
         let mut db = Connection::open_in_memory().unwrap();
         db.execute_batch(STEPS[0]).unwrap();
         db.execute_batch(
@@ -118,7 +129,7 @@ mod tests {
         db.pragma_update(None, "user_version", 1).unwrap();
         let place = Place::memory();
         migrate(&mut db, &place).unwrap();
-        assert_eq!(version(&db).unwrap(), 2);
+        assert_eq!(version(&db).unwrap(), STEPS.len() as i64);
         let tree = soe_backends::ExecutionId::new("tree").unwrap();
         let identities = crate::trees::identities(&db, &place, &tree).unwrap();
         assert_eq!(identities["poet"].as_ref(), "You rhyme.");
@@ -132,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_an_execution_lie_together() {
+    fn keys_of_a_tree_lie_together() {
         let last = i64::from(i32::MAX);
         assert_eq!(place(1, 0).unwrap(), 1 << 32);
         assert_eq!(place(last, u64::from(u32::MAX)).unwrap(), i64::MAX);

@@ -1,226 +1,262 @@
-//! States: the newest checkpoint, and the commits after it.
+//! States: the newest that was written, and the commits after it.
 
-use rusqlite::{Connection, OptionalExtension as _};
-use soe_backends::{Change, Commit, Event, EventKind, ExecutionId, ExecutionState, Timestamp, stored};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use soe_backends::{Change, Commit, Deletion, ExecutionId, Guard, Timestamp, TreeState, stored};
 
 use crate::cache::Known;
 use crate::commits::{Row, unsigned};
 use crate::error::{Failure, Place};
-use crate::schema::{number_of, place_up_to};
+use crate::schema::{integer, number_of, place_up_to};
 use crate::store::Inner;
-use crate::{past, telemetry};
+use crate::{inbox, past, telemetry};
 
 /// The state as it is now (`version` is `None`) or as a commit made it; `None` if there is no such commit.
 pub(crate) fn load(
     db: &Connection,
     inner: &Inner,
-    execution: &ExecutionId,
+    tree: &ExecutionId,
     version: Option<u64>,
-) -> Result<Option<ExecutionState>, Failure> {
-    let Some(row) = Row::of(db, execution.as_str())?.filter(|row| row.version > 0) else {
+) -> Result<Option<Arc<TreeState>>, Failure> {
+    let Some(row) = Row::of_state(db, tree.as_str())? else {
+        check_damaged(db, inner, tree)?;
         return Ok(None);
     };
     let version = version.unwrap_or(row.version);
     if version == 0 || version > row.version {
         return Ok(None);
     }
-    let history = History {
-        db,
-        at: &inner.place,
-        execution,
-        key: row.key,
-    };
+    let history = History::of(db, inner, tree, row.key);
     if version < row.version {
-        return history.fold(version).map(Some);
+        return match history.begins_at(version)? {
+            true => Ok(Some(Arc::new(history.fold(version)?))),
+            false => Ok(None),
+        };
     }
-    if let Some(state) = inner.cache.get(execution, row.epoch, version) {
+    if let Some(state) = inner.cache.get(tree, row.epoch, version) {
         return Ok(Some(state));
     }
-    let state = history.fold(version)?;
+    let state = Arc::new(history.fold(version)?);
     inner.cache.put(Known {
         epoch: row.epoch,
+        log: row.log,
         state: state.clone(),
     });
     Ok(Some(state))
 }
 
-/// The commits and checkpoints of an execution.
-pub(crate) struct History<'a> {
-    pub(crate) db: &'a Connection,
-    pub(crate) at: &'a Place,
-    pub(crate) execution: &'a ExecutionId,
-    pub(crate) key: i64,
+/// Refuses a tree of an earlier format that could not be converted.
+pub(crate) fn check_damaged(db: &Connection, inner: &Inner, tree: &ExecutionId) -> Result<(), Failure> {
+    let problem: Option<String> = db
+        .prepare_cached("SELECT problem FROM damaged WHERE id = ?1")?
+        .query_row([tree.as_str()], |row| row.get(0))
+        .optional()?;
+    match problem {
+        Some(problem) => Err(inner.place.damaged("the tree", problem).execution(tree).into()),
+        None => Ok(()),
+    }
 }
 
-impl History<'_> {
+/// The commits and written states of a tree.
+pub(crate) struct History<'a> {
+    pub(crate) db: &'a Connection,
+    at: &'a Place,
+    tree: &'a ExecutionId,
+    key: i64,
+}
+
+impl<'a> History<'a> {
+    pub(crate) fn of(db: &'a Connection, inner: &'a Inner, tree: &'a ExecutionId, key: i64) -> Self {
+        Self {
+            db,
+            at: &inner.place,
+            tree,
+            key,
+        }
+    }
+
+    /// Whether the state of that version can be made: the first that is kept isn't later.
+    fn begins_at(&self, version: u64) -> Result<bool, Failure> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM log WHERE place BETWEEN ?1 AND ?2)
+            OR EXISTS (SELECT 1 FROM heads WHERE place BETWEEN ?1 AND ?2)";
+        let places = [place_up_to(self.key, 0), place_up_to(self.key, version)];
+        Ok(self.db.prepare_cached(sql)?.query_row(places, |row| row.get(0))?)
+    }
+
     /// The state that the commits up to `version` make.
-    pub(crate) fn fold(&self, version: u64) -> Result<ExecutionState, Failure> {
-        let mut state = self.checkpoint(version)?;
+    pub(crate) fn fold(&self, version: u64) -> Result<TreeState, Failure> {
+        let mut state = self.written(version)?;
         let from = state.as_ref().map_or(0, |state| state.version) + 1;
-        self.each(from, version, usize::MAX, |row| {
-            let commit = row.counted();
+        self.each(from, version, usize::MAX, |commit, events| {
+            let what = format!("commit {}", commit.version);
             let folded = match &mut state {
-                Some(state) => state.apply(&commit),
-                None => ExecutionState::create(&commit).map(|created| state = Some(created)),
+                Some(state) => apply(state, &commit, events),
+                None => TreeState::create(&commit).map(|mut created| {
+                    created.next_event += events;
+                    state = Some(created);
+                }),
             };
-            folded.map_err(|error| self.damaged(&format!("commit {}", commit.version), error))
+            folded.map_err(|error| self.damaged(&what, error))
         })?;
         match state {
-            Some(state) if state.version == version && state.id == *self.execution => Ok(state),
+            Some(state) if state.version == version && state.root == *self.tree => Ok(state),
             _ => Err(self.damaged("the history", "commits are missing")),
         }
     }
 
-    /// The newest checkpoint that isn't after `version`.
-    fn checkpoint(&self, version: u64) -> Result<Option<ExecutionState>, Failure> {
-        let sql = "SELECT place, state FROM checkpoints WHERE place BETWEEN ?1 AND ?2 ORDER BY place DESC LIMIT 1";
+    /// The newest state that was written and isn't after `version`.
+    fn written(&self, version: u64) -> Result<Option<TreeState>, Failure> {
+        let sql = "SELECT place, executions, head FROM heads WHERE place BETWEEN ?1 AND ?2 ORDER BY place DESC LIMIT 1";
         let read = |row: &rusqlite::Row<'_>| {
-            let state = stored::read_state(row.get_ref(1)?.as_bytes().unwrap_or_default());
-            Ok((number_of(row.get(0)?), state))
+            let head = stored::read_head(row.get_ref(2)?.as_bytes().unwrap_or_default());
+            Ok((number_of(row.get(0)?), unsigned(row, 1)?, head))
         };
-        let found = self
-            .db
-            .prepare_cached(sql)?
-            .query_row([place_up_to(self.key, 0), place_up_to(self.key, version)], read)
-            .optional()?;
-        let Some((version, state)) = found else {
+        let places = [place_up_to(self.key, 0), place_up_to(self.key, version)];
+        let found = self.db.prepare_cached(sql)?.query_row(places, read).optional()?;
+        let Some((version, executions, head)) = found else {
             return Ok(None);
         };
-        let what = format!("the checkpoint at version {version}");
-        let state = state.map_err(|error| self.damaged(&what, error))?;
-        if state.version == version {
-            Ok(Some(state))
-        } else {
-            Err(self.damaged(&what, "it is one of another version"))
+        let what = format!("the state at version {version}");
+        let mut state = head.map_err(|error| self.damaged(&what, error))?;
+        if state.version != version {
+            return Err(self.damaged(&what, "it is one of another version"));
         }
+        let sql = "SELECT state FROM states WHERE tree = ?1 AND number = ?2 AND version <= ?3 ORDER BY version DESC LIMIT 1";
+        let mut select = self.db.prepare_cached(sql)?;
+        for number in 0..executions {
+            let read = |row: &rusqlite::Row<'_>| Ok(stored::read_execution(row.get_ref(0)?.as_bytes().unwrap_or_default()));
+            let found = select.query_row(params![self.key, integer(number), integer(version)], read);
+            let what = || format!("the state of execution number {number} at version {version}");
+            let execution = found.optional()?.ok_or_else(|| self.damaged(&what(), "it is missing"))?;
+            let execution = execution.map_err(|error| self.damaged(&what(), error))?;
+            state.executions.insert(number, Arc::new(execution));
+        }
+        Ok(Some(state))
     }
 
-    /// Reads the commits from one version to another, at most `limit`.
-    fn each(
+    /// Reads the commits from one version to another, at most `limit`, without their events; takes each with the number of
+    /// those.
+    pub(crate) fn each(
         &self,
         from: u64,
         to: u64,
         limit: usize,
-        mut take: impl FnMut(Bare) -> Result<(), Failure>,
+        mut take: impl FnMut(Commit, u64) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.rows(from, to, limit, |commit, _, events| take(commit, events))
+    }
+
+    fn rows(
+        &self,
+        from: u64,
+        to: u64,
+        limit: usize,
+        mut take: impl FnMut(Commit, u64, u64) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         if from > u64::from(u32::MAX) {
             return Ok(());
         }
-        let sql = "SELECT place, at, first_event, events, changes FROM commits WHERE place BETWEEN ?1 AND ?2
+        let sql = "SELECT place, at, fence, first_event, events, changes FROM log WHERE place BETWEEN ?1 AND ?2
             ORDER BY place LIMIT ?3";
         let mut select = self.db.prepare_cached(sql)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut rows = select.query([place_up_to(self.key, from), place_up_to(self.key, to), limit])?;
         while let Some(row) = rows.next()? {
             let version = number_of(row.get(0)?);
-            let changes: Vec<Change> = stored::read(row.get_ref(4)?.as_bytes().unwrap_or_default())
+            let changes: Vec<Change> = stored::read(row.get_ref(5)?.as_bytes().unwrap_or_default())
                 .map_err(|error| self.damaged(&format!("commit {version}"), error))?;
             let commit = Commit {
-                execution: self.execution.clone(),
+                tree: self.tree.clone(),
                 version,
+                fence: unsigned(row, 2)?,
                 at: Timestamp::from_micros(unsigned(row, 1)?),
                 changes,
-                registry: None,
+                registries: Vec::new(),
                 definitions: None,
-                turns: None,
+                turns: Vec::new(),
                 events: Vec::new(),
             };
-            take(Bare {
-                commit,
-                first_event: unsigned(row, 2)?,
-                events: unsigned(row, 3)?,
-            })?;
+            take(commit, unsigned(row, 3)?, unsigned(row, 4)?)?;
         }
         Ok(())
     }
 
     fn damaged(&self, what: &str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
-        self.at.damaged(what, why).execution(self.execution).into()
+        self.at.damaged(what, why).execution(self.tree).into()
     }
 }
 
-/// A row of the table `commits`, without its events.
-struct Bare {
-    commit: Commit,
-    first_event: u64,
-    events: u64,
-}
-
-impl Bare {
-    /// The commit with as many events as it had: for the fold their number is all that counts, and they may be deleted.
-    fn counted(mut self) -> Commit {
-        let event = |seq| Event {
-            seq,
-            time: self.commit.at,
-            kind: EventKind::ExecutionRested {},
-        };
-        self.commit.events = (0..self.events)
-            .map(|n| event(self.first_event.saturating_add(n)))
-            .collect();
-        self.commit
-    }
+/// Applies a commit without its events: for the state their number is all that counts, and they may be deleted.
+fn apply(state: &mut TreeState, commit: &Commit, events: u64) -> Result<(), soe_backends::ApplyError> {
+    state.apply(commit)?;
+    state.next_event += events;
+    Ok(())
 }
 
 /// The commits from one version on, at most `limit`, with those of their events that are there.
 pub(crate) fn commits(
     db: &Connection,
-    at: &Place,
-    execution: &ExecutionId,
+    inner: &Inner,
+    tree: &ExecutionId,
     from: u64,
     limit: usize,
 ) -> Result<Vec<Commit>, Failure> {
     let mut bare = Vec::new();
-    if let Some(row) = Row::of(db, execution.as_str())? {
-        let history = History {
-            db,
-            at,
-            execution,
-            key: row.key,
-        };
-        history.each(from, u64::MAX, limit, |row| {
-            bare.push(row);
+    if let Some(row) = Row::of_state(db, tree.as_str())? {
+        let history = History::of(db, inner, tree, row.key);
+        history.rows(from, u64::MAX, limit, |commit, first, events| {
+            bare.push((commit, first..first.saturating_add(events)));
             Ok(())
         })?;
     }
-    let numbers = |row: &Bare| row.first_event..row.first_event.saturating_add(row.events);
-    let with_events = || bare.iter().filter(|row| row.events > 0).map(numbers);
+    let with_events = || bare.iter().map(|(_, numbers)| numbers).filter(|numbers| !numbers.is_empty());
     let all = match (with_events().next(), with_events().next_back()) {
         (Some(first), Some(last)) => first.start..last.end,
         _ => 0..0,
     };
-    let mut events = telemetry::read(db, at, execution, all, usize::MAX)?
-        .into_iter()
-        .peekable();
-    let fill = |mut row: Bare| {
-        let numbers = numbers(&row);
+    let events = telemetry::read(db, &inner.place, tree, all, usize::MAX)?;
+    let mut events = events.into_iter().peekable();
+    let mut commits = Vec::with_capacity(bare.len());
+    for (mut commit, numbers) in bare {
         while let Some(event) = events.next_if(|event| event.seq < numbers.end) {
             if numbers.contains(&event.seq) {
-                row.commit.events.push(event);
+                commit.events.push(event);
             }
         }
-        row.commit
-    };
-    Ok(bare.into_iter().map(fill).collect())
+        commits.push(commit);
+    }
+    Ok(commits)
 }
 
-/// Deletes a state with all its commits and checkpoints; events stay. Says whether there was one.
-pub(crate) fn delete(db: &Connection, execution: &ExecutionId) -> Result<bool, Failure> {
-    let Some(row) = Row::of(db, execution.as_str())?.filter(|row| row.version > 0) else {
-        return Ok(false);
+/// Deletes a state with all its commits and its inbox, if it is as `guard` says and no message waits; events stay.
+pub(crate) fn delete(db: &Connection, tree: &ExecutionId, guard: Guard) -> Result<Deletion, Failure> {
+    let Some(row) = Row::of_state(db, tree.as_str())? else {
+        let damaged = db.prepare_cached("DELETE FROM damaged WHERE id = ?1")?.execute([tree.as_str()])?;
+        return Ok(match damaged {
+            0 => Deletion::NoSuchTree,
+            _ => Deletion::Deleted,
+        });
     };
+    if (row.version, row.fence) != (guard.version, guard.fence) || inbox::is_waiting(db, &row)? {
+        return Ok(Deletion::Changed);
+    }
     let places = [place_up_to(row.key, 0), place_up_to(row.key, u64::MAX)];
     for sql in [
-        "DELETE FROM commits WHERE place BETWEEN ?1 AND ?2",
-        "DELETE FROM checkpoints WHERE place BETWEEN ?1 AND ?2",
+        "DELETE FROM log WHERE place BETWEEN ?1 AND ?2",
+        "DELETE FROM heads WHERE place BETWEEN ?1 AND ?2",
+        "DELETE FROM inbox WHERE place BETWEEN ?1 AND ?2",
     ] {
         db.prepare_cached(sql)?.execute(places)?;
     }
-    past::forget(db, execution.as_str())?;
+    db.prepare_cached("DELETE FROM states WHERE tree = ?1")?
+        .execute([row.key])?;
+    past::forget(db, tree.as_str())?;
     let sql = if row.next_event == 0 {
-        "DELETE FROM executions WHERE key = ?1"
+        "DELETE FROM trees WHERE key = ?1"
     } else {
-        "UPDATE executions SET version = 0, main = '', workflow = '', status = '' WHERE key = ?1"
+        "UPDATE trees SET version = 0, fence = 0, workflow = NULL, status = '', owes = 0, inbox = 0 WHERE key = ?1"
     };
     db.prepare_cached(sql)?.execute([row.key])?;
-    Ok(true)
+    Ok(Deletion::Deleted)
 }

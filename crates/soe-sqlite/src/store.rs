@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
-use soe_backends::{BackendError, Backends, ExecutionId, RegistryId};
+use soe_backends::{BackendError, Backends, RegistryId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cache::Cache;
 use crate::error::{Failure, Place};
+use crate::flush::Changed;
+use crate::json::Buffers;
 use crate::open::{Builder, Opened};
 use crate::readers::Readers;
 use crate::writer::{self, Message};
@@ -29,8 +31,8 @@ pub(crate) struct Inner {
     readers: Option<Readers>,
     /// Registries that are known to be stored: none is ever deleted.
     registries: Mutex<HashSet<RegistryId>>,
-    /// Executions of which a checkpoint is being made.
-    checkpoints: Mutex<HashSet<ExecutionId>>,
+    pub(crate) changed: Mutex<Changed>,
+    pub(crate) buffers: Buffers,
 }
 
 impl SqliteStore {
@@ -79,7 +81,8 @@ impl SqliteStore {
             writer: opened.writer,
             readers: opened.readers,
             registries: Mutex::default(),
-            checkpoints: Mutex::default(),
+            changed: Mutex::default(),
+            buffers: Buffers::default(),
         }))
     }
 }
@@ -134,10 +137,6 @@ impl Inner {
 
     pub(crate) fn registries(&self) -> MutexGuard<'_, HashSet<RegistryId>> {
         self.registries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn checkpoints(&self) -> MutexGuard<'_, HashSet<ExecutionId>> {
-        self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

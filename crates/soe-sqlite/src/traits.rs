@@ -5,15 +5,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use indexmap::IndexMap;
 use soe_backends::{
-    BackendError, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, Event, ExecutionId,
-    ExecutionState, IdentityBackend, ListPage, ListQuery, RegistryDocument, RegistryId, Sections, TelemetryBackend,
-    Timestamp, TreeShared, Turn, Value, WorkflowBackend, stored,
+    BackendError, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, Deletion, Event, ExecutionId,
+    Guard, IdentityBackend, ListPage, ListQuery, Message, Post, Posted, RegistryDocument, RegistryId, Sections,
+    TelemetryBackend, Timestamp, TreeState, Turn, Value, WorkflowBackend, stored,
 };
 
 use crate::prepare::NewEvents;
 use crate::store::SqliteStore;
 use crate::trees::{self, Shared};
-use crate::{commits, list, past, states, telemetry};
+use crate::{commits, inbox, list, past, states, telemetry};
 
 /// Says which execution an error is about.
 trait About<T> {
@@ -28,28 +28,40 @@ impl<T> About<T> for Result<T, BackendError> {
 
 #[async_trait]
 impl ContextBackend for SqliteStore {
-    async fn commit(&self, commits: Vec<Commit>) -> Result<(), BackendError> {
+    async fn commit(&self, commits: Vec<Commit>, after: Option<Arc<TreeState>>) -> Result<(), BackendError> {
         let Some(first) = commits.first() else { return Ok(()) };
-        let execution = first.execution.clone();
-        commits::commit(&self.0, commits).await.about(&execution)
+        let tree = first.tree.clone();
+        commits::commit(&self.0, commits, after).await.about(&tree)
     }
 
-    async fn load(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, BackendError> {
-        let (inner, id) = (self.0.clone(), execution.clone());
+    async fn load(&self, tree: &ExecutionId) -> Result<Option<Arc<TreeState>>, BackendError> {
+        let (inner, id) = (self.0.clone(), tree.clone());
         let loaded = self.0.read(move |db| states::load(db, &inner, &id, None)).await;
-        loaded.about(execution)
+        loaded.about(tree)
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, BackendError> {
-        let (query, place) = (query.clone(), self.0.place.clone());
-        self.0.read(move |db| list::page(db, &place, &query)).await
+        let query = query.clone();
+        self.0.read(move |db| list::page(db, &query)).await
     }
 
-    async fn delete(&self, execution: &ExecutionId) -> Result<bool, BackendError> {
-        let id = execution.clone();
-        let deleted = self.0.write(move |db| states::delete(db, &id)).await;
-        self.0.cache.take(execution);
-        deleted.about(execution)
+    async fn delete(&self, tree: &ExecutionId, guard: Guard) -> Result<Deletion, BackendError> {
+        let id = tree.clone();
+        let deleted = self.0.write(move |db| states::delete(db, &id, guard)).await;
+        self.0.cache.forget(tree);
+        deleted.about(tree)
+    }
+
+    async fn post(&self, tree: &ExecutionId, message: &Message) -> Result<Post, BackendError> {
+        let (tree_id, id, json) = (tree.clone(), message.id.clone(), stored::write(message)?);
+        let posted = self.0.write(move |db| inbox::post(db, &tree_id, &id, &json));
+        posted.await.about(tree)
+    }
+
+    async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
+        let (place, id) = (self.0.place.clone(), tree.clone());
+        let read = self.0.read(move |db| inbox::waiting(db, &place, &id, after, limit));
+        read.await.about(tree)
     }
 
     fn sections(&self) -> Sections {
@@ -60,22 +72,22 @@ impl ContextBackend for SqliteStore {
         true
     }
 
-    async fn commits(&self, execution: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Commit>, BackendError> {
-        let (place, id) = (self.0.place.clone(), execution.clone());
-        let read = self.0.read(move |db| states::commits(db, &place, &id, from, limit));
-        read.await.about(execution)
+    async fn commits(&self, tree: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Commit>, BackendError> {
+        let (inner, id) = (self.0.clone(), tree.clone());
+        let read = self.0.read(move |db| states::commits(db, &inner, &id, from, limit));
+        read.await.about(tree)
     }
 
-    async fn load_at(&self, execution: &ExecutionId, version: u64) -> Result<Option<ExecutionState>, BackendError> {
-        let (inner, id) = (self.0.clone(), execution.clone());
+    async fn load_at(&self, tree: &ExecutionId, version: u64) -> Result<Option<Arc<TreeState>>, BackendError> {
+        let (inner, id) = (self.0.clone(), tree.clone());
         let read = self.0.read(move |db| states::load(db, &inner, &id, Some(version)));
-        read.await.about(execution)
+        read.await.about(tree)
     }
 
-    async fn shared_at(&self, execution: &ExecutionId, version: u64) -> Result<Option<TreeShared>, BackendError> {
-        let (place, id) = (self.0.place.clone(), execution.clone());
-        let read = self.0.read(move |db| past::shared(db, &place, &id, version));
-        read.await.about(execution)
+    async fn turns_at(&self, tree: &ExecutionId, version: u64) -> Result<Option<Vec<Turn>>, BackendError> {
+        let id = tree.clone();
+        let read = self.0.read(move |db| past::turns(db, &id, version));
+        read.await.about(tree)
     }
 
     fn keeps_leases(&self) -> bool {
@@ -198,28 +210,32 @@ impl ConversationHistoryBackend for SqliteStore {
 
 #[async_trait]
 impl TelemetryBackend for SqliteStore {
-    async fn append_events(&self, execution: &ExecutionId, events: &[Event]) -> Result<(), BackendError> {
+    async fn append_events(&self, tree: &ExecutionId, events: &[Event]) -> Result<(), BackendError> {
         if events.is_empty() {
             return Ok(());
         }
-        let (id, mut new) = (execution.clone(), NewEvents::new(events.to_vec())?);
-        let written = self.0.write(move |db| telemetry::append(db, &id, &mut new));
-        written.await.about(execution)
+        let (id, events, buffers) = (tree.clone(), events.to_vec(), self.0.buffers.clone());
+        let written = self.0.write(move |db| {
+            let next = telemetry::next(db, &id)?;
+            let fresh = NewEvents::new(&buffers, &id, events.iter().filter(|event| event.seq >= next))?;
+            telemetry::append(db, &id, &fresh)
+        });
+        written.await.about(tree)
     }
 
-    async fn events(&self, execution: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError> {
-        let (place, id) = (self.0.place.clone(), execution.clone());
+    async fn events(&self, tree: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError> {
+        let (place, id) = (self.0.place.clone(), tree.clone());
         let read = self
             .0
             .read(move |db| telemetry::read(db, &place, &id, from..u64::MAX, limit));
-        read.await.about(execution)
+        read.await.about(tree)
     }
 
-    async fn delete_events(&self, execution: &ExecutionId) -> Result<(), BackendError> {
-        let id = execution.clone();
+    async fn delete_events(&self, tree: &ExecutionId) -> Result<(), BackendError> {
+        let id = tree.clone();
         self.0
             .write(move |db| telemetry::delete(db, &id))
             .await
-            .about(execution)
+            .about(tree)
     }
 }

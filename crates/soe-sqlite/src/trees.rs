@@ -1,17 +1,17 @@
-//! What isn't of one execution: registries, what trees share, leases.
+//! What isn't of the state of a tree: registries, identities, context schemas, conversation histories, leases.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use indexmap::IndexMap;
-use rusqlite::{Connection, OptionalExtension as _, params};
-use soe_backends::{BackendError, ExecutionId, RegistryDocument, RegistryId, Timestamp, Turn, Value, stored};
+use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
+use soe_backends::{ExecutionId, RegistryDocument, RegistryId, Timestamp, Turn, Value, stored};
 
 use crate::error::{Failure, Place};
-use crate::prepare::{Brought, Prepared};
+use crate::prepare::Prepared;
 use crate::schema::{integer, place};
 
-/// A column of the table `definitions`.
+/// A column of the table `shared`.
 #[derive(Clone, Copy)]
 pub(crate) enum Shared {
     Identities,
@@ -33,30 +33,27 @@ impl Written {
             place: None,
         }
     }
-
-    fn by(key: i64, brought: Brought) -> Result<Self, BackendError> {
-        Ok(Self {
-            at: brought.at,
-            place: Some(place(key, brought.version)?),
-        })
-    }
 }
 
-/// What commits of the execution with this key bring for the other stores.
+/// What commits of the tree with this key bring for the other stores.
 pub(crate) fn put_sections(db: &Connection, key: i64, new: &Prepared) -> Result<(), Failure> {
     for (id, workflows) in &new.registries {
-        put_registry(db, id, workflows)?;
+        put_registry(db, id, &new.json.get(workflows))?;
     }
-    for (brought, [identities, schemas]) in &new.definitions {
-        put_definitions(db, &new.execution, identities, schemas, Written::by(key, *brought)?)?;
+    if let Some([identities, schemas]) = &new.definitions {
+        put_definitions(db, &new.tree, &new.json.get(identities), &new.json.get(schemas))?;
     }
-    for (brought, new) in &new.turns {
-        insert_turns(db, &new.main, &new.turns, Written::by(key, *brought)?)?;
+    for (commit, turns) in new.turns() {
+        let written = Written {
+            at: commit.at,
+            place: Some(place(key, commit.version)?),
+        };
+        insert_turns(db, &new.tree, turns, written)?;
     }
     Ok(())
 }
 
-pub(crate) fn put_registry(db: &Connection, id: &RegistryId, workflows: &str) -> Result<(), Failure> {
+pub(crate) fn put_registry(db: &Connection, id: &RegistryId, workflows: &dyn ToSql) -> Result<(), Failure> {
     let sql = "INSERT INTO registries (id, workflows) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING";
     db.prepare_cached(sql)?.execute(params![id.to_string(), workflows])?;
     Ok(())
@@ -76,18 +73,15 @@ const EMPTY: &str = "{}";
 fn put_definitions(
     db: &Connection,
     main: &ExecutionId,
-    identities: &str,
-    schemas: &str,
-    written: Written,
+    identities: &dyn ToSql,
+    schemas: &dyn ToSql,
 ) -> Result<(), Failure> {
-    let [before, schemas_before] = definitions(db, main)?;
-    if before == identities && schemas_before == schemas {
-        return Ok(());
-    }
-    let sql = "INSERT INTO definitions (main, at, place, identities, schemas) VALUES (?1, ?2, ?3, ?4, ?5)";
-    let at = integer(written.at.as_micros());
+    let sql = "INSERT INTO shared (main, identities, schemas) VALUES (?1, ?2, ?3)
+        ON CONFLICT (main) DO UPDATE SET identities = excluded.identities, schemas = excluded.schemas";
     db.prepare_cached(sql)?
-        .execute(params![main.as_str(), at, written.place, identities, schemas])?;
+        .execute(params![main.as_str(), identities, schemas])?;
+    db.prepare_cached("DELETE FROM shared WHERE main = ?1 AND identities = '{}' AND schemas = '{}'")?
+        .execute([main.as_str()])?;
     Ok(())
 }
 
@@ -98,11 +92,11 @@ pub(crate) fn put_shared(db: &Connection, main: &ExecutionId, kind: Shared, json
         Shared::Identities => json.clone_into(&mut identities),
         Shared::Schemas => json.clone_into(&mut schemas),
     }
-    put_definitions(db, main, &identities, &schemas, Written::now())
+    put_definitions(db, main, &identities, &schemas)
 }
 
 fn definitions(db: &Connection, main: &ExecutionId) -> rusqlite::Result<[String; 2]> {
-    let sql = "SELECT identities, schemas FROM definitions WHERE main = ?1 ORDER BY number DESC LIMIT 1";
+    let sql = "SELECT identities, schemas FROM shared WHERE main = ?1";
     let read = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?]);
     let found = db.prepare_cached(sql)?.query_row([main.as_str()], read).optional()?;
     Ok(found.unwrap_or_else(|| [EMPTY.to_owned(), EMPTY.to_owned()]))
@@ -113,25 +107,13 @@ pub(crate) fn identities(
     at: &Place,
     main: &ExecutionId,
 ) -> Result<IndexMap<Arc<str>, Arc<str>>, Failure> {
-    let [identities, _] = definitions(db, main)?;
-    read_identities(at, main, &identities)
-}
-
-pub(crate) fn read_identities(
-    at: &Place,
-    main: &ExecutionId,
-    json: &str,
-) -> Result<IndexMap<Arc<str>, Arc<str>>, Failure> {
+    let [json, _] = definitions(db, main)?;
     let damaged = |error| at.damaged("the identities", error).execution(main);
     Ok(stored::read(json.as_bytes()).map_err(damaged)?)
 }
 
 pub(crate) fn schemas(db: &Connection, at: &Place, main: &ExecutionId) -> Result<IndexMap<Arc<str>, Value>, Failure> {
-    let [_, schemas] = definitions(db, main)?;
-    read_schemas(at, main, &schemas)
-}
-
-pub(crate) fn read_schemas(at: &Place, main: &ExecutionId, json: &str) -> Result<IndexMap<Arc<str>, Value>, Failure> {
+    let [_, json] = definitions(db, main)?;
     let damaged = |error| at.damaged("the context schemas", error).execution(main);
     Ok(stored::read(json.as_bytes()).map_err(damaged)?)
 }

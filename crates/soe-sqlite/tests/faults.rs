@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use soe_backends::{BackendErrorKind, ContextBackend, ListQuery};
+use soe_backends::{BackendErrorKind, ContextBackend, Deletion, Guard, ListQuery};
 use soe_sqlite::SqliteStore;
 use support::{commit, consistent, id, says};
 
@@ -53,7 +53,7 @@ async fn a_database_of_a_later_version_is_left_alone() {
     refused(
         &path,
         BackendErrorKind::Corrupt,
-        &["later version", "format 77", "up to 2"],
+        &["later version", "format 77", "up to 3"],
     )
     .await;
 }
@@ -89,17 +89,16 @@ async fn damage_is_reported_where_it_is() {
     let store = SqliteStore::open(&path).await.unwrap();
     let (one, two) = (id("one"), id("two"));
     for version in 1..5 {
-        store.commit(vec![commit(&one, version, 0)]).await.unwrap();
-        store.commit(vec![commit(&two, version, 0)]).await.unwrap();
+        store.commit(vec![commit(&one, version, 0)], None).await.unwrap();
+        store.commit(vec![commit(&two, version, 0)], None).await.unwrap();
     }
     store.close().await;
     let db = Connection::open(&path).unwrap();
-    let place = "(SELECT key << 32 FROM executions WHERE id = 'one')";
-    db.execute(
-        &format!("UPDATE commits SET changes = '[{{' WHERE place = {place} + 3"),
-        [],
-    )
-    .unwrap();
+    let place = "(SELECT key << 32 FROM trees WHERE id = 'one')";
+    let spoil = |what: &str, offset: u64| {
+        db.execute(&format!("{what} WHERE place = {place} + {offset}"), []).unwrap();
+    };
+    spoil("UPDATE log SET changes = '[{'", 3);
     let store = SqliteStore::open(&path).await.unwrap();
     let error = store.load(&one).await.unwrap_err();
     says(
@@ -108,13 +107,8 @@ async fn damage_is_reported_where_it_is() {
         &["execution one", "commit 3", "a.db", "backup"],
     );
     assert_eq!(store.load_at(&one, 2).await.unwrap().unwrap().version, 2);
-    db.execute(&format!("DELETE FROM commits WHERE place = {place} + 4"), [])
-        .unwrap();
-    db.execute(
-        &format!("UPDATE commits SET changes = '[]' WHERE place = {place} + 3"),
-        [],
-    )
-    .unwrap();
+    spoil("DELETE FROM log", 4);
+    spoil("UPDATE log SET changes = '[]'", 3);
     let error = store.load(&one).await.unwrap_err();
     says(
         &error,
@@ -122,8 +116,15 @@ async fn damage_is_reported_where_it_is() {
         &["execution one", "commits are missing"],
     );
     assert_eq!(consistent(&store, &two).await, 4);
-    assert!(store.delete(&one).await.unwrap(), "a damaged execution can be deleted");
-    assert_eq!(store.list(&ListQuery::default()).await.unwrap().executions.len(), 1);
+    // A row that says nonsense doesn't keep the others from being listed.
+    db.execute("UPDATE trees SET status = 'asleep' WHERE id = 'one'", []).unwrap();
+    let page = store.list(&ListQuery::default()).await.unwrap();
+    assert_eq!((page.executions.len(), page.damaged.len()), (1, 1));
+    assert_eq!(page.damaged[0].tree, "one");
+    let guard = Guard { version: 4, fence: 0 };
+    let deleted = store.delete(&one, guard).await.unwrap();
+    assert_eq!(deleted, Deletion::Deleted, "a damaged tree can be deleted");
+    assert_eq!(store.list(&ListQuery::default()).await.unwrap().damaged, []);
     store.close().await;
 }
 
@@ -134,7 +135,7 @@ async fn a_damaged_file_is_reported() {
     let store = SqliteStore::open(&path).await.unwrap();
     let one = id("one");
     for version in 1..20 {
-        store.commit(vec![commit(&one, version, 2000)]).await.unwrap();
+        store.commit(vec![commit(&one, version, 2000)], None).await.unwrap();
     }
     store.close().await;
     let mut content = fs::read(&path).unwrap();
@@ -154,10 +155,10 @@ async fn a_lock_of_another_process_is_waited_for_and_then_reported() {
     let builder = SqliteStore::builder(&path).busy_timeout(Duration::from_millis(300));
     let store = builder.open().await.unwrap();
     let one = id("one");
-    store.commit(vec![commit(&one, 1, 0)]).await.unwrap();
+    store.commit(vec![commit(&one, 1, 0)], None).await.unwrap();
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = store.commit(vec![commit(&one, 2, 0)]).await.unwrap_err();
+    let error = store.commit(vec![commit(&one, 2, 0)], None).await.unwrap_err();
     says(
         &error,
         BackendErrorKind::Unavailable,
@@ -167,7 +168,7 @@ async fn a_lock_of_another_process_is_waited_for_and_then_reported() {
 
     let waiting = {
         let (store, one) = (store.clone(), one.clone());
-        tokio::spawn(async move { store.commit(vec![commit(&one, 2, 0)]).await })
+        tokio::spawn(async move { store.commit(vec![commit(&one, 2, 0)], None).await })
     };
     tokio::time::sleep(Duration::from_millis(50)).await;
     other.execute_batch("COMMIT").unwrap();
@@ -181,12 +182,12 @@ async fn without_room_the_state_stays_as_it_was() {
     let path = folder.path().join("a.db");
     let store = SqliteStore::builder(&path).max_bytes(400_000).open().await.unwrap();
     let (one, two) = (id("one"), id("two"));
-    store.commit(vec![commit(&one, 1, 0)]).await.unwrap();
-    store.commit(vec![commit(&two, 1, 0)]).await.unwrap();
+    store.commit(vec![commit(&one, 1, 0)], None).await.unwrap();
+    store.commit(vec![commit(&two, 1, 0)], None).await.unwrap();
     // Together with one that has room: what can't be stored doesn't touch it.
     let (large, small) = tokio::join!(
-        store.commit(vec![commit(&one, 2, 1_000_000)]),
-        store.commit(vec![commit(&two, 2, 0)])
+        store.commit(vec![commit(&one, 2, 1_000_000)], None),
+        store.commit(vec![commit(&two, 2, 0)], None)
     );
     says(
         &large.unwrap_err(),
@@ -196,11 +197,11 @@ async fn without_room_the_state_stays_as_it_was() {
     small.unwrap();
     assert_eq!(consistent(&store, &one).await, 1);
     assert_eq!(consistent(&store, &two).await, 2);
-    store.commit(vec![commit(&one, 2, 0)]).await.unwrap();
+    store.commit(vec![commit(&one, 2, 0)], None).await.unwrap();
     assert_eq!(consistent(&store, &one).await, 2);
     store.close().await;
     let store = SqliteStore::open(&path).await.unwrap();
-    store.commit(vec![commit(&one, 3, 1_000_000)]).await.unwrap();
+    store.commit(vec![commit(&one, 3, 1_000_000)], None).await.unwrap();
     assert_eq!(consistent(&store, &one).await, 3);
 }
 
@@ -210,7 +211,7 @@ async fn a_closed_store_says_so() {
     let path = folder.path().join("a.db");
     let store = SqliteStore::open(&path).await.unwrap();
     let other = store.clone();
-    store.commit(vec![commit(&id("one"), 1, 0)]).await.unwrap();
+    store.commit(vec![commit(&id("one"), 1, 0)], None).await.unwrap();
     store.close().await;
     store.close().await;
     assert_eq!(
@@ -218,7 +219,7 @@ async fn a_closed_store_says_so() {
         1,
         "the log is moved into the file"
     );
-    let error = other.commit(vec![commit(&id("one"), 2, 0)]).await.unwrap_err();
+    let error = other.commit(vec![commit(&id("one"), 2, 0)], None).await.unwrap_err();
     says(&error, BackendErrorKind::Unavailable, &["a.db", "closed"]);
     says(
         &other.load(&id("one")).await.unwrap_err(),

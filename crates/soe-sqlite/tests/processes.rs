@@ -8,7 +8,10 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use soe_backends::{BackendErrorKind, Change, ContextBackend, ListQuery, Status, Timestamp};
+use soe_backends::{
+    BackendErrorKind, Change, Commit, ContextBackend, Deletion, ExecutionChange, Guard, ListQuery, Message, Owner, Post,
+    Request, Status, Timestamp,
+};
 use soe_sqlite::{Durability, SqliteStore};
 use support::{commit, consistent, id, number};
 
@@ -23,7 +26,7 @@ async fn two_stores_of_one_file_share_executions_and_conflict_on_the_same_versio
     let (one, two, both) = (id("one"), id("two"), id("both"));
     let write = |store: SqliteStore, own: soe_backends::ExecutionId| async move {
         for version in 1..=50 {
-            store.commit(vec![commit(&own, version, 0)]).await.unwrap();
+            store.commit(vec![commit(&own, version, 0)], None).await.unwrap();
         }
     };
     tokio::join!(write(left.clone(), one.clone()), write(right.clone(), two.clone()));
@@ -35,8 +38,8 @@ async fn two_stores_of_one_file_share_executions_and_conflict_on_the_same_versio
     while version < 50 {
         version += 1;
         let (a, b) = tokio::join!(
-            left.commit(vec![commit(&both, version, 0)]),
-            right.commit(vec![commit(&both, version, 0)])
+            left.commit(vec![commit(&both, version, 0)], None),
+            right.commit(vec![commit(&both, version, 0)], None)
         );
         let conflict = [a, b].into_iter().filter_map(Result::err).collect::<Vec<_>>();
         assert_eq!(conflict.len(), 1, "of two commits of the same version one is stored");
@@ -54,46 +57,140 @@ async fn what_one_deleted_and_created_anew_is_not_what_the_other_remembers() {
     let left = SqliteStore::open(&path).await.unwrap();
     let right = SqliteStore::open(&path).await.unwrap();
     let one = id("one");
-    left.commit(vec![commit(&one, 1, 0), commit(&one, 2, 0)]).await.unwrap();
+    left.commit(vec![commit(&one, 1, 0), commit(&one, 2, 0)], None).await.unwrap();
     assert_eq!(consistent(&right, &one).await, 2);
-    left.backends()
-        .delete(&left.load(&one).await.unwrap().unwrap())
-        .await
-        .unwrap();
+    let guard = Guard { version: 2, fence: 0 };
+    left.backends().delete(&one, guard).await.unwrap();
     assert!(right.load(&one).await.unwrap().is_none());
-    left.commit(vec![commit(&one, 1, 7), commit(&one, 2, 0)]).await.unwrap();
+    left.commit(vec![commit(&one, 1, 7), commit(&one, 2, 0)], None).await.unwrap();
     let state = right.load(&one).await.unwrap().unwrap();
+    let root = state.root_state().unwrap();
     assert!(
-        state.context.history("padding").is_some(),
+        root.context.history("padding").is_some(),
         "it has the version that was there before"
     );
-    right.commit(vec![commit(&one, 3, 0)]).await.unwrap();
+    right.commit(vec![commit(&one, 3, 0)], None).await.unwrap();
     assert_eq!(consistent(&left, &one).await, 3);
 }
 
 /// What isn't cached is stored all the same, and listed with its status.
 #[tokio::test]
-async fn an_execution_that_nobody_loaded_goes_on() {
+async fn a_tree_that_nobody_loaded_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let one = id("one");
     let store = SqliteStore::open(&path).await.unwrap();
-    store.commit(vec![commit(&one, 1, 0)]).await.unwrap();
+    store.commit(vec![commit(&one, 1, 0)], None).await.unwrap();
     store.close().await;
     let store = SqliteStore::open(&path).await.unwrap();
     let mut second = commit(&one, 2, 0);
-    second.changes.push(Change::Status {
+    let failed = ExecutionChange::Status {
         status: Status::Failed,
         at: Timestamp::from_micros(5),
         failure: None,
+    };
+    second.changes.push(Change::In {
+        execution: 0,
+        change: failed,
     });
-    store.commit(vec![second]).await.unwrap();
-    store.commit(vec![commit(&one, 3, 0)]).await.unwrap();
+    store.commit(vec![second], None).await.unwrap();
+    store.commit(vec![commit(&one, 3, 0)], None).await.unwrap();
     let page = store.list(&ListQuery::default()).await.unwrap();
     let state = store.load(&one).await.unwrap().unwrap();
-    assert_eq!(page.executions, [state.summary()]);
-    assert_eq!(state.status, Status::Failed);
+    assert_eq!(page.executions, [state.summary().unwrap()]);
+    assert_eq!(state.status(0), Some(Status::Failed));
     assert_eq!(consistent(&store, &one).await, 3);
+    let (three, four) = (commit(&one, 3, 0), commit(&one, 4, 0));
+    let late = store.commit(vec![three, four], None).await.unwrap_err();
+    assert_eq!(late.kind(), BackendErrorKind::Conflict);
+}
+
+/// Several commits of one tree may be on their way: they are stored in the order in which they were handed over.
+#[tokio::test]
+async fn a_commit_may_be_handed_over_before_the_one_before_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("a.db")).await.unwrap();
+    let one = id("one");
+    let commits = (1..=50).map(|version| store.commit(vec![commit(&one, version, 2_000)], None));
+    for stored in futures::future::join_all(commits).await {
+        stored.unwrap();
+    }
+    assert_eq!(consistent(&store, &one).await, 50);
+}
+
+fn message(text: &str) -> Message {
+    Message {
+        id: text.into(),
+        at: Timestamp::from_micros(7),
+        execution: id("one"),
+        request: Request::Signal([text.into()].into()),
+    }
+}
+
+fn taken(tree: &soe_backends::ExecutionId, version: u64, seq: u64) -> Commit {
+    let mut commit = commit(tree, version, 0);
+    commit.changes.push(Change::Taken(seq));
+    commit
+}
+
+#[tokio::test]
+async fn any_process_posts_and_the_owner_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let (owner, other) = (SqliteStore::open(&path).await.unwrap(), SqliteStore::open(&path).await.unwrap());
+    let one = id("one");
+    assert_eq!(other.post(&one, &message("a")).await.unwrap(), Post::NoSuchTree);
+    owner.commit(vec![commit(&one, 1, 0)], None).await.unwrap();
+    assert_eq!(other.post(&one, &message("a")).await.unwrap(), Post::Stored(1));
+    assert_eq!(owner.post(&one, &message("b")).await.unwrap(), Post::Stored(2));
+    assert_eq!(other.post(&one, &message("a")).await.unwrap(), Post::Duplicate(1));
+    let waiting = owner.inbox(&one, 0, 10).await.unwrap();
+    let ids: Vec<_> = waiting.iter().map(|posted| (posted.seq, posted.message.id.as_ref())).collect();
+    assert_eq!(ids, [(1, "a"), (2, "b")]);
+    assert_eq!(owner.inbox(&one, 1, 10).await.unwrap().len(), 1);
+    let guard = |version| Guard { version, fence: 0 };
+    assert_eq!(owner.delete(&one, guard(1)).await.unwrap(), Deletion::Changed);
+    owner.commit(vec![taken(&one, 2, 2)], None).await.unwrap();
+    assert!(other.inbox(&one, 0, 10).await.unwrap().is_empty());
+    assert_eq!(other.post(&one, &message("b")).await.unwrap(), Post::Duplicate(2));
+    assert_eq!(other.post(&one, &message("c")).await.unwrap(), Post::Stored(3));
+    owner.commit(vec![taken(&one, 3, 3)], None).await.unwrap();
+    for seq in 4..1_010 {
+        let posted = other.post(&one, &message(&seq.to_string())).await.unwrap();
+        assert_eq!(posted, Post::Stored(seq));
+    }
+    owner.commit(vec![taken(&one, 4, 1_009)], None).await.unwrap();
+    assert_eq!(number(&path, "SELECT count(*) FROM inbox"), 1_000);
+    assert_eq!(other.post(&one, &message("1009")).await.unwrap(), Post::Duplicate(1_009));
+    assert_eq!(owner.delete(&one, guard(3)).await.unwrap(), Deletion::Changed);
+    assert_eq!(owner.delete(&one, guard(4)).await.unwrap(), Deletion::Deleted);
+    assert_eq!(number(&path, "SELECT count(*) FROM inbox"), 0);
+}
+
+/// Who has lost a tree to another can't write to it, even under the right version.
+#[tokio::test]
+async fn a_commit_under_another_fence_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let (left, right) = (SqliteStore::open(&path).await.unwrap(), SqliteStore::open(&path).await.unwrap());
+    let one = id("one");
+    left.commit(vec![commit(&one, 1, 0)], None).await.unwrap();
+    let mut owned = commit(&one, 2, 0);
+    owned.changes.push(Change::Owned(Owner {
+        process: "right".into(),
+        fence: 1,
+    }));
+    right.commit(vec![owned], None).await.unwrap();
+    let late = left.commit(vec![commit(&one, 3, 0)], None).await.unwrap_err();
+    assert_eq!(late.kind(), BackendErrorKind::Conflict);
+    let mut third = commit(&one, 3, 0);
+    third.fence = 1;
+    right.commit(vec![third.clone()], None).await.unwrap();
+    assert_eq!(left.commits(&one, 3, 9).await.unwrap(), [third]);
+    let guard = |fence| Guard { version: 3, fence };
+    assert_eq!(left.delete(&one, guard(0)).await.unwrap(), Deletion::Changed);
+    assert_eq!(left.delete(&one, guard(1)).await.unwrap(), Deletion::Deleted);
+    assert_eq!(left.delete(&one, guard(1)).await.unwrap(), Deletion::NoSuchTree);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +204,7 @@ async fn a_copy_of_file_and_log_in_the_middle_is_whole() {
         .unwrap();
     let one = id("one");
     for version in 1..=100 {
-        store.commit(vec![commit(&one, version, 0)]).await.unwrap();
+        store.commit(vec![commit(&one, version, 0)], None).await.unwrap();
         if version % 25 == 0 {
             // As after a power cut: the log may also end in the middle of a transaction.
             for cut in [0, 10, 5000] {
@@ -121,7 +218,7 @@ async fn a_copy_of_file_and_log_in_the_middle_is_whole() {
                     found <= version && (cut > 0 || found == version),
                     "{found} of {version}"
                 );
-                copied.commit(vec![commit(&one, found + 1, 0)]).await.unwrap();
+                copied.commit(vec![commit(&one, found + 1, 0)], None).await.unwrap();
                 copied.close().await;
                 assert_eq!(integrity(&copy), 1);
             }
@@ -145,7 +242,7 @@ async fn child_that_is_killed() {
     let mut version = store.load(&one).await.unwrap().map_or(0, |state| state.version);
     loop {
         version += 1;
-        store.commit(vec![commit(&one, version, 300)]).await.unwrap();
+        store.commit(vec![commit(&one, version, 300)], None).await.unwrap();
         // Only after it is acknowledged.
         println_flushed(version);
     }
