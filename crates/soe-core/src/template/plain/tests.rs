@@ -115,6 +115,30 @@ fn what_is_not_plain_is_left_to_the_engine() {
     }
 }
 
+/// What takes minutes if each evaluation walks through the signals.
+#[test]
+fn signals_are_counted_without_a_walk() {
+    let mut context = Context::default();
+    for i in 0..600_000 {
+        context.operational.signals.push(format!("S{}", i % 2).into());
+    }
+    let scope = Scope::new(&context);
+    let signals = "context.__operational__.signals";
+    for source in [
+        format!("{{{{ {signals}.count('S1') == 300000 }}}}"),
+        format!("{{{{ {signals} | select('equalto', 'S1') | list | length == 300000 }}}}"),
+        format!("{{% set s = {signals} %}}{{{{ s.count('S1') == 300000 and 'S2' not in s }}}}"),
+        format!("{{% set s = {signals} %}}{{{{ s | select('eq', 'S1') | list | count == 300000 }}}}"),
+        format!("{{{{ [{signals} | length] == [600000] }}}}"),
+    ] {
+        let template = Template::compile(&source).unwrap();
+        for _ in 0..2_000 {
+            assert!(template.passes(&scope).unwrap(), "{source}");
+            assert!(template.passes_in_engine(&scope).unwrap(), "{source}");
+        }
+    }
+}
+
 fn word() -> impl Strategy<Value = &'static str> {
     prop::sample::select(
         &[
