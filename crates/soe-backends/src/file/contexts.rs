@@ -1,11 +1,12 @@
 //! What the store of states does, by the journals of the trees.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::disk::{Lock, Staged, failed};
-use super::layout::{JOURNAL, TREES, WAITING, id_of_stem, stem_of};
+use super::disk::{self, Lock, Staged, failed};
+use super::layout::{INBOXES, JOURNAL, TREES, id_of_stem, stem_of};
 use super::people::Changed;
 use super::tree::Record;
 use super::{Inner, head};
@@ -40,7 +41,12 @@ impl Inner {
             if open.tree().deleted.is_some() {
                 open.sweep()?;
             }
-            open.write(Record::Commits(commits), Some(after), &changed)
+            let waited = !open.tree().inbox.is_empty();
+            open.write(Record::Commits(commits), Some(after), &changed)?;
+            if waited && open.tree().inbox.is_empty() {
+                self.nothing_waits(id);
+            }
+            Ok(())
         })
     }
 
@@ -103,6 +109,7 @@ impl Inner {
                 }
                 Some(_) => {
                     open.write(Record::Deleted, None, &Changed::NOTHING)?;
+                    self.nothing_waits(id);
                     Deletion::Deleted
                 }
             };
@@ -120,6 +127,7 @@ impl Inner {
         for execution in self.old_executions(id)? {
             Staged::remove(self.layout.context(&execution)).publish(Durability::Relaxed)?;
         }
+        self.nothing_waits(id);
         Staged::remove(self.layout.head(id)).publish(Durability::Relaxed)?;
         Staged::remove(self.layout.context(id)).publish(self.durability)?;
         Staged::remove(self.layout.journal(id)).publish(self.durability)?;
@@ -135,9 +143,7 @@ impl Inner {
                 Err(seq) => Ok(Post::Duplicate(seq)),
                 Ok(posted) => {
                     let seq = posted.seq;
-                    let mark = self.layout.waiting(id);
-                    // Before the message: a mark too many is taken away, one too few would be missed.
-                    fs::write(&mark, b"").map_err(|error| failed("write", &mark, error))?;
+                    self.something_waits(id)?;
                     open.write(Record::Posted(posted), None, &Changed::NOTHING)?;
                     Ok(Post::Stored(seq))
                 }
@@ -147,17 +153,32 @@ impl Inner {
 
     pub(super) fn inbox(&self, id: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
         self.with(id, |open| {
-            if open.tree().inbox.is_empty() {
-                // It may be gone already.
-                let _ = fs::remove_file(self.layout.waiting(id));
+            let inbox = &open.tree().inbox;
+            if inbox.is_empty() {
+                self.nothing_waits(id);
             }
-            Ok(open.tree().inbox.after(after, limit))
+            Ok(inbox.after(after, limit))
         })
     }
 
     pub(super) fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
-        let mut waiting = self.ids("inbox", WAITING)?;
+        let mut waiting = self.ids(INBOXES, "")?;
         waiting.truncate(limit);
         Ok(waiting)
+    }
+
+    /// Says that a message waits, before it does: so none is overlooked.
+    fn something_waits(&self, id: &ExecutionId) -> Result<(), BackendError> {
+        let path = self.layout.waiting(id);
+        match File::create_new(&path) {
+            Ok(_) if self.durability == Durability::Full => disk::sync_folder(&path),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed("write", &path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where that fails, somebody looks at the inbox once more in vain.
+    fn nothing_waits(&self, id: &ExecutionId) {
+        let _ = fs::remove_file(self.layout.waiting(id));
     }
 }

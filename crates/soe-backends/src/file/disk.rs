@@ -140,7 +140,7 @@ pub(super) fn sync_folder(_: &Path) -> Result<(), BackendError> {
 /// A new file: whatever has its name goes, and is not written through.
 fn create(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => File::create_new(path),
     }
 }
@@ -166,11 +166,11 @@ pub(super) fn open(path: &Path) -> Result<Option<File>, BackendError> {
     }
 }
 
-/// A regular file to be read and changed; it is made if there is none.
-pub(super) fn open_to_change(path: &Path) -> Result<File, BackendError> {
+/// A regular file to be read and changed; if there is none, it is made or that is an error.
+pub(super) fn open_to_change(path: &Path, make: bool) -> Result<File, BackendError> {
     regular(path)?;
     let mut options = OpenOptions::new();
-    options.create(true).truncate(false).read(true).write(true);
+    options.create(make).truncate(false).read(true).write(true);
     let file = options.open(path).map_err(|error| failed("open", path, error))?;
     is_regular(&file, path).map(|()| file)
 }

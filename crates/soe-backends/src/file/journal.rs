@@ -154,7 +154,7 @@ impl Journal {
         let start = self.mark.length;
         let length = start + line.0.len() as u64;
         check_length(&self.path, length)?;
-        let mut file = disk::open_to_change(&self.path)?;
+        let mut file = disk::open_to_change(&self.path, false)?;
         match append_at(&mut file, start, &line.0, durability) {
             Ok(()) => {
                 self.mark.length = length;

@@ -11,6 +11,7 @@ const LOCKS: u64 = 256;
 /// The folders of a store.
 pub(super) const FOLDERS: [&str; 11] = [
     "trees",
+    INBOXES,
     "contexts",
     "workflows",
     "workflows/registries",
@@ -19,15 +20,14 @@ pub(super) const FOLDERS: [&str; 11] = [
     "schemas",
     "identities",
     "owners",
-    "inbox",
     "locks",
 ];
 
 /// The folder of what counts.
 pub(super) const TREES: &str = "trees";
 
-/// How the name of a mark ends: there may be messages for the tree.
-pub(super) const WAITING: &str = ".waits";
+/// The folder that tells which trees have messages that were not taken.
+pub(super) const INBOXES: &str = "inboxes";
 
 /// How the name of a journal ends.
 pub(super) const JOURNAL: &str = ".journal";
@@ -46,14 +46,14 @@ impl Layout {
         self.file(TREES, tree, JOURNAL)
     }
 
+    /// It is there as long as the tree may have messages that were not taken.
+    pub(super) fn waiting(&self, tree: &ExecutionId) -> PathBuf {
+        self.file(INBOXES, tree, "")
+    }
+
     /// What a list says of a tree.
     pub(super) fn head(&self, tree: &ExecutionId) -> PathBuf {
         self.file(TREES, tree, ".head")
-    }
-
-    /// Stands there while the inbox of a tree may have something in it.
-    pub(super) fn waiting(&self, tree: &ExecutionId) -> PathBuf {
-        self.root.join("inbox").join(format!("{}{WAITING}", self.stem(tree)))
     }
 
     pub(super) fn context(&self, id: &ExecutionId) -> PathBuf {

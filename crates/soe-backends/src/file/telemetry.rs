@@ -65,7 +65,7 @@ impl Inner {
         let path = self.layout.telemetry(id);
         show(&path, entry)?;
         if self.durability == Durability::Full {
-            let file = disk::open_to_change(&path)?;
+            let file = disk::open_to_change(&path, false)?;
             file.sync_all().map_err(|error| failed("write", &path, error))?;
             disk::sync_folder(&path)?;
         }
@@ -83,7 +83,7 @@ pub(super) fn show(path: &Path, entry: &mut Entry) -> Result<(), BackendError> {
     if events.pending.len() == shown.lines && shown.all || events.next == 0 {
         return Ok(());
     }
-    let mut file = disk::open_to_change(path)?;
+    let mut file = disk::open_to_change(path, true)?;
     let writing = |error| failed("append to", path, error);
     let length = file.metadata().map_err(writing)?.len();
     if length == 0 && events.kept > 0 {

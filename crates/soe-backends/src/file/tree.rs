@@ -18,7 +18,7 @@ use crate::{ApplyError, BackendError, Commit, Event, Posted, TreeState, Turn, Va
 #[serde(rename_all = "snake_case")]
 pub(super) enum Record {
     /// What a base has beside the state of the tree, which is the record before it.
-    Rest(Rest),
+    Rest(Box<Rest>),
     /// A batch of commits, without the registries: those are in files of their own.
     Commits(Vec<Commit>),
     /// A message was put into the inbox.
@@ -131,7 +131,7 @@ impl Tree {
                 self.deleted = self.state.take();
                 self.inbox = Inbox::default();
             }
-            Record::Rest(rest) => self.restore(rest),
+            Record::Rest(rest) => self.restore(*rest),
         }
         Ok(())
     }
@@ -217,7 +217,7 @@ impl Tree {
             deleted: self.deleted.is_some(),
             converted: self.converted,
         };
-        lines.push(Record::Rest(rest).line()?);
+        lines.push(Record::Rest(Box::new(rest)).line()?);
         Ok(lines)
     }
 
