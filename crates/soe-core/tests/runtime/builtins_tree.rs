@@ -216,8 +216,7 @@ down:
     soon(engine.orchestrate(flow)).await.unwrap();
     let root = engine.state(&id("root")).await.unwrap();
     assert_eq!(root.context.value("from_below"), Some(&Value::from("root")));
-    let child = root.family.unwrap().children.keys().next().unwrap().clone();
-    let below = engine.context(&child).await.unwrap();
+    let below = engine.context(&id("root.1.0")).await.unwrap();
     assert_eq!(below.value("from_above"), Some(&Value::from(5)));
 }
 
