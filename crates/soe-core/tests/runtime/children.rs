@@ -441,15 +441,19 @@ async fn children_that_are_created_again_after_a_failure_of_the_store_count_once
 }
 
 #[tokio::test]
-async fn an_unknown_tool_of_a_child_is_its_parents_failure() {
-    let yaml = ONE.replace("tool_name: double", "tool_name: unknown");
+async fn what_a_child_needs_is_checked_before_anything_starts() {
     let engine = engine();
-    let execution = engine.start(parent(&yaml).field("n", 1)).await.unwrap();
-    let error = soon(execution.wait()).await.unwrap_err();
-    assert!(
-        error.to_string().contains("node 'Delegate': ") && error.to_string().contains("uses tool 'unknown'"),
-        "{error}"
-    );
+    let below = "
+  Delegate: {node_type: child, event_triggers: [GO], child_workflow_name: last, child_initial_signals: [GO]}
+last:
+  Work: {node_type: tool, event_triggers: [GO], tool_name: unknown}
+";
+    for yaml in [ONE.replace("tool_name: double", "tool_name: unknown"), format!("{ONE}{}", below.trim_start_matches('\n'))] {
+        let error = engine.start(parent(&yaml).field("n", 1)).await.unwrap_err();
+        assert_eq!(*error.kind(), EngineErrorKind::Refused);
+        assert!(error.to_string().contains("uses tool 'unknown'"), "{error}");
+    }
+    assert!(engine.list(&ListQuery::default()).await.unwrap().executions.is_empty());
 }
 
 #[tokio::test]
