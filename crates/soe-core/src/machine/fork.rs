@@ -1,10 +1,10 @@
 //! Forks: trees that go on with a copy of another's state, as that was at one of its versions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use soe_backends::{
-    Change, Context, Definitions, EventKind, ExecutionId, ExecutionState, FORMAT, History, Limits, NumberMap,
+    Change, Context, Definitions, EventKind, ExecutionChange, ExecutionId, ExecutionState, FORMAT, History, Limits, NumberMap,
     Owed, ParentInfo, Status, Timestamp, TreeState, Turn,
 };
 
@@ -99,6 +99,11 @@ impl Transaction<'_> {
             });
         }
         self.event(EventKind::ContextMerge { fields: names.into() });
+        // What is tried again is tried with them.
+        let snapshots: BTreeSet<u64> = self.state().runs.values().map(|run| run.snapshot).collect();
+        for run in snapshots {
+            self.change(ExecutionChange::Snapshot { run })?;
+        }
         Ok(())
     }
 
@@ -219,17 +224,16 @@ fn renamed(id: &ExecutionId, source: &ExecutionId, root: &ExecutionId) -> Execut
     named.unwrap_or_else(|| root.clone())
 }
 
-/// The conversation as it was: without what runs have said that start again. What was on its way to a store of its own is part
-/// of it.
+/// The conversation as it was: without what later runs have said. Runs in flight go on where they were, so what they have said is
+/// part of it, and so is what was on its way to a store of its own.
 fn turns_of(source: &TreeState, stored: Vec<Turn>, root: &ExecutionId) -> Vec<Turn> {
-    let in_flight = |turn: &Turn| {
+    let is_later = |turn: &Turn| {
         let (run, _) = written_by(turn)?;
-        let state = source.find(&run.execution)?;
-        Some(run.number >= state.next_run || state.runs.contains(run.number))
+        Some(run.number >= source.find(&run.execution)?.next_run)
     };
     let is_stored = |turn: &&Turn| stored.iter().any(|stored| stored.key == turn.key);
     let owed: Vec<Turn> = source.owed.turns.iter().filter(|turn| !is_stored(turn)).cloned().collect();
-    let kept = stored.into_iter().chain(owed).filter(|turn| !in_flight(turn).unwrap_or(false));
+    let kept = stored.into_iter().chain(owed).filter(|turn| !is_later(turn).unwrap_or(false));
     let rename = |turn: Turn| match written_by(&turn) {
         Some((run, number)) => Turn {
             key: Some(format!("{}:{}/{number}", renamed(&run.execution, &source.root, root), run.number).into()),
