@@ -129,8 +129,8 @@ leaf:
     let (error, root) = limited(&engine, orchestration).await;
     assert!(error.contains("limit children exceeded"), "{error}");
     soon(engine.shutdown(Duration::from_secs(60))).await;
-    let created = created(&engine, &root).await;
-    assert!(created <= 501, "{created} executions");
+    let executions = created(&engine, &root).await;
+    assert!(executions <= 501, "{executions} executions");
 
     let engine = workers(1);
     let allowed = start(yaml).field("items", list(21)).limits(limits);
