@@ -68,6 +68,6 @@ async fn tree_node_run_tool_call() {
     let field = |span: usize, name: &str| spans[span].fields.get(name).map(String::as_str);
     assert_eq!((field(0, "id"), field(0, "workflow")), (Some("x"), Some("flow")));
     assert_eq!((field(1, "node"), field(1, "node_type")), (Some("Work"), Some("tool")));
-    assert_eq!((field(1, "tree"), field(1, "run")), (Some("x"), Some("1")));
+    assert_eq!((field(1, "execution"), field(1, "run")), (Some("x"), Some("1")));
     assert_eq!((field(2, "tool"), field(2, "attempt")), (Some("work"), Some("1")));
 }

@@ -84,8 +84,7 @@ async fn without_an_identity_there_is_no_history() {
     llm.on(any()).output("x");
     // A template that renders to nothing is no identity.
     let done = run_with(&llm, start(TWO).field("topic", "love").field("judge", " ")).await;
-    // The tree itself has the identities; nobody keeps what was said.
-    assert_eq!(asked(&llm.requests()[1])["conversation_history"], "[system]: You judge.");
+    assert_eq!(asked(&llm.requests()[1])["conversation_history"], "");
     let conversation = done.engine.conversation(&done.id).await.unwrap();
     assert_eq!(conversation.turns().await.unwrap().len(), 3);
 }
