@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::claim::{Claim, Claiming};
 use super::coordinator::{Coordinator, TakenUp};
 use super::shared::{Control, Message, Order, Shared};
+use super::wait::number_in;
 use super::{EngineError, EngineErrorKind};
 use crate::machine::MachineError;
 
@@ -165,7 +166,8 @@ impl Shared {
             execution: execution.clone(),
             request,
         };
-        let before = self.load_tree(execution).await?.next_event;
+        let tree = self.load_tree(execution).await?;
+        let (_, before) = (number_in(&tree, execution)?, tree.next_event);
         let posted = self.call(self.backends.context().post(&root, &letter)).await;
         let seq = match posted.map_err(|error| error.of(execution))? {
             Post::Stored(seq) | Post::Duplicate(seq) => seq,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -85,6 +85,12 @@ impl Gate {
         })
     }
 
+    /// Waits at the gate, as a call does.
+    async fn pass(&self) {
+        self.started.add_permits(1);
+        self.open.acquire().await.unwrap().forget();
+    }
+
     /// Waits for a call to begin.
     pub(crate) async fn called(&self) {
         self.started.acquire().await.unwrap().forget();
@@ -132,6 +138,8 @@ pub(crate) enum Fault {
     Before,
     /// Stores, and fails all the same.
     After,
+    /// Says that somebody else was faster.
+    Conflict,
     Panic,
     /// Never answers.
     Hang,
@@ -146,6 +154,9 @@ pub(crate) struct FaultyStore {
     pub(crate) load_fails: Mutex<bool>,
     /// So many trees can still be deleted.
     pub(crate) deletes: Mutex<usize>,
+    /// Deletions wait for the test.
+    pub(crate) deleting: Mutex<Option<Gate>>,
+    pub(crate) leases: AtomicBool,
 }
 
 impl FaultyStore {
@@ -157,6 +168,8 @@ impl FaultyStore {
             fault: Mutex::default(),
             load_fails: Mutex::default(),
             deletes: Mutex::new(usize::MAX),
+            deleting: Mutex::default(),
+            leases: AtomicBool::new(false),
         })
     }
 
@@ -199,6 +212,7 @@ impl ContextBackend for FaultyStore {
         match self.next_fault() {
             None => self.inner.commit(commits, after).await,
             Some(Fault::Before) => Err(down()),
+            Some(Fault::Conflict) => Err(BackendError::new(BackendErrorKind::Conflict, "the tree is at another version")),
             Some(Fault::After) => {
                 self.inner.commit(commits, after).await?;
                 Err(down())
@@ -222,6 +236,10 @@ impl ContextBackend for FaultyStore {
     }
 
     async fn delete(&self, tree: &ExecutionId, guard: Guard) -> Result<Deletion, BackendError> {
+        let gate = self.deleting.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.pass().await;
+        }
         let left = self.deletes.lock().unwrap().checked_sub(1).ok_or_else(down)?;
         *self.deletes.lock().unwrap() = left;
         ContextBackend::delete(self.inner.as_ref(), tree, guard).await
@@ -237,6 +255,22 @@ impl ContextBackend for FaultyStore {
 
     async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
         self.inner.waiting(limit).await
+    }
+
+    fn keeps_leases(&self) -> bool {
+        self.leases.load(Ordering::SeqCst)
+    }
+
+    async fn heartbeat(&self, owner: &str, until: Timestamp) -> Result<(), BackendError> {
+        self.inner.heartbeat(owner, until).await
+    }
+
+    async fn lease(&self, owner: &str) -> Result<Option<Timestamp>, BackendError> {
+        self.inner.lease(owner).await
+    }
+
+    async fn release(&self, owner: &str) -> Result<(), BackendError> {
+        self.inner.release(owner).await
     }
 }
 
