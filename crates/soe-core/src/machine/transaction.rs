@@ -419,7 +419,9 @@ impl<'m> Transaction<'m> {
             return Ok(());
         }
         self.apply(Change::Owed(Box::new(owed.clone())))?;
-        self.effects.insert(0, Effect::Pay(owed));
+        // Before anybody acts on it, and after what was owed before.
+        let earlier = self.effects.iter().rposition(|effect| matches!(effect, Effect::Pay(_)));
+        self.effects.insert(earlier.map_or(0, |place| place + 1), Effect::Pay(owed));
         Ok(())
     }
 }

@@ -264,7 +264,14 @@ impl Follower {
             match next {
                 // Without a store, the next event's number tells how many are missing.
                 Next::Missed(_) | Next::InStore => self.catching_up = self.telemetry.is_some(),
-                Next::Event(event) => self.take(event),
+                Next::Event(event) => {
+                    // What is missing may have reached the store after this looked there.
+                    self.catching_up = self.telemetry.is_some() && self.next.is_some_and(|next| event.seq > next);
+                    while self.catching_up {
+                        self.catch_up().await;
+                    }
+                    self.take(event);
+                }
             }
         }
     }

@@ -31,12 +31,18 @@ impl Execution {
     pub async fn wait(&self) -> Result<Finished, EngineError> {
         let result = self.engine.wait(&self.id).await;
         if let (Err(error), Some(mut started)) = (&result, self.started.clone())
-            && matches!(error.kind(), EngineErrorKind::Failed(_))
+            && matches!(error.kind(), EngineErrorKind::Failed(_) | EngineErrorKind::NotActive)
             && let Some(Err(first)) = end_of(&mut started).await
-            && first.kind() == error.kind()
         {
-            // The same failure, with the application's error as its source.
-            return Err(first);
+            let explains = match error.kind() {
+                // Why nobody runs it.
+                EngineErrorKind::NotActive => matches!(first.kind(), EngineErrorKind::Backend | EngineErrorKind::Internal),
+                // The same failure, with the application's error as its source.
+                kind => first.kind() == kind,
+            };
+            if explains {
+                return Err(first);
+            }
         }
         result
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use soe_backends::{Batch, Definitions, EventKind, ExecutionId, Limits, Message as Letter, Post, Request};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::claim::{Claim, Claiming};
 use super::coordinator::{Coordinator, TakenUp};
@@ -20,6 +21,9 @@ pub(super) const TRIES: usize = 100;
 
 /// How often an engine looks for messages of other processes, and the sender of one looks whether it was taken.
 pub(super) const LOOK: Duration = Duration::from_millis(200);
+
+/// After what time a tree of this process that has messages and no coordinator is taken up once more.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// How many trees with messages are looked at together.
 const TREES: usize = 1_000;
@@ -255,18 +259,21 @@ impl Shared {
         });
     }
 
-    /// Has what waits for trees of this process be taken. `tried` are the versions of those that were taken up for that.
-    async fn take_messages(self: &Arc<Self>, tried: &mut HashMap<ExecutionId, u64>) -> Result<(), EngineError> {
+    /// Has what waits for trees of this process be taken. `tried` says when trees were taken up for that.
+    async fn take_messages(self: &Arc<Self>, tried: &mut HashMap<ExecutionId, Instant>) -> Result<(), EngineError> {
         let waiting = self.call(self.backends.context().waiting(TREES)).await?;
         tried.retain(|tree, _| waiting.contains(tree));
         for root in waiting {
             if self.wake(&root) {
                 continue;
             }
+            if tried.get(&root).is_some_and(|before| before.elapsed() < AGAIN) {
+                continue;
+            }
             // A failure of the store has ended its coordinator: for others, this process runs it still.
             let Some(tree) = self.find_tree(&root).await? else { continue };
+            tried.insert(root.clone(), Instant::now());
             if self.owns(&tree)
-                && tried.insert(root.clone(), tree.version) != Some(tree.version)
                 && let Claiming::Claimed(claim) = Claim::take(self, &root)?
             {
                 Coordinator::spawn_stored(claim, TakenUp::Recovered);

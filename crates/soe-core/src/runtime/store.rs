@@ -59,6 +59,10 @@ impl Shared {
     /// One of them fails.
     pub(super) async fn pay(&self, tree: &TreeState, owed: &Owed) -> Result<(), EngineError> {
         let paid = self.call(self.backends.pay(tree, owed)).await;
+        if !owed.events.is_empty() && self.subscribers.any() {
+            // Somebody may have come after these were published, and before they could be read.
+            self.subscribers.point_to_store(&tree.root);
+        }
         paid.map_err(|error| error.of(&tree.root))
     }
 

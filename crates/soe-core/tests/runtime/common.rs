@@ -86,7 +86,7 @@ impl Gate {
     }
 
     /// Waits at the gate, as a call does.
-    async fn pass(&self) {
+    pub(crate) async fn pass(&self) {
         self.started.add_permits(1);
         self.open.acquire().await.unwrap().forget();
     }

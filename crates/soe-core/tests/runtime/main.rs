@@ -19,6 +19,7 @@ mod limits;
 mod many_senders;
 mod parallel;
 mod resume;
+mod separate;
 mod shutdown;
 mod store_faults;
 mod trees;
