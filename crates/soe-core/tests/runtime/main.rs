@@ -22,6 +22,7 @@ mod resume;
 mod separate;
 mod shutdown;
 mod store_faults;
+mod taking;
 mod trees;
 mod two_engines;
 mod versions;
