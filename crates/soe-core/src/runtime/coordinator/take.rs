@@ -2,11 +2,11 @@
 
 use soe_backends::{ExecutionId, Status};
 
-use super::super::shared::{Message, Reply};
+use super::super::shared::{Answer, Message, Reply};
 use super::super::taken::{Taken, answered};
 use super::super::EngineError;
 use super::Coordinator;
-use crate::machine::{Input, MachineError};
+use crate::machine::{BuiltinCall, Input, MachineError};
 
 impl Coordinator {
     /// Takes what has arrived, up to the machine's next pause, and stores it together.
@@ -79,16 +79,14 @@ impl Coordinator {
                 outcome,
                 cause,
             } => {
+                let input = Input::Completed {
+                    execution,
+                    run,
+                    attempt,
+                    outcome,
+                };
                 let was_running = self.is_running();
-                self.step(
-                    Input::Completed {
-                        execution,
-                        run,
-                        attempt,
-                        outcome,
-                    },
-                    taken,
-                )?;
+                self.step(input, taken)?;
                 if was_running && self.failed_by_a_node() {
                     self.cause = cause;
                 }
@@ -100,15 +98,15 @@ impl Coordinator {
                 run,
                 call,
                 usage,
-            } => self.step(
-                Input::Replied {
+            } => {
+                let input = Input::Replied {
                     execution,
                     run,
                     call,
                     usage,
-                },
-                taken,
-            ),
+                };
+                self.step(input, taken)
+            }
             Message::Asked {
                 execution,
                 run,
@@ -130,24 +128,32 @@ impl Coordinator {
                 to,
                 registry,
             }),
-            Message::Builtin { execution, call, reply } => {
-                let execution = match self.number(&execution) {
-                    Ok(execution) => execution,
-                    Err(error) => {
-                        let _ = reply.send(Err(error));
-                        return Ok(());
-                    }
-                };
-                let mut step = self
-                    .machine
-                    .step(self.claim.shared.now(), Input::Builtin { execution, call })?;
-                let result = answered(&mut step);
-                taken.add(step, &mut self.more);
-                taken.answers.push((reply, result));
-                Ok(())
-            }
+            Message::Builtin { execution, call, reply } => self.take_builtin(&execution, call, reply, taken),
             Message::Signal { .. } | Message::Define { .. } | Message::Wait { .. } | Message::Inbox => Ok(()),
         }
+    }
+
+    fn take_builtin(
+        &mut self,
+        execution: &ExecutionId,
+        call: Box<BuiltinCall>,
+        reply: Answer,
+        taken: &mut Taken,
+    ) -> Result<(), MachineError> {
+        let execution = match self.number(execution) {
+            Ok(execution) => execution,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return Ok(());
+            }
+        };
+        let mut step = self
+            .machine
+            .step(self.claim.shared.now(), Input::Builtin { execution, call })?;
+        let result = answered(&mut step);
+        taken.add(step, &mut self.more);
+        taken.answers.push((reply, result));
+        Ok(())
     }
 
     fn can_take(&self, message: &Message) -> bool {
