@@ -45,9 +45,12 @@ fn open_lock(path: &Path) -> Result<File, BackendError> {
     regular(path)?;
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
-    options
-        .open(path)
-        .map_err(|error| failed("open the lock file", path, error))
+    let opened = options.open(path).or_else(|error| match error.kind() {
+        // Who may only read can lock what is there already.
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => File::open(path).map_err(|_| error),
+        _ => Err(error),
+    });
+    opened.map_err(|error| failed("open the lock file", path, error))
 }
 
 /// A change to one file that is written already, but not seen yet. Dropped, it never happened.
