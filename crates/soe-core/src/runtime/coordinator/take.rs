@@ -107,6 +107,13 @@ impl Coordinator {
                 };
                 self.step(input, taken)
             }
+            other => self.take_asked(other, taken),
+        }
+    }
+
+    /// Takes what is answered, and may have to wait.
+    fn take_asked(&mut self, message: Message, taken: &mut Taken) -> Result<(), MachineError> {
+        match message {
             Message::Asked {
                 execution,
                 run,
@@ -129,7 +136,8 @@ impl Coordinator {
                 registry,
             }),
             Message::Builtin { execution, call, reply } => self.take_builtin(&execution, call, reply, taken),
-            Message::Signal { .. } | Message::Define { .. } | Message::Wait { .. } | Message::Inbox => Ok(()),
+            // Taken before, or not to be answered.
+            _ => Ok(()),
         }
     }
 
