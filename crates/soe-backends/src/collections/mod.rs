@@ -1,6 +1,7 @@
 //! Persistent collections: cloning is O(1), a change to one copy leaves the others as they were and costs O(log n).
 
 mod index;
+mod nodes;
 mod numbers;
 mod vector;
 
