@@ -220,7 +220,7 @@ fn of_work(state: &TreeState, execution: u64, pick: u64) -> WorkChange {
         execution,
         then: match pick % 3 {
             0 => None,
-            1 => Some(Box::new(Then::Deliver(delivery.clone()))),
+            1 => Some(Box::new(Then::Deliver(batch(pick)))),
             _ => Some(Box::new(Then::Spawn { run: pick % 7 })),
         },
         ..frame((pick % 5) as usize)

@@ -234,6 +234,10 @@ impl ContextBackend for Faulty {
         self.faults.meet("inbox", inbox).await
     }
 
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        self.inner.context().waiting(limit).await
+    }
+
     fn sections(&self) -> Sections {
         self.sections
     }

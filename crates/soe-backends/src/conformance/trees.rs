@@ -41,7 +41,6 @@ pub async fn children(factory: &dyn Factory) -> Outcome {
         vec![started(&root, 1), started(&root, 2), of(1, status(Status::Running, 2))],
         vec![
             progressed(Spawning {
-                next: 2,
                 total: Some(150),
                 due: Some(time(9)),
             }),

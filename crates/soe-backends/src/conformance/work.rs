@@ -55,7 +55,7 @@ fn links() -> Vec<WorkChange> {
             accepted: vec![accepted(1, &["Z"])],
             ..work(vec![
                 in_child(1, Then::Spawn { run: 3 }),
-                in_child(2, Then::Deliver(delivery(2, None))),
+                in_child(2, Then::Deliver(batch(&["A", "B\n"]))),
             ])
         },
         WorkChange {
