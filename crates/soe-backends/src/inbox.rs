@@ -1,5 +1,6 @@
 //! The durable inbox of a tree: what any process may ask of it, whoever runs it.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -78,4 +79,84 @@ pub enum Deletion {
     NoSuchTree,
     /// It isn't as the guard says any more, or a message waits in its inbox. It stays as it is.
     Changed,
+}
+
+/// How many ids of messages that were taken are remembered.
+const REMEMBERED: usize = 1_000;
+
+/// An inbox, for stores that keep whole ones: messages that were not taken, and the ids of those that were taken last.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
+pub(crate) struct Inbox {
+    last: u64,
+    waiting: VecDeque<Posted>,
+    taken: VecDeque<(Arc<str>, u64)>,
+    /// The places of both.
+    #[serde(skip_serializing)]
+    known: HashMap<Arc<str>, u64>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    last: u64,
+    waiting: VecDeque<Posted>,
+    taken: VecDeque<(Arc<str>, u64)>,
+}
+
+impl From<Stored> for Inbox {
+    fn from(stored: Stored) -> Self {
+        let Stored { last, waiting, taken } = stored;
+        let of_waiting = waiting.iter().map(|posted| (posted.message.id.clone(), posted.seq));
+        let known = taken.iter().cloned().chain(of_waiting).collect();
+        Self {
+            last,
+            waiting,
+            taken,
+            known,
+        }
+    }
+}
+
+impl Inbox {
+    /// The message as it will stand here, or the place that it has already.
+    pub(crate) fn place(&self, message: &Message) -> Result<Posted, u64> {
+        match self.known.get(&message.id) {
+            Some(seq) => Err(*seq),
+            None => Ok(Posted {
+                seq: self.last + 1,
+                message: message.clone(),
+            }),
+        }
+    }
+
+    /// Puts in what got its [place](Inbox::place).
+    pub(crate) fn put(&mut self, posted: Posted) {
+        self.last = self.last.max(posted.seq);
+        self.known.insert(posted.message.id.clone(), posted.seq);
+        self.waiting.push_back(posted);
+    }
+
+    /// Takes out the messages up to that place.
+    pub(crate) fn take(&mut self, until: u64) {
+        self.last = self.last.max(until);
+        while self.waiting.front().is_some_and(|posted| posted.seq <= until) {
+            let taken = self.waiting.pop_front().map(|posted| (posted.message.id, posted.seq));
+            self.taken.extend(taken);
+        }
+        while self.taken.len() > REMEMBERED {
+            let forgotten = self.taken.pop_front();
+            forgotten.map(|(id, _)| self.known.remove(&id));
+        }
+    }
+
+    /// Whether no message waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// At most `limit` messages that come after place `after`.
+    pub(crate) fn after(&self, after: u64, limit: usize) -> Vec<Posted> {
+        let wanted = self.waiting.iter().filter(|posted| posted.seq > after);
+        wanted.take(limit).cloned().collect()
+    }
 }

@@ -62,6 +62,13 @@ pub trait ContextBackend: Send + Sync + 'static {
     /// They can't be read.
     async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError>;
 
+    /// At most `limit` trees that have messages which were not taken, in any order. It is asked a few times a second, and should
+    /// cost next to nothing while there is none.
+    ///
+    /// # Errors
+    /// They can't be read.
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError>;
+
     /// Which sections of a commit [`ContextBackend::commit`] takes besides the changes. Only a store that implements the
     /// other traits on the same data may declare them.
     fn sections(&self) -> Sections {

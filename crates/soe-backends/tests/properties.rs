@@ -10,11 +10,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::executor::block_on;
 use indexmap::IndexMap;
 use proptest::prelude::*;
+use soe_backends::conformance::arbitrary;
 use soe_backends::{
-    Answer, Change, Commit, Context, DialogueStep, Entry, ExecutionId, ExecutionState, Genesis, Limits, OrderedMap,
-    Progress, RegistryId, Run, Schedule, SignalLog, Stage, Timestamp, Usage, Value,
+    BackendErrorKind, Change, Commit, Context, ContextBackend, ExecutionId, Genesis, Limits, MemoryStore, OrderedMap,
+    RegistryId, Schedule, SignalLog, Status, Timestamp, TreeGenesis, TreeState, Value, stored,
 };
 
 /// Few enough names that they repeat, many enough that a map is indexed.
@@ -106,175 +108,167 @@ proptest! {
     }
 }
 
-/// One change; numbers are relative to what is in flight, so that most changes fit, not all.
-#[derive(Clone, Debug)]
-enum Step {
-    Dispatch { wrong: bool },
-    Finish(usize),
-    Progress(usize),
-    Dialogue(usize),
-    Answer(usize, bool),
-    Append(Arc<str>, i64),
-    Broadcast(Arc<str>),
+/// Commits, each of changes by numbers.
+fn commits() -> impl Strategy<Value = Vec<Vec<u64>>> {
+    prop::collection::vec(prop::collection::vec(any::<u64>(), 0..6), 0..25)
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => prop::bool::weighted(0.02).prop_map(|wrong| Step::Dispatch { wrong }),
-        4 => (0..12_usize).prop_map(Step::Finish),
-        1 => (0..8_usize).prop_map(Step::Progress),
-        2 => (0..12_usize).prop_map(Step::Dialogue),
-        2 => (0..12_usize, any::<bool>()).prop_map(|(n, foreign)| Step::Answer(n, foreign)),
-        2 => (name(), any::<i64>()).prop_map(|(name, value)| Step::Append(name, value)),
-        1 => name().prop_map(Step::Broadcast),
-    ]
-}
-
-/// Batches of commits of changes.
-fn batches() -> impl Strategy<Value = Vec<Vec<Vec<Step>>>> {
-    let commit = prop::collection::vec(step(), 0..5);
-    prop::collection::vec(prop::collection::vec(commit, 1..4), 0..12)
-}
-
-fn commit(version: u64, changes: Vec<Change>) -> Commit {
+fn commit(state: Option<&TreeState>, changes: Vec<Change>) -> Commit {
+    let version = state.map_or(0, |state| state.version) + 1;
     Commit {
-        execution: ExecutionId::new("a").unwrap(),
+        tree: ExecutionId::new("a").unwrap(),
         version,
+        fence: state.map_or(0, TreeState::fence),
         at: Timestamp::from_micros(version),
         changes,
-        registry: None,
+        registries: Vec::new(),
         definitions: None,
-        turns: None,
+        turns: Vec::new(),
         events: Vec::new(),
     }
 }
 
-fn created() -> ExecutionState {
-    let genesis = Genesis {
-        workflow: "w".into(),
-        registry: RegistryId::from_digest([1; 32]),
-        main_execution_id: ExecutionId::new("a").unwrap(),
-        parent: None,
+fn creation() -> Commit {
+    let genesis = TreeGenesis {
         schedule: Schedule::Concurrent,
         limits: Limits::default().into(),
-        fields: Vec::new(),
-        context_bytes: 0,
-        forked: None,
-    };
-    ExecutionState::create(&commit(1, vec![Change::Created(Box::new(genesis))])).unwrap()
-}
-
-/// The commit of `steps` after `version`; `next_run` and `in_flight` are what the commits before left.
-fn make(version: u64, steps: Vec<Step>, next_run: &mut u64, in_flight: &mut Vec<u64>) -> Commit {
-    let pick = |in_flight: &[u64], n: usize| in_flight.get(n % in_flight.len().max(1)).copied().unwrap_or(999);
-    let mut changes = Vec::new();
-    for step in steps {
-        changes.push(match step {
-            Step::Dispatch { wrong } => {
-                let number = *next_run + u64::from(wrong);
-                in_flight.push(number);
-                *next_run += 1;
-                let dispatch = match number % 4 {
-                    0 => Change::Restarted,
-                    _ => Change::Dispatched,
-                };
-                dispatch(std::sync::Arc::new(Run {
-                    number,
-                    node: "n".into(),
-                    workflow: "w".into(),
-                    registry: RegistryId::from_digest([1; 32]),
-                    snapshot: version + 1,
-                    started_at: Timestamp::from_micros(0),
-                    progress: match number % 3 {
-                        0 => Progress::Custom,
-                        1 => Progress::Llm(Box::default()),
-                        _ => Progress::Agent(Box::default()),
-                    },
-                }))
-            }
-            Step::Finish(_) if in_flight.is_empty() => Change::Error,
-            // Beyond the tenth: one that is finished already, or never was.
-            Step::Finish(n) if n >= 11 => Change::Finished { run: *next_run + 5 },
-            Step::Finish(n) => {
-                let run = pick(in_flight, n);
-                in_flight.retain(|other| *other != run);
-                Change::Finished { run }
-            }
-            Step::Progress(n) => Change::Progressed {
-                run: pick(in_flight, n),
-                progress: Progress::Tool { attempt: n as u32 },
-            },
-            Step::Dialogue(n) => Change::Dialogue {
-                run: if n >= 11 { *next_run + 5 } else { pick(in_flight, n) },
-                step: dialogue_step(n),
-            },
-            Step::Answer(n, foreign) => Change::Answered(Arc::new(Answer {
-                execution: foreign.then(|| ExecutionId::new("b").unwrap()),
-                run: if n >= 11 { *next_run + 5 } else { pick(in_flight, n) },
-                index: (n % 2 == 0).then_some(3),
-                value: Value::from(n as u64),
-            })),
-            Step::Append(field, value) => Change::Appended {
-                field,
-                value: value.into(),
-                size: 24,
-            },
-            Step::Broadcast(signal) => Change::Broadcast([signal].into()),
-        });
-    }
-    commit(version + 1, changes)
-}
-
-fn dialogue_step(n: usize) -> DialogueStep {
-    match n % 4 {
-        0 => DialogueStep::Asked,
-        1 => DialogueStep::Replied {
-            usage: Some(Usage {
-                prompt_tokens: n as u64,
-                completion_tokens: 1,
-            }),
+        definitions: Arc::default(),
+        root: Genesis {
+            id: ExecutionId::new("a").unwrap(),
+            origin: None,
+            workflow: "w".into(),
+            registry: RegistryId::from_digest([1; 32]),
+            parent: None,
+            fields: Vec::new(),
+            context_bytes: 0,
         },
-        2 => DialogueStep::Entry(Entry::Failed {
-            index: 7,
-            tool: "t".into(),
-            error: "no".into(),
-        }),
-        _ => DialogueStep::Question(Stage::Router.into()),
+    };
+    commit(None, vec![Change::Created(Box::new(genesis))])
+}
+
+/// A state as text, whatever it shares with others.
+fn text(state: &TreeState) -> String {
+    stored::write_tree(state).unwrap()
+}
+
+/// What holds in every state.
+fn check_state(state: &TreeState) {
+    assert_eq!(state.used.children + 1, state.executions.len() as u64);
+    for (number, execution) in state.executions.iter() {
+        assert_eq!(
+            (execution.number, state.number_of(&execution.id)),
+            (number, Some(number))
+        );
+        let mut referred: Vec<_> = execution.runs.values().map(|run| run.snapshot).collect();
+        referred.dedup();
+        assert_eq!(
+            execution.snapshots.keys().collect::<Vec<_>>(),
+            referred,
+            "snapshots are those of runs in flight"
+        );
+        let children = execution.children.iter().flat_map(|children| children.numbers());
+        let running = children.filter(|child| state.get(*child).is_some_and(|child| child.status == Status::Running));
+        assert_eq!(execution.active_children(), running.count() as u64);
+        assert_eq!(
+            state
+                .subtree(number)
+                .filter(|below| !state.is_within(below.number, number))
+                .count(),
+            0
+        );
+    }
+}
+
+/// Remembers the contexts that runs are dispatched on.
+fn remember(contexts: &mut BTreeMap<(u64, u64), Arc<Context>>, before: &TreeState, after: &TreeState) {
+    for (number, execution) in after.executions.iter() {
+        for (run, context) in execution.snapshots.iter() {
+            let known = before.get(number).is_some_and(|before| before.snapshots.contains(run));
+            if known {
+                assert_eq!(
+                    context,
+                    &contexts[&(number, run)],
+                    "the snapshot of run {run} of execution {number} changed"
+                );
+            } else {
+                contexts.insert((number, run), Arc::new((**context).clone()));
+            }
+        }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
 
     #[test]
-    fn commits_fit_exactly_if_they_can_be_applied_and_snapshots_are_those_of_runs_in_flight(batches in batches()) {
-        let mut state = created();
-        let mut contexts = BTreeMap::new();
-        for batch in batches {
-            let (mut next_run, mut in_flight) = (state.next_run, state.runs.keys().copied().collect());
-            let versions = state.version..;
-            let commits: Vec<_> =
-                batch.into_iter().zip(versions).map(|(steps, v)| make(v, steps, &mut next_run, &mut in_flight)).collect();
-            let mut after = state.clone();
-            let mut contexts_after = contexts.clone();
-            let applied = commits.iter().try_for_each(|commit| {
-                after.apply(commit)?;
-                contexts_after.insert(after.version, after.context.clone());
-                Ok(())
-            });
-            prop_assert_eq!(state.fits(&commits), applied.clone());
-            if applied.is_err() {
-                continue;
-            }
-            (state, contexts) = (after, contexts_after);
-            let mut referred: Vec<_> = state.runs.values().map(|run| run.snapshot).collect();
-            referred.dedup();
-            prop_assert_eq!(state.snapshots.keys().copied().collect::<Vec<_>>(), referred);
-            for (version, snapshot) in &state.snapshots {
-                prop_assert_eq!(snapshot, &contexts[version]);
-            }
+    fn a_store_holds_the_fold_of_its_commits_and_clones_stay(commits in commits()) {
+        let (given, left) = (MemoryStore::new(), MemoryStore::new());
+        let first = creation();
+        let mut state = TreeState::create(&first).unwrap();
+        block_on(given.commit(vec![first.clone()], Some(Arc::new(state.clone())))).unwrap();
+        block_on(left.commit(vec![first], None)).unwrap();
+        let (mut held, mut contexts) = (Vec::new(), BTreeMap::new());
+        for picks in commits {
+            let next = commit(Some(&state), arbitrary::changes(&state, picks));
+            held.push((state.clone(), text(&state)));
+            let before = state.clone();
+            state.apply(&next).unwrap();
+            remember(&mut contexts, &before, &state);
+            block_on(given.commit(vec![next.clone()], Some(Arc::new(state.clone())))).unwrap();
+            block_on(left.commit(vec![next], None)).unwrap();
         }
-        let json = serde_json::to_string(&state).unwrap();
-        prop_assert_eq!(serde_json::from_str::<ExecutionState>(&json).unwrap(), state);
+        check_state(&state);
+        for store in [given, left] {
+            let loaded = block_on(store.load(&state.root)).unwrap().unwrap();
+            prop_assert_eq!(&*loaded, &state);
+            prop_assert_eq!(text(&loaded), text(&state));
+        }
+        for (state, before) in held {
+            prop_assert_eq!(text(&state), before, "a clone that was held is touched by later commits");
+        }
+        let json = text(&state);
+        let read = stored::read_tree(json.as_bytes()).unwrap();
+        prop_assert_eq!(&read, &state);
+        prop_assert_eq!(text(&read), json);
+        let plain = serde_json::to_string(&state).unwrap();
+        prop_assert_eq!(serde_json::from_str::<TreeState>(&plain).unwrap(), state);
+    }
+
+    #[test]
+    fn a_commit_survives_its_json(commits in commits()) {
+        let mut state = TreeState::create(&creation()).unwrap();
+        for picks in commits {
+            let next = commit(Some(&state), arbitrary::changes(&state, picks));
+            let json = stored::write(&next).unwrap();
+            prop_assert_eq!(&stored::read::<Commit>(json.as_bytes()).unwrap(), &next);
+            state.apply(&next).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing(commits in commits(), other in prop::collection::vec(any::<u64>(), 1..40)) {
+        let store = MemoryStore::new();
+        let first = creation();
+        let mut state = TreeState::create(&first).unwrap();
+        let mut foreign = state.clone();
+        block_on(store.commit(vec![first], None)).unwrap();
+        for picks in commits {
+            // Changes of another tree that went its own way: some fit by chance, most don't.
+            let changes = arbitrary::changes(&foreign, picks.iter().copied().chain(other.iter().copied()));
+            changes.iter().for_each(|change| foreign.change(change, Timestamp::from_micros(1)).unwrap());
+            let next = commit(Some(&state), changes);
+            let mut after = state.clone();
+            let applied = after.apply(&next);
+            let stored = block_on(store.commit(vec![next], None));
+            prop_assert_eq!(stored.as_ref().err().map(|error| error.kind()), applied.err().map(|_| BackendErrorKind::Corrupt));
+            if stored.is_ok() {
+                state = after;
+            }
+            let loaded = block_on(store.load(&state.root)).unwrap().unwrap();
+            prop_assert_eq!(&*loaded, &state);
+            let own = commit(Some(&state), arbitrary::changes(&state, picks));
+            state.apply(&own).unwrap();
+            block_on(store.commit(vec![own], None)).unwrap();
+        }
     }
 }

@@ -35,12 +35,36 @@ const CASES: [(&str, &str); 7] = [
     ),
 ];
 
+/// Conditions of the commonest shapes, which are evaluated without the template engine.
+const PLAIN: [(&str, &str); 10] = [
+    ("truth", "context.flag"),
+    ("compare", "context.score >= 0.8"),
+    ("and", "context.status == 'ok' and context.count >= 3 and context.flag"),
+    ("result", "result.kind == 'a'"),
+    ("length", "context.results | accumulated | length >= 3"),
+    (
+        "join",
+        "context.results | accumulated | length == context.items | accumulated | length",
+    ),
+    (
+        "signals",
+        "'A_DONE' in context.__operational__.signals and 'B_DONE' in context.__operational__.signals",
+    ),
+    ("count", "context.__operational__.signals.count('DONE') == 100000"),
+    (
+        "select",
+        "context.__operational__.signals | select('equalto', 'DONE') | list | length == 100000",
+    ),
+    ("runs", "context.__operational__.nodes.get('worker', 0) >= 2"),
+];
+
 fn main() {
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
     passes(&mut criterion);
+    plain(&mut criterion);
     compile(&mut criterion);
     stock_engine(&mut criterion);
     criterion.final_summary();
@@ -75,6 +99,26 @@ fn passes(criterion: &mut Criterion) {
         let template = Template::compile(source).unwrap();
         let id = format!("passes/{name}");
         criterion.bench_function(&id, |b| b.iter(|| template.passes(black_box(&scope)).unwrap()));
+    }
+}
+
+/// The same conditions as they are, and in a form that the engine has to evaluate.
+fn plain(criterion: &mut Criterion) {
+    let mut context = context();
+    for _ in 0..100_000 {
+        context.operational.signals.push("DONE".into());
+    }
+    *context.operational.nodes.entry(&"worker".into()) = 2;
+    let scope = Scope::new(&context).with_result(Value::from(serde_json::json!({"kind": "a"})));
+    for (name, condition) in PLAIN {
+        for (how, source) in [
+            ("plain", format!("{{{{ {condition} }}}}")),
+            ("engine", format!("{{{{ ({condition}) if true }}}}")),
+        ] {
+            let template = Template::compile(&source).unwrap();
+            let id = format!("{how}/{name}");
+            criterion.bench_function(&id, |b| b.iter(|| template.passes(black_box(&scope)).unwrap()));
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use soe_core::config::{Config, Registry, YamlErrorKind, parse_yaml};
@@ -232,6 +233,99 @@ fn unknown_names_by_the_thousand() {
         .unwrap();
     }
     soon("unknown names", || Config::from_yaml(&text)).unwrap_err();
+}
+
+/// What takes minutes if it is compared pairwise.
+const MANY: usize = 200_000;
+
+#[test]
+fn two_hundred_thousand_triggers() {
+    let triggers: Vec<String> = (0..MANY).map(|i| format!("S{i}")).collect();
+    let triggers = triggers.join(", ");
+    // The second node names each twice.
+    let text = format!(
+        "main:\n  a: {{node_type: router, event_triggers: [{triggers}], event_emissions: [{{signal_name: DONE}}]}}\n  \
+         b: {{node_type: router, event_triggers: [{triggers}, {triggers}], event_emissions: [{{signal_name: END}}]}}\n"
+    );
+    let config = soon("triggers", || Config::from_yaml(&text)).unwrap();
+    let workflow = config.workflow("main").unwrap();
+    assert_eq!(workflow.nodes["b"].triggers.len(), 2 * MANY);
+    let names = |signals: &[Arc<str>]| -> Vec<Arc<str>> {
+        workflow
+            .listeners(signals)
+            .iter()
+            .map(|node| node.name.clone())
+            .collect()
+    };
+    assert_eq!(names(&["S7".into()]), ["a".into(), "b".into()]);
+    // A batch of all of them: each node once, in the order of the file.
+    let all: Vec<Arc<str>> = (0..MANY).rev().map(|i| format!("S{i}").into()).collect();
+    assert_eq!(soon("a batch", || names(&all)), ["a".into(), "b".into()]);
+    assert!(names(&["X".into(), "Y".into()]).is_empty());
+}
+
+#[test]
+fn many_writers_of_what_a_join_counts() {
+    let mut text = String::from("main:\n");
+    for i in 0..20_000 {
+        writeln!(
+            text,
+            "  w{i}: {{node_type: tool, tool_name: t, output_field: f, event_triggers: [START], event_emissions: [{{signal_name: D{i}}}]}}"
+        )
+        .unwrap();
+    }
+    let signals: Vec<String> = (0..20_000).map(|i| format!("D{i}")).collect();
+    writeln!(
+        text,
+        "  join: {{node_type: router, event_triggers: [{}], event_emissions: [{{signal_name: END, condition: '{{{{ context.f | accumulated | length == 20000 }}}}'}}]}}",
+        signals.join(", ")
+    )
+    .unwrap();
+    let config = soon("writers", || Config::from_yaml(&text)).unwrap();
+    assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+}
+
+#[test]
+fn a_condition_about_twenty_thousand_signals() {
+    // Text outside of tags isn't limited as code is, but looked through all the same.
+    let asked: String = (0..20_000)
+        .map(|i| format!(" 'S{i}' in context.__operational__.signals and"))
+        .collect();
+    let text = format!(
+        "main:\n  a: {{node_type: router, event_triggers: [START], event_emissions: [{{signal_name: A, condition: \"{{{{ true }}}}{asked}\"}}]}}\n"
+    );
+    soon("asked signals", || Config::from_yaml(&text)).unwrap();
+}
+
+#[test]
+fn long_names_that_resemble_each_other() {
+    let mut text = String::from("main:\n");
+    for i in 0..400 {
+        let long = "x".repeat(4_000);
+        writeln!(
+            text,
+            "  n{i}: {{node_type: router, event_triggers: [IN_{long}_{i}], event_emissions: [{{signal_name: OUT_{long}_{i}}}]}}"
+        )
+        .unwrap();
+    }
+    soon("long names", || Config::from_yaml(&text)).unwrap();
+}
+
+#[test]
+fn references_to_many_entries() {
+    let mut text = String::from("workflows:\n  main:\n");
+    for i in 0..10_000 {
+        writeln!(
+            text,
+            "    n{i}: {{node_type: llm, event_triggers: [START], prompt: p, identity: someone_{i}, output_field: o{i}}}"
+        )
+        .unwrap();
+    }
+    text.push_str("identities:\n");
+    (0..10_000).for_each(|i| writeln!(text, "  person_{i}: You are person {i}.").unwrap());
+    text.push_str("context_schema:\n");
+    (0..10_000).for_each(|i| writeln!(text, "  field_{i}: string").unwrap());
+    soon("references", || Config::from_yaml(&text)).unwrap();
 }
 
 #[test]

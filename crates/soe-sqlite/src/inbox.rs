@@ -70,6 +70,20 @@ pub(crate) fn waiting(
     Ok(found)
 }
 
+/// The trees that have messages which were not taken.
+pub(crate) fn trees(db: &Connection, at: &Place, limit: usize) -> Result<Vec<ExecutionId>, Failure> {
+    let sql = "SELECT DISTINCT trees.id FROM inbox INDEXED BY inbox_waiting JOIN trees ON trees.key = inbox.tree
+        WHERE inbox.message IS NOT NULL LIMIT ?1";
+    let mut select = db.prepare_cached(sql)?;
+    let mut rows = select.query([i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(0)?;
+        found.push(ExecutionId::new(&id).map_err(|error| at.damaged("the name of a tree", error))?);
+    }
+    Ok(found)
+}
+
 /// Whether a message wasn't taken.
 pub(crate) fn is_waiting(db: &Connection, row: &Row) -> rusqlite::Result<bool> {
     Ok(last(db, row.key)? > row.inbox)

@@ -60,6 +60,8 @@ CREATE TABLE inbox (
 ) STRICT;
 
 CREATE UNIQUE INDEX inbox_ids ON inbox (tree, id);
+-- Hardly ever one: those that were not taken.
+CREATE INDEX inbox_waiting ON inbox (tree) WHERE message IS NOT NULL;
 
 -- The states of executions as of versions. One that isn't there as of a version hasn't changed since the one before.
 CREATE TABLE states (

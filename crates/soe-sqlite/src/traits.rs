@@ -64,6 +64,11 @@ impl ContextBackend for SqliteStore {
         read.await.about(tree)
     }
 
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        let place = self.0.place.clone();
+        self.0.read(move |db| inbox::trees(db, &place, limit)).await
+    }
+
     fn sections(&self) -> Sections {
         Sections::ALL
     }

@@ -1,6 +1,7 @@
 //! Persistent collections: cloning is O(1), a change to one copy leaves the others as they were and costs O(log n).
 
 mod index;
+mod nodes;
 mod numbers;
 mod vector;
 
@@ -149,12 +150,44 @@ impl<'de, V: Deserialize<'de> + Clone> Deserialize<'de> for OrderedMap<V> {
     }
 }
 
-/// Every signal broadcast in an execution, in order. Asking whether one is among them does not scan the list.
+/// Every signal broadcast in an execution, in order. Asking whether one is among them, or how often, does not scan the list.
 #[derive(Clone, Default)]
 pub struct SignalLog {
     order: Vector<Arc<str>>,
-    /// The distinct ones, once there are too many signals to search.
-    seen: Option<Index>,
+    /// What was counted of whole stretches; the signals after the last whole one are searched.
+    counted: Option<Arc<Counts>>,
+}
+
+/// So many signals are counted at once: a broadcast costs no look-up of its own, and small executions have no index.
+const STRETCH: usize = 16;
+
+/// How often signals were broadcast.
+#[derive(Clone, Default)]
+struct Counts {
+    /// Where the count of a signal stands.
+    places: Index,
+    counts: Vector<usize>,
+}
+
+impl Counts {
+    fn of(&self, signal: &str) -> usize {
+        let count = self.places.get(signal).and_then(|place| self.counts.get(place));
+        count.copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, signal: &Arc<str>, times: usize) {
+        match self.places.get(signal) {
+            Some(place) => {
+                if let Some(count) = self.counts.get_mut(place) {
+                    *count += times;
+                }
+            }
+            None => {
+                self.places.insert(signal.clone(), self.counts.len());
+                self.counts.push(times);
+            }
+        }
+    }
 }
 
 impl SignalLog {
@@ -170,10 +203,20 @@ impl SignalLog {
 
     /// Whether `signal` was ever broadcast.
     pub fn contains(&self, signal: &str) -> bool {
-        match &self.seen {
-            Some(seen) => seen.get(signal).is_some(),
-            None => self.order.iter().any(|other| other.as_ref() == signal),
-        }
+        let is_counted = |counted: &Arc<Counts>| counted.places.get(signal).is_some();
+        self.uncounted().any(|other| other.as_ref() == signal) || self.counted.as_ref().is_some_and(is_counted)
+    }
+
+    /// How often `signal` was broadcast.
+    pub fn count(&self, signal: &str) -> usize {
+        let counted = self.counted.as_ref().map_or(0, |counted| counted.of(signal));
+        counted + self.uncounted().filter(|other| other.as_ref() == signal).count()
+    }
+
+    /// The signals after the last whole stretch.
+    fn uncounted(&self) -> impl Iterator<Item = &Arc<str>> {
+        let length = self.order.len();
+        (length - length % STRETCH..length).filter_map(|position| self.order.get(position))
     }
 
     /// The signal at `position`, counted from the first.
@@ -188,21 +231,25 @@ impl SignalLog {
 
     /// Records a signal.
     pub fn push(&mut self, signal: Arc<str>) {
-        let position = self.order.len();
-        if let Some(seen) = &mut self.seen {
-            // Loops and joins record one signal again and again: that needs no look-up.
-            if self.order.last() != Some(&signal) && seen.get(&signal).is_none() {
-                seen.insert(signal.clone(), position);
-            }
-        } else if position == SEARCHED {
-            let seen = self.seen.insert(Index::default());
-            for (i, other) in self.order.iter().chain([&signal]).enumerate() {
-                if seen.get(other).is_none() {
-                    seen.insert(other.clone(), i);
-                }
-            }
-        }
         self.order.push(signal);
+        if self.order.len().is_multiple_of(STRETCH) {
+            self.count_stretch();
+        }
+    }
+
+    /// Counts the last stretch, which is whole now.
+    fn count_stretch(&mut self) {
+        let counted = Arc::make_mut(self.counted.get_or_insert_default());
+        let stretch = self.order.len() - STRETCH..self.order.len();
+        let mut signals = stretch.filter_map(|position| self.order.get(position)).peekable();
+        while let Some(signal) = signals.next() {
+            // Loops and joins record one signal again and again: that needs one look-up.
+            let mut times = 1;
+            while signals.next_if_eq(&signal).is_some() {
+                times += 1;
+            }
+            counted.add(signal, times);
+        }
     }
 }
 
@@ -237,5 +284,48 @@ impl Serialize for SignalLog {
 impl<'de> Deserialize<'de> for SignalLog {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Vec::<Arc<str>>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn signals_are_counted_whatever_is_shared(
+            signals in prop::collection::vec(0..40_u8, 0..300),
+            shared in prop::collection::vec(0..300_usize, 0..6),
+        ) {
+            let (mut log, mut model) = (SignalLog::default(), Vec::new());
+            let mut clones = Vec::new();
+            for (i, signal) in signals.iter().enumerate() {
+                if shared.contains(&i) {
+                    clones.push((log.clone(), model.clone()));
+                }
+                // The half of them is one signal.
+                let name: Arc<str> = format!("S{}", signal.saturating_sub(20)).into();
+                log.push(name.clone());
+                model.push(name);
+            }
+            clones.push((log, model));
+            for (log, model) in clones {
+                prop_assert!(log.iter().eq(model.iter()));
+                for name in (0..21).map(|i| format!("S{i}")) {
+                    let count = model.iter().filter(|other| ***other == *name).count();
+                    prop_assert_eq!(log.count(&name), count);
+                    prop_assert_eq!(log.contains(&name), count > 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn small_logs_have_no_index() {
+        let log: SignalLog = (0..STRETCH - 1).map(|i| i.to_string().into()).collect();
+        assert!(log.counted.is_none());
+        assert_eq!(log.count("3"), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! A persistent map from numbers: a tree of small nodes, a path of which is copied where a clone shares it.
+//! A persistent map from numbers: small leaves, under a tree of branches of which a path is copied where a clone shares it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,12 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Children of a branch, and values of a leaf.
-const WIDTH: u64 = 16;
-const BITS: u32 = WIDTH.trailing_zeros();
+use super::nodes::{BITS, Branch, LEAF, Leaf, WIDTH, child, descend, drop_leaf, slot};
 
 /// A persistent map from numbers, in their order. Cloning is O(1); reading, inserting and removing cost O(log n) of the largest
-/// number, and copy a path of small nodes where a clone shares them.
+/// number, and copy a leaf and a path of branches where a clone shares them.
 ///
 /// ```
 /// use soe_backends::NumberMap;
@@ -25,45 +23,24 @@ const BITS: u32 = WIDTH.trailing_zeros();
 #[derive(Clone)]
 pub struct NumberMap<T> {
     len: usize,
-    /// The depth of the tree: 0 for a single leaf.
+    /// The leaf of the lowest numbers. It is at hand, because number 0, the root among the executions of a tree, changes with
+    /// many of the others: it would be a second path to be copied.
+    first: Option<Arc<Leaf<T>>>,
+    /// The other leaves.
+    rest: Option<Arc<Branch<T>>>,
+    /// The levels of branches above the lowest.
     height: u32,
-    root: Option<Arc<Node<T>>>,
-}
-
-/// What a node has, in order; a bit of `mask` is set for each.
-#[derive(Clone)]
-enum Node<T> {
-    Branch { mask: u16, children: Vec<Arc<Node<T>>> },
-    Leaf { mask: u16, values: Vec<T> },
 }
 
 impl<T> Default for NumberMap<T> {
     fn default() -> Self {
         Self {
             len: 0,
+            first: None,
+            rest: None,
             height: 0,
-            root: None,
         }
     }
-}
-
-/// Which child at `level` leads to `key`.
-fn slot(key: u64, level: u32) -> u32 {
-    ((key >> (level * BITS)) % WIDTH) as u32
-}
-
-/// How many numbers a tree of this height has room for; `None` if that is all.
-fn capacity(height: u32) -> Option<u64> {
-    1_u64.checked_shl((height + 1) * BITS).filter(|_| (height + 1) * BITS < 64)
-}
-
-fn place(mask: u16, slot: u32) -> Option<usize> {
-    (mask & (1 << slot) != 0).then(|| rank(mask, slot))
-}
-
-/// How many are before `slot`.
-fn rank(mask: u16, slot: u32) -> usize {
-    (mask & ((1 << slot) - 1)).count_ones() as usize
 }
 
 impl<T> NumberMap<T> {
@@ -77,23 +54,33 @@ impl<T> NumberMap<T> {
         self.len == 0
     }
 
-    fn fits(&self, key: u64) -> bool {
-        capacity(self.height).is_none_or(|capacity| key < capacity)
+    /// The greatest leaf that the branches have room for.
+    fn most(&self) -> u64 {
+        let room = 1_u64.checked_shl((self.height + 1) * BITS);
+        room.map_or(u64::MAX, |room| room - 1)
+    }
+
+    fn leaf(&self, leaf: u64) -> Option<&Leaf<T>> {
+        if leaf == 0 {
+            return self.first.as_deref();
+        }
+        if leaf > self.most() {
+            return None;
+        }
+        let mut branch = self.rest.as_deref()?;
+        for level in (0..=self.height).rev() {
+            match branch {
+                Branch::Lowest(leaves) => return leaves[child(leaf, 0)].as_deref(),
+                Branch::Above(branches) => branch = branches[child(leaf, level)].as_deref()?,
+            }
+        }
+        None
     }
 
     /// The value of `key`.
     pub fn get(&self, key: u64) -> Option<&T> {
-        if !self.fits(key) {
-            return None;
-        }
-        let mut node = self.root.as_ref()?;
-        for level in (0..=self.height).rev() {
-            match node.as_ref() {
-                Node::Leaf { mask, values } => return values.get(place(*mask, slot(key, 0))?),
-                Node::Branch { mask, children } => node = &children[place(*mask, slot(key, level))?],
-            }
-        }
-        None
+        let leaf = self.leaf(key / LEAF)?;
+        leaf.values.get(leaf.place(slot(key))?)
     }
 
     /// Whether there is a value of `key`.
@@ -126,49 +113,30 @@ impl<T> NumberMap<T> {
 
     /// The entry with the lowest number that is at least `from`.
     pub fn first_from(&self, from: u64) -> Option<(u64, &T)> {
-        if !self.fits(from) {
+        let leaf = from / LEAF;
+        if let Some((slot, value)) = self.leaf(leaf).and_then(|leaf| leaf.first_from(slot(from))) {
+            return Some((leaf * LEAF + slot, value));
+        }
+        if leaf >= self.most() {
             return None;
         }
-        find(self.root.as_ref()?, self.height, 0, from)
+        let (leaf, found) = self.rest.as_ref()?.first_from(self.height, leaf + 1)?;
+        let (slot, value) = found.first_from(0)?;
+        Some((leaf * LEAF + slot, value))
     }
 
     /// The entry with the greatest number below `before`.
     pub fn last_before(&self, before: u64) -> Option<(u64, &T)> {
-        let most = capacity(self.height).map_or(u64::MAX, |capacity| capacity - 1);
-        find_last(self.root.as_ref()?, self.height, 0, before.checked_sub(1)?.min(most))
-    }
-}
-
-fn find<T>(node: &Node<T>, level: u32, base: u64, from: u64) -> Option<(u64, &T)> {
-    let first = if from > base { slot(from, level) } else { 0 };
-    match node {
-        Node::Leaf { mask, values } => {
-            let slot = (first..WIDTH as u32).find(|slot| mask & (1 << slot) != 0)?;
-            Some((base + u64::from(slot), &values[rank(*mask, slot)]))
+        let last = before.checked_sub(1)?;
+        let mut leaf = last / LEAF;
+        if let Some((slot, value)) = self.leaf(leaf).and_then(|leaf| leaf.last_until(slot(last))) {
+            return Some((leaf * LEAF + slot, value));
         }
-        Node::Branch { mask, children } => {
-            (first..WIDTH as u32).filter(|slot| mask & (1 << slot) != 0).find_map(|slot| {
-                let below = base + (u64::from(slot) << (level * BITS));
-                find(&children[rank(*mask, slot)], level - 1, below, from.max(below))
-            })
-        }
-    }
-}
-
-fn find_last<T>(node: &Node<T>, level: u32, base: u64, until: u64) -> Option<(u64, &T)> {
-    let span = (1_u64.checked_shl((level + 1) * BITS).unwrap_or(0)).wrapping_sub(1);
-    let last = if until >= base.saturating_add(span) { WIDTH as u32 - 1 } else { slot(until, level) };
-    match node {
-        Node::Leaf { mask, values } => {
-            let slot = (0..=last).rev().find(|slot| mask & (1 << slot) != 0)?;
-            Some((base + u64::from(slot), &values[rank(*mask, slot)]))
-        }
-        Node::Branch { mask, children } => {
-            (0..=last).rev().filter(|slot| mask & (1 << slot) != 0).find_map(|slot| {
-                let below = base + (u64::from(slot) << (level * BITS));
-                find_last(&children[rank(*mask, slot)], level - 1, below, until)
-            })
-        }
+        leaf = leaf.checked_sub(1)?.min(self.most());
+        let found = self.rest.as_ref().and_then(|rest| rest.last_until(self.height, leaf));
+        let (leaf, found) = found.or_else(|| Some((0, self.first.as_deref()?)))?;
+        let (slot, value) = found.last_until(31)?;
+        Some((leaf * LEAF + slot, value))
     }
 }
 
@@ -177,101 +145,76 @@ impl<T: Clone> NumberMap<T> {
     pub fn get_mut(&mut self, key: u64) -> Option<&mut T> {
         // Looked up first: a path is copied only to something that there is.
         self.get(key)?;
-        let mut node = self.root.as_mut()?;
-        for level in (0..=self.height).rev() {
-            match Arc::make_mut(node) {
-                Node::Leaf { mask, values } => return values.get_mut(place(*mask, slot(key, 0))?),
-                Node::Branch { mask, children } => node = &mut children[place(*mask, slot(key, level))?],
-            }
-        }
-        None
+        let leaf = Arc::make_mut(self.place_of(key / LEAF).as_mut()?);
+        let place = leaf.place(slot(key))?;
+        leaf.values.get_mut(place)
     }
 
     /// Sets the value of `key`; gives the one before.
     pub fn insert(&mut self, key: u64, value: T) -> Option<T> {
-        while !self.fits(key) {
-            if let Some(root) = self.root.take() {
-                self.root = Some(Arc::new(Node::Branch {
-                    mask: 1,
-                    children: vec![root],
-                }));
-            }
-            self.height += 1;
-        }
-        let mut height = self.height;
-        let mut node = self.root.get_or_insert_with(|| Arc::new(empty(height)));
-        loop {
-            match Arc::make_mut(node) {
-                Node::Leaf { mask, values } => {
-                    let slot = slot(key, 0);
-                    if let Some(place) = place(*mask, slot) {
-                        return Some(std::mem::replace(&mut values[place], value));
+        let before = match self.place_of(key / LEAF) {
+            Some(leaf) => {
+                let leaf = Arc::make_mut(leaf);
+                match leaf.place(slot(key)) {
+                    Some(place) => Some(std::mem::replace(&mut leaf.values[place], value)),
+                    None => {
+                        leaf.values.insert(leaf.rank(slot(key)), value);
+                        leaf.mask |= 1 << slot(key);
+                        None
                     }
-                    values.insert(rank(*mask, slot), value);
-                    *mask |= 1 << slot;
-                    self.len += 1;
-                    return None;
-                }
-                Node::Branch { mask, children } => {
-                    let slot = slot(key, height);
-                    height -= 1;
-                    let rank = rank(*mask, slot);
-                    if place(*mask, slot).is_none() {
-                        children.insert(rank, Arc::new(empty(height)));
-                        *mask |= 1 << slot;
-                    }
-                    node = &mut children[rank];
                 }
             }
-        }
+            none => {
+                *none = Some(Arc::new(Leaf::of(key, value)));
+                None
+            }
+        };
+        self.len += usize::from(before.is_none());
+        before
     }
 
     /// Removes the value of `key`, and gives it.
     pub fn remove(&mut self, key: u64) -> Option<T> {
-        self.get(key)?;
-        let root = self.root.as_mut()?;
-        let (removed, is_empty) = take(root, self.height, key);
-        self.len -= usize::from(removed.is_some());
-        if is_empty {
+        let value = self.get(key)?.clone();
+        if self.len == 1 {
             *self = Self::default();
+            return Some(value);
         }
-        removed
-    }
-}
-
-fn empty<T>(level: u32) -> Node<T> {
-    match level {
-        0 => Node::Leaf {
-            mask: 0,
-            values: Vec::new(),
-        },
-        _ => Node::Branch {
-            mask: 0,
-            children: Vec::new(),
-        },
-    }
-}
-
-/// Takes a value out; says whether nothing is left in the node.
-fn take<T: Clone>(node: &mut Arc<Node<T>>, level: u32, key: u64) -> (Option<T>, bool) {
-    let slot = slot(key, level);
-    match Arc::make_mut(node) {
-        Node::Leaf { mask, values } => {
-            let removed = place(*mask, slot).map(|place| values.remove(place));
-            *mask &= !(1 << slot);
-            (removed, *mask == 0)
-        }
-        Node::Branch { mask, children } => {
-            let Some(place) = place(*mask, slot) else {
-                return (None, false);
-            };
-            let (removed, is_empty) = take(&mut children[place], level - 1, key);
-            if is_empty {
-                children.remove(place);
-                *mask &= !(1 << slot);
+        self.len -= 1;
+        let leaf = key / LEAF;
+        if self.leaf(leaf).is_some_and(|leaf| leaf.values.len() > 1) {
+            let found = Arc::make_mut(self.place_of(leaf).as_mut()?);
+            found.values.remove(found.place(slot(key))?);
+            found.mask &= !(1 << slot(key));
+        } else if leaf == 0 {
+            self.first = None;
+        } else {
+            let height = self.height;
+            let rest = self.rest.as_mut()?;
+            drop_leaf(rest, height, leaf);
+            if rest.is_empty() {
+                (self.rest, self.height) = (None, 0);
             }
-            (removed, *mask == 0)
         }
+        Some(value)
+    }
+
+    /// Where a leaf is or has to be. A path to it is made, or copied.
+    fn place_of(&mut self, leaf: u64) -> &mut Option<Arc<Leaf<T>>> {
+        if leaf == 0 {
+            return &mut self.first;
+        }
+        while leaf > self.most() {
+            if let Some(rest) = self.rest.take() {
+                let mut branches: [Option<Arc<Branch<T>>>; WIDTH] = Default::default();
+                branches[0] = Some(rest);
+                self.rest = Some(Arc::new(Branch::Above(branches)));
+            }
+            self.height += 1;
+        }
+        let height = self.height;
+        let rest = self.rest.get_or_insert_with(|| Arc::new(Branch::empty(height)));
+        descend(rest, height, leaf)
     }
 }
 

@@ -5,9 +5,9 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
-use super::fixture::{Must, Writer, appended, commit, created, document, event, id};
+use super::fixture::{Must, Writer, appended, commit, created, document, event, id, of};
 use super::{Factory, Finding, Outcome, Task, ensure};
-use crate::{BackendErrorKind, Backends, Commit, ExecutionState};
+use crate::{BackendErrorKind, Backends, Commit, TreeState};
 
 const WRITERS: u64 = 8;
 
@@ -24,7 +24,7 @@ async fn race(factory: &dyn Factory, backends: &Backends, make: impl Fn(u64) -> 
     let enter = |writer| {
         let (backends, race, commit) = (backends.clone(), race.clone(), make(writer));
         Box::pin(async move {
-            let result = backends.commit(vec![commit]).await;
+            let result = backends.commit(vec![commit], None).await;
             let mut race = race.lock().unwrap_or_else(PoisonError::into_inner);
             match result {
                 Ok(()) => race.winners.push(writer),
@@ -49,10 +49,10 @@ async fn race(factory: &dyn Factory, backends: &Backends, make: impl Fn(u64) -> 
     }
 }
 
-/// Several writers of one execution.
+/// Several writers of one tree, each of another execution.
 pub async fn one_winner(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
-    let mut writer = Writer::create(&backends, "contended").await?;
+    let mut writer = Writer::with_children(&backends, "contended", WRITERS).await?;
     for round in 0..10_u64 {
         let version = writer.version() + 1;
         let execution = writer.id.clone();
@@ -60,16 +60,16 @@ pub async fn one_winner(factory: &dyn Factory) -> Outcome {
             let mut commit = commit(
                 &execution,
                 version,
-                vec![appended("winner", writer), appended("round", round)],
+                vec![of(writer + 1, appended("winner", writer)), appended("round", round)],
             );
-            commit.events = vec![event(round)];
+            commit.events = vec![event(&execution, round)];
             commit
         };
         let winner = race(factory, &backends, make).await?;
         writer.fold(&[make(winner)])?;
         writer.verify(&format!("after writer {winner} won")).await?;
     }
-    if let Some(telemetry) = backends.telemetry() {
+    if let (Some(telemetry), true) = (backends.telemetry(), backends.sections().events) {
         let events = telemetry.events(&writer.id, 0, 100).await.must("reading events")?;
         ensure!(
             events.len() == 10,
@@ -80,7 +80,7 @@ pub async fn one_winner(factory: &dyn Factory) -> Outcome {
     Ok(())
 }
 
-/// Several creators of one execution.
+/// Several creators of one tree.
 pub async fn one_creator(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
     for round in 0..5 {
@@ -94,8 +94,8 @@ pub async fn one_creator(factory: &dyn Factory) -> Outcome {
     Ok(())
 }
 
-/// Writers of different executions.
-pub async fn many_executions(factory: &dyn Factory) -> Outcome {
+/// Writers of different trees.
+pub async fn many_trees(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
     let failed = Arc::new(Mutex::new(None));
     let write = |number: u64| {
@@ -117,8 +117,8 @@ async fn write_and_verify(backends: &Backends, number: u64) -> Outcome {
     for value in 0..10_u64 {
         // All of them store the same registry.
         let mut commit = writer.next(vec![appended("value", value)]);
-        commit.registry = Some(Arc::new(document(value as u8)));
-        commit.events = vec![event(value)];
+        commit.registries = vec![Arc::new(document(value as u8))];
+        commit.events = vec![event(&writer.id, value)];
         writer.store(vec![commit]).await?;
     }
     writer.verify("beside 19 other writers").await
@@ -127,17 +127,17 @@ async fn write_and_verify(backends: &Backends, number: u64) -> Outcome {
 /// Commits whose future is dropped after a few polls.
 pub async fn cancelled(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
-    let mut writer = Writer::create(&backends, "cancelled").await?;
+    let mut writer = Writer::with_children(&backends, "cancelled", 2).await?;
     for round in 0..20_u64 {
         let events = writer.state.as_ref().map_or(0, |state| state.next_event);
-        let mut dropped = writer.next(vec![appended("round", round), appended("copy", round)]);
-        dropped.registry = Some(Arc::new(document(round as u8)));
-        dropped.events = vec![event(events), event(events + 1)];
-        drop_after(backends.commit(vec![dropped.clone()]), round % 4).await;
+        let mut dropped = writer.next(vec![appended("round", round), of(2, appended("copy", round))]);
+        dropped.registries = vec![Arc::new(document(round as u8))];
+        dropped.events = vec![event(&writer.id, events), event(&writer.id, events + 1)];
+        drop_after(backends.commit(vec![dropped.clone()], None), round % 4).await;
         // A store may still be busy with it. The next commit settles which of them is the one of that version.
         let mut next = writer.next(vec![appended("settled", round)]);
-        next.events = vec![event(events)];
-        match backends.commit(vec![next.clone()]).await {
+        next.events = vec![event(&writer.id, events)];
+        match backends.commit(vec![next.clone()], None).await {
             Ok(()) => writer.fold(&[next])?,
             Err(error) if error.kind() == BackendErrorKind::Conflict => writer.fold(&[dropped])?,
             Err(error) => {
@@ -152,7 +152,7 @@ pub async fn cancelled(factory: &dyn Factory) -> Outcome {
         }
     }
     let (other, abandoned) = (id("abandoned"), vec![created(&id("abandoned"))]);
-    drop_after(backends.commit(vec![commit(&other, 1, abandoned)]), 1).await;
+    drop_after(backends.commit(vec![commit(&other, 1, abandoned)], None), 1).await;
     let state = backends
         .context()
         .load(&other)
@@ -165,13 +165,13 @@ pub async fn cancelled(factory: &dyn Factory) -> Outcome {
     Ok(())
 }
 
-async fn has_events(backends: &Backends, state: &ExecutionState) -> Outcome {
-    // A telemetry store of its own gets its events after the commit: a dropped commit may lack them.
-    let (Some(telemetry), true) = (backends.telemetry(), backends.context().sections().events) else {
+async fn has_events(backends: &Backends, state: &TreeState) -> Outcome {
+    // A telemetry store of its own gets its events from what the state owes.
+    let (Some(telemetry), true) = (backends.telemetry(), backends.sections().events) else {
         return Ok(());
     };
     let events = telemetry
-        .events(&state.id, 0, usize::MAX)
+        .events(&state.root, 0, usize::MAX)
         .await
         .must("reading events")?;
     let found: Vec<_> = events.iter().map(|event| event.seq).collect();
@@ -180,6 +180,25 @@ async fn has_events(backends: &Backends, state: &ExecutionState) -> Outcome {
         found == expected,
         "after a dropped commit there are the events {found:?} instead of {expected:?}"
     );
+    Ok(())
+}
+
+/// Owners one after the other, each of whom several want to be.
+pub async fn one_owner(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let mut writer = Writer::create(&backends, "claimed").await?;
+    for fence in 1..6 {
+        let template = writer.next(Vec::new());
+        let make = |number: u64| Commit {
+            changes: vec![super::fixture::owned(&format!("engine-{number}"), fence)],
+            ..template.clone()
+        };
+        let winner = race(factory, &backends, make).await?;
+        writer.fold(&[make(winner)])?;
+        writer
+            .verify(&format!("after engine {winner} claimed the tree"))
+            .await?;
+    }
     Ok(())
 }
 

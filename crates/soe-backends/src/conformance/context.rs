@@ -1,14 +1,15 @@
 //! Checks of [`ContextBackend`](crate::ContextBackend): commits and states.
 
-use std::sync::Arc;
-
-use super::conversations::turn;
+use super::arbitrary::{Random, changes};
 use super::fixture::{
-    Must, Writer, appended, broadcast, child_of, commit, created, dispatched, document, event, field, frame, id,
-    must_conflict, registry, same_state, time, version,
+    Must, Writer, appended, at, broadcast, child_of, commit, created, dispatched, field, finished, frame, genesis, id,
+    of, owned, registry, snapshot, stack, started, status, version,
 };
-use super::{Factory, Finding, Outcome, ensure};
-use crate::{Change, Commit, Definitions, Genesis, Limits, ListQuery, Progress, Schedule, Status, TreeTurns, Value};
+use super::{Factory, Outcome, ensure};
+use crate::{
+    Change, Definitions, Deletion, ExecutionChange, Guard, Limits, ListQuery, Message, Owed, Post, Progress, Request,
+    Schedule, Status, TreeGenesis, TreeTotals, Value,
+};
 
 /// Nothing is there before anything is stored.
 pub async fn missing(factory: &dyn Factory) -> Outcome {
@@ -19,292 +20,187 @@ pub async fn missing(factory: &dyn Factory) -> Outcome {
         context.load(&nobody).await.must("loading")?.is_none(),
         "a state was loaded from an empty store"
     );
+    let guard = Guard { version: 0, fence: 0 };
+    let deletion = context.delete(&nobody, guard).await.must("deleting")?;
     ensure!(
-        !context.delete(&nobody).await.must("deleting")?,
-        "an execution was deleted from an empty store"
+        deletion == Deletion::NoSuchTree,
+        "deleting from an empty store gives {deletion:?}"
     );
     let page = context.list(&ListQuery::default()).await.must("listing")?;
     ensure!(
         page.executions.is_empty() && page.next.is_none(),
         "an empty store lists {page:?}"
     );
-    backends.commit(Vec::new()).await.must("storing no commits")?;
+    let message = Message {
+        id: "m".into(),
+        at: super::fixture::time(0),
+        execution: nobody.clone(),
+        request: Request::Cancel,
+    };
+    let post = context.post(&nobody, &message).await.must("posting")?;
+    ensure!(post == Post::NoSuchTree, "posting to no tree gives {post:?}");
+    let inbox = context.inbox(&nobody, 0, 10).await.must("reading an inbox")?;
+    ensure!(inbox.is_empty(), "a tree that isn't there has the messages {inbox:?}");
+    ensure!(
+        context.load(&nobody).await.must("loading")?.is_none(),
+        "a message made a tree"
+    );
+    backends.commit(Vec::new(), None).await.must("storing no commits")?;
     Ok(())
+}
+
+/// The kinds of changes, one commit after the other.
+fn steps(writer: &Writer<'_>) -> Vec<Vec<Change>> {
+    let root = &writer.id;
+    let first = root.child(root, 1, 0, 1);
+    let progress = Progress::Tool { attempt: 3 };
+    let mut all = vec![
+        vec![status(Status::Running, 2), broadcast(&["START", "GO", "START"])],
+        vec![at(0, ExecutionChange::Routed { node: "route".into() })],
+        vec![dispatched(1, 1), dispatched(2, 1), snapshot(1)],
+        vec![started(root, 1), started(root, 2), child_of(root, (1, &first), 1, 0, 3)],
+        vec![
+            at(0, ExecutionChange::Progressed { run: 1, progress }),
+            at(0, ExecutionChange::Error),
+            at(0, ExecutionChange::ToolCalled),
+        ],
+        vec![
+            finished(1),
+            appended("result", vec![1_i64, 2]),
+            appended("zeta", "later"),
+        ],
+        vec![version(&registry(9))],
+        vec![stack(vec![frame(0), frame(2)])],
+        vec![stack(Vec::new())],
+    ];
+    // In a child, whose values are the parent's too.
+    all.push(vec![of(1, status(Status::Running, 3)), of(3, broadcast(&["GO"]))]);
+    all.push(vec![of(1, dispatched(1, 1)), of(1, snapshot(1))]);
+    all.push(vec![
+        of(1, appended("result", "kept")),
+        of(3, appended("result", Value::Null)),
+    ]);
+    all.push(vec![of(1, finished(1)), at(1, ExecutionChange::Sent)]);
+    let used = TreeTotals {
+        tokens: 7,
+        ..TreeTotals::default()
+    };
+    all.push(vec![
+        at(0, ExecutionChange::Used(used)),
+        of(1, status(Status::Rested, 5)),
+    ]);
+    // Of the tree.
+    let runs = Limits {
+        runs: 5,
+        ..Limits::default()
+    };
+    let definitions = Definitions {
+        identities: [("zeta".into(), "a".into()), ("alpha".into(), "".into())].into(),
+        context_schema: [("a".into(), Value::Null)].into(),
+    };
+    all.push(vec![Change::Limits(runs.into()), Change::Defined(definitions.into())]);
+    all.push(vec![owned("engine-1", 1)]);
+    let owed = Owed {
+        definitions: true,
+        turns: vec![super::conversations::turn("owed", Some("a:1/0"))],
+        events: super::fixture::events(root, 0..3),
+    };
+    all.push(vec![Change::Owed(Box::new(owed)), owned("engine-2", 2)]);
+    all.push(vec![Change::Paid {
+        definitions: true,
+        turns: 1,
+        events: 2,
+    }]);
+    all.push(vec![finished(2), status(Status::Rested, 9)]);
+    all
 }
 
 /// Every kind of change comes back.
 pub async fn round_trip(factory: &dyn Factory) -> Outcome {
-    let backends = factory.fresh().await;
-    let mut writer = Writer::new(&backends, "child-1");
-    let creation = match child_of(&id("parent"), &id("root")) {
-        Change::Created(genesis) => Change::Created(Box::new(Genesis {
+    for gives_after in [true, false] {
+        let backends = factory.fresh().await;
+        let mut writer = Writer::new(&backends, "round-trip");
+        writer.gives_after = Some(gives_after);
+        let mut genesis = TreeGenesis {
             schedule: Schedule::DepthFirst,
-            limits: Arc::new(Limits {
+            limits: Limits {
                 llm_calls: Some(7),
                 ..Limits::default()
-            }),
-            fields: vec![
-                field("zeta", [Value::from(1_i64)]),
-                field("alpha", [Value::from("a"), Value::Null]),
-            ],
-            context_bytes: 99,
-            ..*genesis
-        })),
-        other => other,
-    };
-    writer.commit(vec![creation]).await?;
-    writer.verify("after its creation").await?;
-    let status = |status| Change::Status {
-        status,
-        at: time(2),
-        failure: None,
-    };
-    let steps = [
-        vec![status(Status::Running), broadcast(&["START", "GO", "START"])],
-        vec![
-            Change::Routed { node: "route".into() },
-            Change::Routed { node: "route".into() },
-        ],
-        vec![dispatched(1, 4), dispatched(2, 4)],
-        vec![
-            Change::Progressed {
-                run: 1,
-                progress: Progress::Tool { attempt: 3 },
-            },
-            Change::Error,
-        ],
-        vec![
-            Change::Finished { run: 1 },
-            appended("result", vec![1_i64, 2]),
-            appended("zeta", "later"),
-        ],
-        vec![
-            Change::Accepted([Arc::from("OUTSIDE")].into()),
-            Change::Stack {
-                kept: 0,
-                frames: vec![frame(0), frame(2)],
-            },
-        ],
-        vec![
-            Change::TakenUp,
-            Change::Stack {
-                kept: 0,
-                frames: Vec::new(),
-            },
-        ],
-        vec![
-            Change::Registry(version(&registry(9))),
-            Change::Limits(Arc::new(Limits {
-                runs: 5,
-                ..Limits::default()
-            })),
-        ],
-        vec![Change::Finished { run: 2 }, status(Status::Rested)],
-    ];
-    for changes in steps {
-        let when = format!("after {changes:?}");
-        writer.commit(changes).await?;
-        writer.verify(&when).await?;
-    }
-    Ok(())
-}
-
-/// A long sequence of commits that nobody thought up.
-pub async fn arbitrary(factory: &dyn Factory) -> Outcome {
-    let backends = factory.fresh().await;
-    let mut writer = Writer::create(&backends, "arbitrary").await?;
-    let mut random = 0x2545_f491_4f6c_dd1d_u64;
-    for _ in 0..60 {
-        let Some(state) = writer.state.clone() else { break };
-        let (mut next_run, mut changes) = (state.next_run, Vec::new());
-        let mut in_flight: Vec<u64> = state.runs.keys().copied().collect();
-        for _ in 0..3 {
-            // xorshift: the same sequence each time.
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            let pick = (random >> 33) as usize;
-            changes.push(match random % 7 {
-                0 | 1 => {
-                    next_run += 1;
-                    dispatched(next_run - 1, state.version + 1)
-                }
-                2 | 3 if !in_flight.is_empty() => Change::Finished {
-                    run: in_flight.swap_remove(pick % in_flight.len()),
-                },
-                4 => broadcast(&["A", "B", "C"][pick % 3..]),
-                5 => Change::Stack {
-                    kept: 0,
-                    frames: vec![frame(pick % 5); pick % 3],
-                },
-                _ => appended(["a", "b", "c"][pick % 3], pick),
-            });
+            }
+            .into(),
+            ..genesis(&writer.id)
+        };
+        genesis.root.fields = vec![
+            field("zeta", [Value::from(1_i64)]),
+            field("alpha", [Value::from("a"), Value::Null]),
+        ];
+        genesis.root.context_bytes = 99;
+        writer.commit(vec![Change::Created(Box::new(genesis))]).await?;
+        writer.verify("after its creation").await?;
+        for changes in steps(&writer) {
+            let when = format!("after {changes:?}");
+            writer.commit(changes).await?;
+            writer.verify(&when).await?;
         }
-        writer.commit(changes).await?;
-        writer.verify(&format!("after commit {}", writer.version())).await?;
     }
     Ok(())
 }
 
-/// Commits that were not computed from the stored version.
-pub async fn versions(factory: &dyn Factory) -> Outcome {
-    let backends = factory.fresh().await;
-    let fresh = id("fresh");
-    let before_creation = commit(&fresh, 1, vec![appended("a", 1_i64)]);
-    must_conflict(
-        backends.commit(vec![before_creation]).await,
-        &fresh,
-        "a commit to an execution that doesn't exist",
-    )?;
-    let late = commit(&fresh, 2, vec![created(&fresh)]);
-    must_conflict(backends.commit(vec![late]).await, &fresh, "a creation with version 2")?;
-    ensure!(
-        backends.context().load(&fresh).await.must("loading")?.is_none(),
-        "a refused commit left a state"
-    );
-
-    let mut writer = Writer::create(&backends, "versions").await?;
-    writer.commit(vec![appended("a", 1_i64)]).await?;
-    let execution = writer.id.clone();
-    let refused = [
-        ("a second creation", commit(&execution, 1, vec![created(&execution)])),
-        (
-            "a creation of the next version",
-            commit(&execution, 3, vec![created(&execution)]),
-        ),
-        (
-            "a commit of a version that was made",
-            commit(&execution, 2, vec![appended("a", 2_i64)]),
-        ),
-        (
-            "a commit from an old version",
-            commit(&execution, 1, vec![appended("a", 2_i64)]),
-        ),
-        (
-            "a commit that leaves out a version",
-            commit(&execution, 4, vec![appended("a", 2_i64)]),
-        ),
-        (
-            "a commit of version 0",
-            commit(&execution, 0, vec![appended("a", 2_i64)]),
-        ),
-    ];
-    for (what, mut commit) in refused {
-        commit.events = vec![event(0)];
-        must_conflict(backends.commit(vec![commit]).await, &execution, what)?;
-        writer.verify(&format!("after {what}")).await?;
+/// A long sequence of commits that nobody thought up; each of them twice, with the state after it and without.
+pub async fn arbitrary(factory: &dyn Factory) -> Outcome {
+    let (given, left) = (factory.fresh().await, factory.fresh().await);
+    let mut with = Writer::create(&given, "arbitrary").await?;
+    let mut without = Writer::create(&left, "arbitrary").await?;
+    (with.gives_after, without.gives_after) = (Some(true), Some(false));
+    let mut random = Random::new(7);
+    for round in 0..100 {
+        let Some(state) = &with.state else { break };
+        let picks: Vec<u64> = (0..4).map(|_| random.number()).collect();
+        let changes = changes(state, picks);
+        with.commit(changes.clone()).await?;
+        without.commit(changes).await?;
+        if round % 10 == 0 {
+            let when = format!("after commit {}", with.version());
+            with.verify(&format!("{when}, with the state after each")).await?;
+            without.verify(&format!("{when}, without")).await?;
+        }
     }
-    no_events(&backends, &execution).await?;
-    writer.commit(vec![appended("a", 2_i64)]).await?;
-    writer.verify("after the commit that fits").await
-}
-
-/// Batches of which one commit doesn't fit.
-pub async fn atomicity(factory: &dyn Factory) -> Outcome {
-    let backends = factory.fresh().await;
-    let writer = Writer::create(&backends, "atomic").await?;
-    let (execution, other) = (writer.id.clone(), id("other"));
-    let bad = [
-        ("of a version too high", commit(&execution, 9, Vec::new())),
-        ("of another execution", commit(&other, 3, Vec::new())),
-        (
-            "that finishes a run that isn't in flight",
-            commit(&execution, 3, vec![Change::Finished { run: 4 }]),
-        ),
-        (
-            "that dispatches a run under a wrong number",
-            commit(&execution, 3, vec![dispatched(7, 3)]),
-        ),
-        (
-            "that creates the execution again",
-            commit(&execution, 3, vec![created(&execution)]),
-        ),
-    ];
-    for (what, last) in bad {
-        let first = laden(commit(&execution, 2, vec![appended("a", 1_i64), dispatched(1, 2)]));
-        refused_as_a_whole(&backends, vec![first, last], what).await?;
-        writer.verify(&format!("after a batch with a commit {what}")).await?;
-    }
-    let creation = laden(commit(&other, 1, vec![created(&other)]));
-    let last = commit(&other, 2, vec![Change::Finished { run: 1 }]);
-    refused_as_a_whole(&backends, vec![creation, last], "that doesn't fit a creation").await?;
-    let state = backends.context().load(&other).await.must("loading")?;
-    same_state(&other, state.as_ref(), None, "after a batch that failed")
-}
-
-/// The commit with something in each other section.
-fn laden(commit: Commit) -> Commit {
-    let definitions = Definitions {
-        identities: [("a".into(), "b".into())].into(),
-        context_schema: [("a".into(), Value::Null)].into(),
-    };
-    Commit {
-        registry: Some(Arc::new(document(77))),
-        definitions: Some(Box::new(definitions)),
-        turns: Some(Box::new(TreeTurns {
-            main: commit.execution.clone(),
-            turns: vec![turn("hello", Some("a:1/0"))],
-        })),
-        events: vec![event(0)],
-        ..commit
-    }
-}
-
-async fn refused_as_a_whole(backends: &crate::Backends, commits: Vec<Commit>, what: &str) -> Outcome {
-    let execution = commits[0].execution.clone();
-    if backends.commit(commits).await.is_ok() {
-        return Err(Finding::Violated(format!("a batch with a commit {what} was stored")));
-    }
-    no_events(backends, &execution).await?;
-    let sections = backends.context().sections();
-    if sections.registry {
-        let stored = backends
-            .workflows()
-            .registry(&registry(77))
-            .await
-            .must("reading a registry")?;
-        ensure!(stored.is_none(), "a batch with a commit {what} left its registry");
-    }
-    if let (true, Some(store)) = (sections.definitions, backends.identities()) {
-        let stored = store.identities(&execution).await.must("reading identities")?;
-        ensure!(stored.is_empty(), "a batch with a commit {what} left its identities");
-    }
-    if let (true, Some(store)) = (sections.definitions, backends.schemas()) {
-        let stored = store.schemas(&execution).await.must("reading schemas")?;
-        ensure!(stored.is_empty(), "a batch with a commit {what} left its schemas");
-    }
-    if let (true, Some(store)) = (sections.turns, backends.conversations()) {
-        let stored = store.turns(&execution).await.must("reading turns")?;
-        ensure!(stored.is_empty(), "a batch with a commit {what} left its turns");
-    }
-    Ok(())
-}
-
-async fn no_events(backends: &crate::Backends, execution: &crate::ExecutionId) -> Outcome {
-    if let Some(telemetry) = backends.telemetry() {
-        let events = telemetry.events(execution, 0, 10).await.must("reading events")?;
-        ensure!(events.is_empty(), "a commit that was refused left its events");
-    }
-    Ok(())
+    with.verify("at the end, with the state after each").await?;
+    without.verify("at the end, without").await
 }
 
 /// Batches of several commits.
 pub async fn batches(factory: &dyn Factory) -> Outcome {
-    let backends = factory.fresh().await;
-    let mut writer = Writer::new(&backends, "batches");
-    let execution = writer.id.clone();
-    let commits = |from: u64, to: u64| (from..=to).map(|v| commit(&execution, v, vec![appended("n", v)]));
-    let mut first = vec![commit(&execution, 1, vec![created(&execution)])];
-    first.extend(commits(2, 20));
-    writer.store(first).await?;
-    writer.verify("after a batch that begins with the creation").await?;
-    let across = vec![
-        commit(&execution, 21, vec![dispatched(1, 21)]),
-        commit(&execution, 22, vec![Change::Finished { run: 1 }, dispatched(2, 22)]),
-    ];
-    writer.store(across).await?;
-    writer.store(commits(23, 40).collect()).await?;
-    writer.verify("after three batches").await
+    for gives_after in [true, false] {
+        let backends = factory.fresh().await;
+        let mut writer = Writer::new(&backends, "batches");
+        writer.gives_after = Some(gives_after);
+        let tree = writer.id.clone();
+        let commits = |from: u64, to: u64| (from..=to).map(|v| commit(&tree, v, vec![appended("n", v)]));
+        let mut first = vec![commit(&tree, 1, vec![created(&tree)])];
+        first.extend(commits(2, 20));
+        writer.store(first).await?;
+        writer.verify("after a batch that begins with the creation").await?;
+        let across = vec![
+            commit(&tree, 21, vec![dispatched(1, 1), snapshot(1), started(&tree, 1)]),
+            commit(
+                &tree,
+                22,
+                vec![finished(1), of(1, appended("n", 22_u64)), dispatched(2, 2), snapshot(2)],
+            ),
+        ];
+        writer.store(across).await?;
+        writer.store(commits(23, 40).collect()).await?;
+        writer.verify("after three batches").await?;
+        // A tree that changes hands in the middle of a batch.
+        let mut owning: Vec<_> = commits(41, 43).collect();
+        owning[0].changes.push(owned("engine", 1));
+        (owning[1].fence, owning[2].fence) = (1, 1);
+        writer.store(owning).await?;
+        writer.commit(vec![appended("n", "last")]).await?;
+        writer.verify("after a batch with a new owner").await?;
+    }
+    Ok(())
 }
 
 /// Ids that a careless store mixes up.
@@ -332,28 +228,43 @@ pub async fn isolation(factory: &dyn Factory) -> Outcome {
         "null",
         "a.tmp",
         "aux.1",
+        "t",
+        "t.1",
+        "t.1x",
+        "t.1.0x",
+        "t.x.0.1.0x",
         long.as_str(),
         longer.as_str(),
     ];
     let mut writers = Vec::new();
     for name in names {
-        let mut writer = Writer::create(&backends, name).await?;
-        writer.commit(vec![appended("name", name)]).await?;
+        let mut writer = Writer::with_children(&backends, name, 2).await?;
+        writer
+            .commit(vec![appended("name", name), of(2, appended("child", name))])
+            .await?;
         writers.push(writer);
     }
     for writer in &mut writers {
         let mine = appended("again", writer.id.as_str());
-        writer.commit(vec![mine]).await?;
+        writer.commit(vec![of(1, mine)]).await?;
     }
     for writer in &writers {
-        writer.verify("beside executions with similar ids").await?;
+        writer.verify("beside trees with similar ids").await?;
     }
     let page = backends.context().list(&ListQuery::default()).await.must("listing")?;
     ensure!(
         page.executions.len() == names.len(),
-        "{} of {} executions are listed",
+        "{} of {} trees are listed",
         page.executions.len(),
         names.len()
     );
+    // All but one are deleted; that one stays as it is.
+    let Some((kept, gone)) = writers.split_last() else {
+        return Ok(());
+    };
+    for writer in gone {
+        writer.delete().await?;
+        kept.verify("after a tree with a similar id was deleted").await?;
+    }
     Ok(())
 }

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::fixture::{Must, Writer, child_of, commit, id};
+use super::fixture::{Must, Writer, appended, id, of, started};
 use super::{Factory, Finding, Outcome, Task, ensure};
-use crate::{Commit, ConversationHistoryBackend, ExecutionId, TreeTurns, Turn};
+use crate::{Commit, ConversationHistoryBackend, ExecutionId, Turn};
 
 type Store = Arc<dyn ConversationHistoryBackend>;
 
@@ -171,27 +171,31 @@ pub async fn committed(factory: &dyn Factory) -> Outcome {
         return Err(Finding::Skipped("commits don't take turns here"));
     }
     let mut root = Writer::create(&backends, "root").await?;
-    let (main, child) = (root.id.clone(), id("child"));
-    let with = |commit: Commit, turns: Vec<Turn>| {
-        let main = main.clone();
-        let turns = Some(Box::new(TreeTurns { main, turns }));
-        Commit { turns, ..commit }
-    };
+    let tree = root.id.clone();
     let turns: Vec<Turn> = (0..6)
         .map(|n| turn(&format!("text {n}"), Some(&format!("root:1/{n}"))))
         .collect();
-    let first = with(root.next(Vec::new()), turns[..2].to_vec());
+    let with = |root: &Writer<'_>, turns: &[Turn]| Commit {
+        turns: turns.to_vec(),
+        ..root.next(Vec::new())
+    };
+    let first = with(&root, &turns[..2]);
     let second = Commit {
         version: first.version + 1,
-        ..with(root.next(Vec::new()), turns[1..3].to_vec())
+        ..with(&root, &turns[1..3])
     };
     root.store(vec![first, second]).await?;
-    holds(&store, &main, &turns[..3], "after two commits").await?;
-    let created = with(commit(&child, 1, vec![child_of(&main, &main)]), turns[3..5].to_vec());
-    Writer::new(&backends, "child").store(vec![created]).await?;
-    holds(&store, &main, &turns[..5], "after a child's commit").await?;
+    holds(&store, &tree, &turns[..3], "after two commits").await?;
+    let of_child = Commit {
+        turns: turns[3..5].to_vec(),
+        ..root.next(vec![started(&tree, 1), of(1, appended("a", 1_i64))])
+    };
+    root.store(vec![of_child]).await?;
+    holds(&store, &tree, &turns[..5], "after a commit about a child").await?;
+    let child = tree.child(&tree, 1, 0, 1);
     holds(&store, &child, &[], "under the child's own id").await?;
-    let last = with(root.next(Vec::new()), turns.clone());
+    let last = with(&root, &turns);
     root.store(vec![last]).await?;
-    holds(&store, &main, &turns, "after a commit that repeats turns").await
+    holds(&store, &tree, &turns, "after a commit that repeats turns").await?;
+    root.verify("with turns").await
 }

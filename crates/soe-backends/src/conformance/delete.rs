@@ -1,61 +1,76 @@
-//! Checks of deleting executions with all that belongs to them.
+//! Checks of deleting trees with all that belongs to them.
 
 use std::sync::Arc;
 
-use super::fixture::{Must, Writer, appended, child_of, created, document, event, id, registry, same_state};
+use super::compare::same_state;
+use super::fixture::{
+    Must, Writer, appended, created, document, event, events, guard, id, of, owned, registry, started,
+};
 use super::{Factory, Finding, Outcome, ensure};
-use crate::{Backends, Definitions, ExecutionId, ListQuery, Turn, Value};
+use crate::{Backends, Definitions, Deletion, ExecutionId, Guard, ListQuery, Owed, Turn, Value};
 
-/// An execution that has something in each store.
-pub(super) async fn laden<'a>(backends: &'a Backends, name: &str, main: &str) -> Result<Writer<'a>, Finding> {
+/// A tree that has something in each store: three events, one identity, one schema, one turn.
+pub(super) async fn laden<'a>(backends: &'a Backends, name: &str) -> Result<Writer<'a>, Finding> {
     let mut writer = Writer::new(backends, name);
-    let main = id(main);
-    let creation = if writer.id == main {
-        created(&main)
-    } else {
-        child_of(&main, &main)
+    let tree = writer.id.clone();
+    let definitions = Arc::new(Definitions {
+        identities: [("helper".into(), name.into())].into(),
+        context_schema: [("name".into(), Value::from(name))].into(),
+    });
+    let mut genesis = super::fixture::genesis(&tree);
+    genesis.definitions = definitions.clone();
+    let creation = crate::Change::Created(Box::new(genesis));
+    let born = [
+        started(&tree, 1),
+        started(&tree, 2),
+        appended("name", name),
+        of(2, appended("name", name)),
+    ];
+    let mut first = writer.next([creation].into_iter().chain(born).collect());
+    first.registries = vec![Arc::new(document(1))];
+    first.events = events(&tree, 0..2);
+    let turn = Turn {
+        role: "user".into(),
+        tool_name: None,
+        content: name.into(),
+        key: Some("1.0".into()),
     };
-    let mut first = writer.next(vec![creation, appended("name", name)]);
-    first.registry = Some(Arc::new(document(1)));
-    first.events = vec![event(0), event(1)];
-    if writer.id == main {
-        first.definitions = Some(Box::new(Definitions {
-            identities: [("helper".into(), name.into())].into(),
-            context_schema: [("name".into(), Value::from(name))].into(),
-        }));
-        if let Some(store) = backends.conversations() {
-            let turn = Turn {
-                role: "user".into(),
-                tool_name: None,
-                content: name.into(),
-                key: Some("1.0".into()),
-            };
-            store.append_turns(&main, &[turn]).await.must("appending a turn")?;
-        }
-    }
+    let mut owed = Owed {
+        definitions: true,
+        turns: vec![turn.clone()],
+        events: events(&tree, 0..3),
+    };
+    (first.definitions, first.turns) = (Some(definitions), vec![turn]);
+    let sections = backends.sections();
     writer.store(vec![first]).await?;
-    let mut second = writer.next(vec![appended("name", "again")]);
-    second.events = vec![event(2)];
+    let mut second = writer.next(vec![of(1, appended("name", "again"))]);
+    second.events = vec![event(&tree, 2)];
     writer.store(vec![second]).await?;
+    // Stores of their own get what is theirs as an engine gives it.
+    owed.definitions = !sections.definitions;
+    if sections.turns {
+        owed.turns.clear();
+    }
+    if sections.events {
+        owed.events.clear();
+    }
+    if let Some(state) = &writer.state {
+        backends.pay(state, &owed).await.must("paying")?;
+    }
     Ok(writer)
 }
 
 async fn delete(backends: &Backends, writer: &Writer<'_>) -> Outcome {
     let Some(state) = &writer.state else { return Ok(()) };
-    ensure!(
-        backends.delete(state).await.must("deleting")?,
-        "deleting an execution says that there was none"
-    );
-    ensure!(
-        !backends.delete(state).await.must("deleting again")?,
-        "deleting again says that there was one"
-    );
+    writer.delete().await?;
+    let again = backends.delete(&writer.id, guard(state)).await.must("deleting again")?;
+    ensure!(again == Deletion::NoSuchTree, "deleting again gives {again:?}");
     let loaded = backends.context().load(&writer.id).await.must("loading")?;
-    same_state(&writer.id, loaded.as_ref(), None, "after deleting")?;
+    same_state(&writer.id, loaded.as_deref(), None, "after deleting")?;
     let page = backends.context().list(&ListQuery::default()).await.must("listing")?;
     ensure!(
         page.executions.iter().all(|other| other.id != writer.id),
-        "a deleted execution is listed"
+        "a deleted tree is listed"
     );
     Ok(())
 }
@@ -83,11 +98,11 @@ async fn stored(backends: &Backends, id: &ExecutionId, expected: [usize; 4], whe
     Ok(())
 }
 
-/// All of an execution.
+/// All of a tree.
 pub async fn everything(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
-    let gone = laden(&backends, "tree", "tree").await?;
-    let kept = laden(&backends, "tree-2", "tree-2").await?;
+    let gone = laden(&backends, "tree").await?;
+    let kept = laden(&backends, "tree-2").await?;
     stored(&backends, &gone.id, [3, 1, 1, 1], "before deleting").await?;
     delete(&backends, &gone).await?;
     stored(&backends, &gone.id, [0; 4], "after deleting").await?;
@@ -98,34 +113,74 @@ pub async fn everything(factory: &dyn Factory) -> Outcome {
         .registry(&registry(1))
         .await
         .must("reading a registry")?;
-    ensure!(shared.is_some(), "a registry that another execution uses is gone");
+    ensure!(shared.is_some(), "a registry that another tree uses is gone");
     Ok(())
 }
 
-/// A child, then its root.
-pub async fn children(factory: &dyn Factory) -> Outcome {
+/// A tree that has changed since its state was read.
+pub async fn guarded(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
-    let root = laden(&backends, "root", "root").await?;
-    let child = laden(&backends, "root.1", "root").await?;
-    let other = laden(&backends, "root.2", "root").await?;
-    delete(&backends, &child).await?;
-    stored(&backends, &child.id, [0; 4], "after deleting").await?;
-    stored(&backends, &root.id, [3, 1, 1, 1], "after a child was deleted").await?;
-    root.verify("after a child was deleted").await?;
-    other.verify("after a sibling was deleted").await?;
-    delete(&backends, &root).await?;
-    stored(&backends, &root.id, [0; 4], "after deleting").await?;
-    other.verify("after its root was deleted").await
+    let mut writer = laden(&backends, "guarded").await?;
+    writer.commit(vec![owned("engine", 4)]).await?;
+    let Some(state) = writer.state.clone() else {
+        return Ok(());
+    };
+    let Guard { version, fence } = guard(&state);
+    for (version, fence) in [
+        (version - 1, fence),
+        (version + 1, fence),
+        (version, 0),
+        (version, 3),
+        (version, 5),
+        (0, 0),
+    ] {
+        let deletion = backends
+            .delete(&writer.id, Guard { version, fence })
+            .await
+            .must("deleting")?;
+        ensure!(
+            deletion == Deletion::Changed,
+            "a tree at version {} under fence 4 is deleted as one at version {version} under fence {fence}: {deletion:?}",
+            state.version
+        );
+        writer.verify("after it couldn't be deleted").await?;
+        stored(&backends, &writer.id, [3, 1, 1, 1], "after it couldn't be deleted").await?;
+    }
+    delete(&backends, &writer).await
+}
+
+/// What a process left that ended in the middle of deleting.
+pub async fn gone_on_with(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let writer = laden(&backends, "halved").await?;
+    let Some(state) = &writer.state else { return Ok(()) };
+    let deletion = backends
+        .context()
+        .delete(&writer.id, guard(state))
+        .await
+        .must("deleting the state")?;
+    ensure!(deletion == Deletion::Deleted, "deleting the state gives {deletion:?}");
+    let loaded = backends.context().load(&writer.id).await.must("loading")?;
+    same_state(&writer.id, loaded.as_deref(), None, "after deleting the state")?;
+    let deletion = backends
+        .delete(&writer.id, guard(state))
+        .await
+        .must("deleting the rest")?;
+    ensure!(deletion == Deletion::NoSuchTree, "deleting the rest gives {deletion:?}");
+    stored(&backends, &writer.id, [0; 4], "after deleting the rest").await
 }
 
 /// The same id once more.
 pub async fn again(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
     for _ in 0..3 {
-        let writer = laden(&backends, "phoenix", "phoenix").await?;
+        let writer = laden(&backends, "phoenix").await?;
         writer.verify("created again").await?;
         stored(&backends, &writer.id, [3, 1, 1, 1], "created again").await?;
         delete(&backends, &writer).await?;
     }
-    Ok(())
+    let mut bare = Writer::new(&backends, "phoenix");
+    bare.commit(vec![created(&id("phoenix"))]).await?;
+    bare.verify("created again with nothing").await?;
+    stored(&backends, &bare.id, [0; 4], "created again with nothing").await
 }

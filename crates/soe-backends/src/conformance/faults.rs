@@ -27,8 +27,8 @@ use indexmap::IndexMap;
 
 use crate::{
     BackendError, BackendErrorKind, Backends, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend,
-    Event, ExecutionId, ExecutionState, IdentityBackend, ListPage, ListQuery, RegistryDocument, RegistryId, Sections,
-    TelemetryBackend, Timestamp, TreeShared, Turn, Value, WorkflowBackend,
+    Deletion, Event, ExecutionId, Guard, IdentityBackend, ListPage, ListQuery, Message, Post, Posted, RegistryDocument,
+    RegistryId, Sections, TelemetryBackend, Timestamp, TreeState, Turn, Value, WorkflowBackend,
 };
 
 /// Waits, in the way of the runtime that the test uses.
@@ -207,20 +207,35 @@ struct Faulty {
 
 #[async_trait]
 impl ContextBackend for Faulty {
-    async fn commit(&self, commits: Vec<Commit>) -> Result<(), BackendError> {
-        self.faults.meet("commit", self.inner.context().commit(commits)).await
+    async fn commit(&self, commits: Vec<Commit>, after: Option<Arc<TreeState>>) -> Result<(), BackendError> {
+        let commit = self.inner.context().commit(commits, after);
+        self.faults.meet("commit", commit).await
     }
 
-    async fn load(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, BackendError> {
-        self.faults.meet("load", self.inner.context().load(execution)).await
+    async fn load(&self, tree: &ExecutionId) -> Result<Option<Arc<TreeState>>, BackendError> {
+        self.faults.meet("load", self.inner.context().load(tree)).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, BackendError> {
         self.faults.meet("list", self.inner.context().list(query)).await
     }
 
-    async fn delete(&self, execution: &ExecutionId) -> Result<bool, BackendError> {
-        self.faults.meet("delete", self.inner.context().delete(execution)).await
+    async fn delete(&self, tree: &ExecutionId, guard: Guard) -> Result<Deletion, BackendError> {
+        let delete = self.inner.context().delete(tree, guard);
+        self.faults.meet("delete", delete).await
+    }
+
+    async fn post(&self, tree: &ExecutionId, message: &Message) -> Result<Post, BackendError> {
+        self.faults.meet("post", self.inner.context().post(tree, message)).await
+    }
+
+    async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
+        let inbox = self.inner.context().inbox(tree, after, limit);
+        self.faults.meet("inbox", inbox).await
+    }
+
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        self.faults.meet("waiting", self.inner.context().waiting(limit)).await
     }
 
     fn sections(&self) -> Sections {
@@ -231,19 +246,19 @@ impl ContextBackend for Faulty {
         self.inner.context().keeps_commits()
     }
 
-    async fn commits(&self, execution: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Commit>, BackendError> {
-        let commits = self.inner.context().commits(execution, from, limit);
+    async fn commits(&self, tree: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Commit>, BackendError> {
+        let commits = self.inner.context().commits(tree, from, limit);
         self.faults.meet("commits", commits).await
     }
 
-    async fn load_at(&self, execution: &ExecutionId, version: u64) -> Result<Option<ExecutionState>, BackendError> {
-        let load = self.inner.context().load_at(execution, version);
+    async fn load_at(&self, tree: &ExecutionId, version: u64) -> Result<Option<Arc<TreeState>>, BackendError> {
+        let load = self.inner.context().load_at(tree, version);
         self.faults.meet("load_at", load).await
     }
 
-    async fn shared_at(&self, execution: &ExecutionId, version: u64) -> Result<Option<TreeShared>, BackendError> {
-        let shared = self.inner.context().shared_at(execution, version);
-        self.faults.meet("shared_at", shared).await
+    async fn turns_at(&self, tree: &ExecutionId, version: u64) -> Result<Option<Vec<Turn>>, BackendError> {
+        let turns = self.inner.context().turns_at(tree, version);
+        self.faults.meet("turns_at", turns).await
     }
 
     fn keeps_leases(&self) -> bool {
@@ -366,20 +381,20 @@ impl ConversationHistoryBackend for Faulty {
 
 #[async_trait]
 impl TelemetryBackend for Faulty {
-    async fn append_events(&self, execution: &ExecutionId, events: &[Event]) -> Result<(), BackendError> {
+    async fn append_events(&self, tree: &ExecutionId, events: &[Event]) -> Result<(), BackendError> {
         let store = there(self.inner.telemetry())?;
         self.faults
-            .meet("append_events", store.append_events(execution, events))
+            .meet("append_events", store.append_events(tree, events))
             .await
     }
 
-    async fn events(&self, execution: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError> {
+    async fn events(&self, tree: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError> {
         let store = there(self.inner.telemetry())?;
-        self.faults.meet("events", store.events(execution, from, limit)).await
+        self.faults.meet("events", store.events(tree, from, limit)).await
     }
 
-    async fn delete_events(&self, execution: &ExecutionId) -> Result<(), BackendError> {
+    async fn delete_events(&self, tree: &ExecutionId) -> Result<(), BackendError> {
         let store = there(self.inner.telemetry())?;
-        self.faults.meet("delete_events", store.delete_events(execution)).await
+        self.faults.meet("delete_events", store.delete_events(tree)).await
     }
 }

@@ -1,175 +1,221 @@
-//! Checks of what forks need: their first commits, and what trees shared earlier.
+//! Checks of what forks need: trees that begin as copies of others, and earlier conversation histories.
 
 use std::sync::Arc;
 
+use super::compare::{difference, json};
 use super::conversations::turn;
 use super::fixture::{
-    Must, Writer, appended, broadcast, child_of, difference, dispatched, genesis, json, registry, version,
+    Must, Writer, appended, at, broadcast, child_of, dispatched, finished, frame, guard, id, of, run, snapshot, stack,
+    started, status, version,
 };
+use super::inbox::{post, signal};
 use super::{Factory, Finding, Outcome, ensure};
 use crate::{
-    Change, Definitions, ExecutionState, Forked, Frame, Genesis, Operational, Run, Status, TreeShared, TreeTurns, Turn,
+    Backends, Change, Context, ExecutionChange, ExecutionId, ExecutionState, NumberMap, ParentInfo, Status, TreeState,
+    Turn,
 };
 
-/// An execution that begins with another's state.
-pub async fn begun(factory: &dyn Factory) -> Outcome {
-    let backends = factory.fresh().await;
-    let mut source = Writer::create(&backends, "source").await?;
-    let status = Change::Status {
-        status: Status::Running,
-        at: super::fixture::time(1),
-        failure: None,
+/// The state with which a fork begins: the same paths below another root.
+fn fork_of(state: &TreeState, root: &ExecutionId) -> TreeState {
+    let name = |old: &ExecutionId| match old.path_below(&state.root) {
+        Some(path) => id(&format!("{root}.{path}")),
+        None => root.clone(),
     };
-    let stack = Change::Stack {
-        kept: 0,
-        frames: vec![Frame {
-            signals: [Arc::from("GO")].into(),
-            registry: registry(1),
-            next: 1,
-            then: None,
-        }],
-    };
-    let pending = Change::Accepted([Arc::from("LATER"), Arc::from("ü")].into());
-    source
-        .commit(vec![status, broadcast(&["GO"]), dispatched(1, 2)])
-        .await?;
-    let changed = Change::Registry(version(&registry(2)));
-    source
-        .commit(vec![stack, pending, appended("n", 1_u64), changed])
-        .await?;
-    let Some(state) = source.state.clone() else {
-        return Ok(());
-    };
-    let mut fork = Writer::new(&backends, "fork");
-    let changes = vec![fork_of(&state, &fork), restarted(&state)];
-    fork.commit(changes).await?;
-    fork.verify("after a fork began").await?;
-    let Some(begun) = &fork.state else { return Ok(()) };
-    let own = |operational: &Operational| Operational {
-        main_execution_id: None,
-        ..operational.clone()
-    };
-    ensure!(
-        own(&begun.context.operational)
-            == Operational {
-                tree: begun.context.operational.tree,
-                ..own(&state.context.operational)
-            }
-            && (begun.broadcasts, begun.runs_started) == (state.broadcasts, state.runs_started),
-        "a fork counts anew"
-    );
-    fork.commit(vec![Change::Finished { run: 2 }, appended("n", 2_u64)])
-        .await?;
-    fork.verify("after a fork went on").await?;
-    source.verify("after it was forked").await
-}
-
-fn fork_of(state: &ExecutionState, fork: &Writer<'_>) -> Change {
-    let fields = state.context.fields.iter();
-    Change::Created(Box::new(Genesis {
-        registry: state.registry.clone(),
-        fields: fields.map(|(name, history)| (name.clone(), history.clone())).collect(),
-        context_bytes: state.context_bytes,
-        forked: Some(Box::new(Forked::of(state))),
-        ..genesis(&fork.id)
-    }))
-}
-
-fn restarted(state: &ExecutionState) -> Change {
-    let Change::Dispatched(run) = dispatched(state.next_run, 1) else {
-        return Change::Error;
-    };
-    Change::Restarted(Arc::new(Run { ..(*run).clone() }))
-}
-
-/// What a tree shared at each commit.
-pub async fn shared(factory: &dyn Factory) -> Outcome {
-    let backends = factory.fresh().await;
-    let (store, sections) = (backends.context().clone(), backends.sections());
-    let mut root = Writer::create(&backends, "root").await?;
-    if !(sections.definitions && sections.turns) || shared_at(&backends, &root, 1).await?.is_none() {
-        return Err(Finding::Skipped("the store doesn't keep what trees shared earlier"));
-    }
-    let of_root = |n: u64| turn(&format!("turn {n}"), Some(&format!("root:{n}/0")));
-    for n in 2..=4 {
-        let mut commit = root.next(vec![appended("n", n)]);
-        let identities = [("helper".into(), format!("at {n}").into())].into();
-        commit.definitions = (n % 2 == 0).then(|| {
-            Box::new(Definitions {
-                identities,
-                ..Definitions::default()
+    let context = |old: &Context| {
+        let mut context = old.clone();
+        context.operational.main_execution_id = Some(root.clone());
+        context.parent = old.parent.as_ref().map(|parent| {
+            Arc::new(ParentInfo {
+                parent_execution_id: name(&parent.parent_execution_id),
+                main_execution_id: root.clone(),
+                ..(**parent).clone()
             })
         });
-        commit.turns = tree_turns(&root, of_root(n));
-        root.store(vec![commit]).await?;
-    }
-    // A child's commits are placed by their times: its third comes with the root's third.
-    let mut child = Writer::new(&backends, "root.1.0");
-    for n in 1..=3 {
-        let changes = match n {
-            1 => vec![child_of(&root.id, &root.id)],
-            _ => vec![appended("n", n)],
-        };
-        let mut commit = child.next(changes);
-        commit.turns = (n == 3)
-            .then(|| tree_turns(&root, turn("of the child", None)))
-            .flatten();
-        child.store(vec![commit]).await?;
-    }
-    let Some(conversations) = backends.conversations() else {
-        return Ok(());
+        Arc::new(context)
     };
-    conversations
-        .replace_turns(&root.id, &[turn("now", None)])
-        .await
-        .must("replacing")?;
-    let of_child = turn("of the child", None);
-    let expected = [
-        (1, None, vec![]),
-        (2, Some("at 2"), vec![of_root(2)]),
-        (3, Some("at 2"), vec![of_root(2), of_root(3), of_child.clone()]),
-        (4, Some("at 4"), vec![of_root(2), of_root(3), of_root(4), of_child]),
-    ];
-    for (version, identity, turns) in expected {
-        let found = shared_at(&backends, &root, version).await?.unwrap_or_default();
-        let identities = identity.map(|text| ("helper".into(), text.into()));
-        let definitions = Definitions {
-            identities: identities.into_iter().collect(),
-            ..Definitions::default()
+    let executions = state.executions.iter().map(|(number, old)| {
+        let execution = ExecutionState {
+            id: name(&old.id),
+            context: context(&old.context),
+            snapshots: NumberMap::default(),
+            runs: NumberMap::default(),
+            ..(**old).clone()
         };
-        let expected = TreeShared { definitions, turns };
-        ensure!(
-            found == expected,
-            "what was shared at version {version} differs: {found:?} instead of {expected:?}"
-        );
+        (number, Arc::new(execution))
+    });
+    TreeState {
+        root: root.clone(),
+        version: 0,
+        owner: None,
+        next_event: 0,
+        inbox: 0,
+        executions: executions.collect(),
+        ..state.clone()
     }
-    ensure!(
-        shared_at(&backends, &root, 5).await?.is_none(),
-        "something was shared at a version that isn't there"
-    );
-    let (now, only) = (
-        conversations.turns(&root.id).await.must("reading")?,
-        [turn("now", None)],
-    );
-    ensure!(now == only, "the present: {}", difference(&json(&now), &json(&only)));
-    store.delete(&root.id).await.must("deleting")?;
-    ensure!(
-        shared_at(&backends, &root, 2).await?.is_none(),
-        "a deleted execution shares something"
-    );
+}
+
+/// A tree with something of everything.
+async fn source(backends: &Backends) -> Result<Writer<'_>, Finding> {
+    let mut source = Writer::with_children(backends, "source", 2).await?;
+    let root = source.id.clone();
+    let first = root.child(&root, 1, 0, 1);
+    source
+        .commit(vec![
+            child_of(&root, (1, &first), 1, 0, 3),
+            of(3, appended("deep", true)),
+        ])
+        .await?;
+    let running = vec![
+        status(Status::Running, 1),
+        broadcast(&["GO"]),
+        dispatched(1, 1),
+        snapshot(1),
+    ];
+    source.commit(running).await?;
+    let in_child = vec![
+        of(1, dispatched(1, 1)),
+        of(1, snapshot(1)),
+        super::fixture::owned("engine", 2),
+    ];
+    source.commit(in_child).await?;
+    let seq = post(backends, &root, &signal(&root, "taken")).await?;
+    post(backends, &root, &signal(&root, "waits")).await?;
+    source
+        .commit(vec![
+            stack(vec![frame(1)]),
+            appended("n", 1_u64),
+            version(&super::fixture::registry(2)),
+            Change::Taken(seq),
+        ])
+        .await?;
+    Ok(source)
+}
+
+/// A tree that begins as a copy of another.
+pub async fn begun(factory: &dyn Factory) -> Outcome {
+    for gives_after in [true, false] {
+        let backends = factory.fresh().await;
+        let source = source(&backends).await?;
+        let Some(state) = source.state.clone() else {
+            return Ok(());
+        };
+        let mut fork = Writer::new(&backends, "fork");
+        fork.gives_after = Some(gives_after);
+        let again = |execution| {
+            let number = state.get(execution).map_or(1, |state| state.next_run);
+            let restarted = ExecutionChange::Restarted(run(number, number));
+            [at(execution, restarted), of(execution, snapshot(number))]
+        };
+        let copy = Change::Forked(Box::new(fork_of(&state, &fork.id)));
+        let mut first = fork.next([copy].into_iter().chain(again(0)).chain(again(1)).collect());
+        first.events = super::fixture::events(&fork.id, 0..2);
+        fork.store(vec![first]).await?;
+        fork.verify("after a fork began").await?;
+        let used = fork.state.as_ref().map(|fork| fork.used);
+        ensure!(used == Some(state.used), "a fork counts anew");
+        let copied = backends
+            .context()
+            .inbox(&fork.id, 0, 10)
+            .await
+            .must("reading an inbox")?;
+        ensure!(copied.is_empty(), "a fork has the messages of the other: {copied:?}");
+        let root = fork.id.clone();
+        fork.commit(vec![
+            finished(2),
+            of(1, finished(2)),
+            appended("n", 2_u64),
+            of(3, appended("deep", 2_u64)),
+        ])
+        .await?;
+        fork.commit(vec![child_of(&root, (0, &root), 9, 0, 4)]).await?;
+        fork.verify("after a fork went on").await?;
+        source.verify("after it was forked").await?;
+        let waits = backends
+            .context()
+            .inbox(&source.id, 0, 10)
+            .await
+            .must("reading an inbox")?;
+        ensure!(
+            waits.len() == 1,
+            "after a fork, the other has {} of one message",
+            waits.len()
+        );
+        fork.delete().await?;
+        source.verify("after its fork was deleted").await?;
+    }
     Ok(())
 }
 
-fn tree_turns(root: &Writer<'_>, turn: Turn) -> Option<Box<TreeTurns>> {
-    let (main, turns) = (root.id.clone(), vec![turn]);
-    Some(Box::new(TreeTurns { main, turns }))
+/// A fork under a name that is taken.
+pub async fn taken(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let source = source(&backends).await?;
+    let other = Writer::with_children(&backends, "other", 1).await?;
+    let Some(state) = source.state.clone() else {
+        return Ok(());
+    };
+    for version in [1, 3] {
+        let mut commit = other.next(vec![Change::Forked(Box::new(fork_of(&state, &other.id)))]);
+        commit.version = version;
+        let result = backends.commit(vec![commit], None).await;
+        super::fixture::must_conflict(result, &other.id, "a fork under the name of another tree")?;
+        other.verify("after a fork under its name").await?;
+    }
+    Ok(())
 }
 
-async fn shared_at(
-    backends: &crate::Backends,
-    writer: &Writer<'_>,
-    version: u64,
-) -> Result<Option<TreeShared>, Finding> {
-    let shared = backends.context().shared_at(&writer.id, version).await;
-    shared.must("reading what was shared")
+/// The conversation history at each commit.
+pub async fn turns(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let mut root = Writer::create(&backends, "root").await?;
+    let tree = root.id.clone();
+    if !backends.sections().turns || turns_at(&backends, &tree, 1).await?.is_none() {
+        return Err(Finding::Skipped(
+            "the store doesn't keep earlier conversation histories",
+        ));
+    }
+    let at = |n: u64| turn(&format!("turn {n}"), Some(&format!("root:{n}/0")));
+    for n in 2..=4 {
+        let changes = match n {
+            3 => vec![started(&tree, 1), of(1, appended("n", n))],
+            _ => vec![appended("n", n)],
+        };
+        let mut commit = root.next(changes);
+        commit.turns = vec![at(n)];
+        root.store(vec![commit]).await?;
+    }
+    root.commit(Vec::new()).await?;
+    let Some(conversations) = backends.conversations() else {
+        return Ok(());
+    };
+    let replaced = conversations.replace_turns(&tree, &[turn("now", None)]).await;
+    replaced.must("replacing")?;
+    let all: Vec<Turn> = (2..=4).map(at).collect();
+    for (version, expected) in [
+        (1, &all[..0]),
+        (2, &all[..1]),
+        (3, &all[..2]),
+        (4, &all[..3]),
+        (5, &all[..3]),
+    ] {
+        let found = turns_at(&backends, &tree, version).await?;
+        ensure!(
+            found.as_deref() == Some(expected),
+            "the history at version {version} is {found:?} instead of {expected:?}"
+        );
+    }
+    let none = turns_at(&backends, &tree, 6).await?;
+    ensure!(none.is_none(), "there is a history at a version that isn't there");
+    let (now, only) = (conversations.turns(&tree).await.must("reading")?, [turn("now", None)]);
+    ensure!(now == only, "the present: {}", difference(&json(&now), &json(&only)));
+    let Some(state) = &root.state else { return Ok(()) };
+    backends.context().delete(&tree, guard(state)).await.must("deleting")?;
+    let none = turns_at(&backends, &tree, 2).await?;
+    ensure!(none.is_none(), "a deleted tree has an earlier history");
+    Ok(())
+}
+
+async fn turns_at(backends: &Backends, tree: &ExecutionId, version: u64) -> Result<Option<Vec<Turn>>, Finding> {
+    let turns = backends.context().turns_at(tree, version).await;
+    turns.must("reading an earlier conversation history")
 }

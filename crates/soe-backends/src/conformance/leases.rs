@@ -26,7 +26,7 @@ async fn holds(backends: &Backends, owner: &str, expected: Option<Timestamp>, wh
 pub async fn told(factory: &dyn Factory) -> Outcome {
     let backends = keeping(factory).await?;
     let store = backends.context();
-    let long = "x".repeat(128);
+    let long = "x".repeat(160);
     let owners = ["engine", "Engine", "engine.1", "con", long.as_str()];
     for owner in owners {
         holds(&backends, owner, None, "before it said anything").await?;

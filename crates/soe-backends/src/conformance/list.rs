@@ -1,49 +1,56 @@
-//! Checks of lists of executions.
+//! Checks of lists of trees.
 
-use super::fixture::{Must, child_of, commit, created, id, time};
+use super::fixture::{Must, at, commit, created, guard, id, of, started, time};
 use super::{Factory, Finding, Outcome, ensure};
-use crate::{Backends, Change, ExecutionSummary, ListCursor, ListPage, ListQuery, Status};
+use crate::{
+    Backends, Change, Commit, ExecutionChange, ExecutionSummary, ListCursor, ListPage, ListQuery, Owed, Status,
+};
 
-/// An execution created at a given time.
-async fn create(backends: &Backends, name: &str, main: &str, seconds: u64) -> Outcome {
-    let (execution, main) = (id(name), id(main));
-    let creation = if execution == main {
-        created(&main)
-    } else {
-        child_of(&main, &main)
-    };
-    let mut commit = commit(&execution, 1, vec![creation]);
+/// A tree created at a given time, with two children.
+async fn create(backends: &Backends, name: &str, seconds: u64) -> Outcome {
+    let tree = id(name);
+    let mut commit = commit(&tree, 1, vec![created(&tree), started(&tree, 1), started(&tree, 2)]);
     commit.at = time(seconds);
-    backends.commit(vec![commit]).await.must("creating an execution")
+    store(backends, commit).await
 }
 
-async fn set_status(backends: &Backends, name: &str, status: Status) -> Outcome {
-    let mut commit = commit(
-        &id(name),
-        2,
-        vec![Change::Status {
-            status,
-            at: time(2),
-            failure: None,
-        }],
-    );
-    commit.at = time(10_000);
-    backends.commit(vec![commit]).await.must("changing a status")
+async fn store(backends: &Backends, commit: Commit) -> Outcome {
+    backends
+        .commit(vec![commit], None)
+        .await
+        .must("storing a tree to be listed")
 }
 
-/// An execution that fails in its first commit, with something to go down to its children.
-async fn create_failed(backends: &Backends, name: &str) -> Outcome {
-    let failed = Change::Status {
-        status: Status::Failed,
-        at: time(3),
+fn status(status: Status) -> Change {
+    let change = ExecutionChange::Status {
+        status,
+        at: time(2),
         failure: None,
     };
-    let mut commit = commit(&id(name), 1, vec![created(&id(name)), failed, Change::Descending(true)]);
+    at(0, change)
+}
+
+/// Another status of the root, and of a child the opposite.
+async fn set_status(backends: &Backends, name: &str, now: Status) -> Outcome {
+    let of_child = match now {
+        Status::Running => Status::Failed,
+        _ => Status::Running,
+    };
+    let mut commit = commit(&id(name), 2, vec![status(now), of(1, status(of_child))]);
+    commit.at = time(10_000);
+    store(backends, commit).await
+}
+
+/// A tree that fails in its first commit, and owes something.
+async fn create_failed(backends: &Backends, name: &str) -> Outcome {
+    let owed = Owed {
+        definitions: true,
+        ..Owed::default()
+    };
+    let changes = vec![created(&id(name)), status(Status::Failed), Change::Owed(Box::new(owed))];
+    let mut commit = commit(&id(name), 1, changes);
     commit.at = time(3);
-    backends
-        .commit(vec![commit])
-        .await
-        .must("creating an execution that has failed")
+    store(backends, commit).await
 }
 
 async fn page(backends: &Backends, query: &ListQuery) -> Result<ListPage, Finding> {
@@ -92,7 +99,7 @@ pub async fn order(factory: &dyn Factory) -> Outcome {
         ("same-b", 3),
         ("last", 9),
     ] {
-        create(&backends, name, name, seconds).await?;
+        create(&backends, name, seconds).await?;
     }
     set_status(&backends, "first", Status::Running).await?;
     let found = names(&page(&backends, &ListQuery::default()).await?.executions);
@@ -114,7 +121,7 @@ async fn pages_of_every_size(backends: &Backends, count: usize) -> Outcome {
         .await?
         .executions,
     );
-    ensure!(all.len() == count, "{} of {count} executions are listed", all.len());
+    ensure!(all.len() == count, "{} of {count} trees are listed", all.len());
     for limit in [1, 2, 3, count - 1, count, count + 1, usize::MAX] {
         let found = all_pages(
             backends,
@@ -134,8 +141,8 @@ pub async fn pages(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
     for number in 0..12 {
         // Three at a time are created at the same time.
-        let name = format!("execution-{number:02}");
-        create(&backends, &name, &name, number / 3).await?;
+        let name = format!("tree-{number:02}");
+        create(&backends, &name, number / 3).await?;
     }
     pages_of_every_size(&backends, 12).await?;
     let after = ListCursor {
@@ -160,43 +167,73 @@ pub async fn pages(factory: &dyn Factory) -> Outcome {
 /// Filters.
 pub async fn filters(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
-    for number in 0..4_u64 {
-        let root = format!("root-{number}");
-        create(&backends, &root, &root, number * 10).await?;
-        for child in 0..3 {
-            create(&backends, &format!("{root}.{child}"), &root, number * 10 + child + 1).await?;
-        }
-        set_status(&backends, &root, Status::Running).await?;
-        set_status(&backends, &format!("{root}.1"), Status::Failed).await?;
+    for number in 0..8_u64 {
+        let tree = id(&format!("tree-{number}"));
+        let mut genesis = super::fixture::genesis(&tree);
+        genesis.root.workflow = ["one", "one ü", "two"][number as usize % 3].into();
+        let creation = Change::Created(Box::new(genesis));
+        let mut commit = commit(&tree, 1, vec![creation, started(&tree, 1), started(&tree, 2)]);
+        commit.at = time(number * 10);
+        store(&backends, commit).await?;
     }
-    let query = |status, main: Option<&str>| ListQuery {
-        status,
-        main_execution_id: main.map(id),
+    for (name, status) in [
+        ("tree-1", Status::Running),
+        ("tree-2", Status::Failed),
+        ("tree-4", Status::Running),
+        ("tree-5", Status::Rested),
+        ("tree-7", Status::Running),
+    ] {
+        set_status(&backends, name, status).await?;
+    }
+    let all = ListQuery {
         limit: 2,
         ..ListQuery::default()
     };
+    let of_status = |status| ListQuery {
+        status: Some(status),
+        ..all.clone()
+    };
+    let of_workflow = |workflow: &str| ListQuery {
+        workflow: Some(workflow.into()),
+        ..all.clone()
+    };
+    let since = |micros: u64| ListQuery {
+        since: Some(crate::Timestamp::from_micros(micros)),
+        ..all.clone()
+    };
     let unsettled = ListQuery {
         unsettled: true,
-        ..query(None, None)
+        ..all.clone()
     };
-    let cases: [(ListQuery, &[&str]); 6] = [
-        (unsettled, &["root-3", "root-2", "root-1", "root-0"]),
+    let both = ListQuery {
+        since: Some(time(20)),
+        ..of_status(Status::Running)
+    };
+    let fourth = time(50).as_micros();
+    let cases: [(ListQuery, &[u64]); 13] = [
+        (all.clone(), &[7, 6, 5, 4, 3, 2, 1, 0]),
+        (unsettled.clone(), &[7, 4, 1]),
+        (of_status(Status::Running), &[7, 4, 1]),
+        (of_status(Status::Failed), &[2]),
+        (of_status(Status::Prepared), &[6, 3, 0]),
+        (of_status(Status::Cancelled), &[]),
+        (of_workflow("one"), &[6, 3, 0]),
+        (of_workflow("one ü"), &[7, 4, 1]),
+        (of_workflow("part"), &[]),
+        (since(fourth), &[7, 6, 5]),
+        (since(fourth + 1), &[7, 6]),
+        (both.clone(), &[7, 4]),
         (
-            query(Some(Status::Running), None),
-            &["root-3", "root-2", "root-1", "root-0"],
+            ListQuery {
+                workflow: Some("two".into()),
+                unsettled: true,
+                ..both
+            },
+            &[],
         ),
-        (
-            query(Some(Status::Failed), None),
-            &["root-3.1", "root-2.1", "root-1.1", "root-0.1"],
-        ),
-        (
-            query(None, Some("root-1")),
-            &["root-1.2", "root-1.1", "root-1.0", "root-1"],
-        ),
-        (query(Some(Status::Prepared), Some("root-2")), &["root-2.2", "root-2.0"]),
-        (query(Some(Status::Cancelled), None), &[]),
     ];
     for (query, expected) in cases {
+        let expected: Vec<_> = expected.iter().map(|number| format!("tree-{number}")).collect();
         let found = all_pages(&backends, query.clone()).await?;
         ensure!(found == expected, "{query:?} gives {found:?} instead of {expected:?}");
     }
@@ -208,7 +245,7 @@ pub async fn stable(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
     for number in 0..6 {
         let name = format!("old-{number}");
-        create(&backends, &name, &name, number).await?;
+        create(&backends, &name, number).await?;
     }
     let first = page(
         &backends,
@@ -223,9 +260,16 @@ pub async fn stable(factory: &dyn Factory) -> Outcome {
         "the first page is {:?}",
         names(&first.executions)
     );
-    create(&backends, "newer", "newer", 99).await?;
-    // The place of a cursor stays also when the execution that it names is gone.
-    backends.context().delete(&id("old-3")).await.must("deleting")?;
+    create(&backends, "newer", 99).await?;
+    // The place of a cursor stays also when the tree that it names is gone.
+    let state = backends.context().load(&id("old-3")).await.must("loading")?;
+    if let Some(state) = state {
+        backends
+            .context()
+            .delete(&id("old-3"), guard(&state))
+            .await
+            .must("deleting")?;
+    }
     set_status(&backends, "old-1", Status::Running).await?;
     let rest = page(
         &backends,
@@ -244,9 +288,9 @@ pub async fn stable(factory: &dyn Factory) -> Outcome {
 /// Summaries.
 pub async fn summaries(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
-    create(&backends, "root", "root", 1).await?;
-    create(&backends, "child", "root", 2).await?;
-    set_status(&backends, "child", Status::Running).await?;
+    create(&backends, "prepared", 1).await?;
+    create(&backends, "running", 2).await?;
+    set_status(&backends, "running", Status::Running).await?;
     create_failed(&backends, "failed").await?;
     let unsettled = ListQuery {
         unsettled: true,
@@ -254,12 +298,18 @@ pub async fn summaries(factory: &dyn Factory) -> Outcome {
     };
     let found = names(&page(&backends, &unsettled).await?.executions);
     ensure!(
-        found == ["failed", "child"],
-        "{found:?} are unsettled: not the one that runs, and the one that has failed in its first commit"
+        found == ["failed", "running"],
+        "{found:?} are unsettled: not the one that runs, and the one that owes something since its first commit"
     );
-    for summary in page(&backends, &ListQuery::default()).await?.executions {
+    let page = page(&backends, &ListQuery::default()).await?;
+    ensure!(
+        page.damaged.is_empty(),
+        "trees are said to be damaged: {:?}",
+        page.damaged
+    );
+    for summary in page.executions {
         let state = backends.context().load(&summary.id).await.must("loading")?;
-        let expected = state.map(|state| state.summary());
+        let expected = state.and_then(|state| state.summary());
         ensure!(
             expected.as_ref() == Some(&summary),
             "the list says {summary:?}, the state {expected:?}"

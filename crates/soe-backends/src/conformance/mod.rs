@@ -14,22 +14,29 @@
 //! The suite needs no particular runtime: it runs its checks one after the other on the task that calls it. Each check is a
 //! public function as well, and [`checks`] lists them with the requirement that each stands for.
 
+pub mod arbitrary;
+mod compare;
 pub mod concurrency;
 pub mod context;
 pub mod conversations;
 pub mod definitions;
 pub mod delete;
-pub mod family;
 pub mod faults;
 mod fixture;
 pub mod forks;
 pub mod history;
+pub mod inbox;
 pub mod leases;
 pub mod list;
+pub mod owed;
+pub mod posters;
+pub mod refused;
 pub mod reopen;
 pub mod runs;
 pub mod telemetry;
+pub mod trees;
 pub mod values;
+pub mod work;
 pub mod workflows;
 
 use std::fmt;
@@ -205,12 +212,15 @@ macro_rules! checks {
 checks! {
     context {
         missing: "what was never stored is not there, and asking for it is no error",
-        round_trip: "a loaded state equals the fold of its commits, whatever they change",
+        round_trip: "a loaded state equals the fold of its commits, whatever they change, with the state after them given or not",
         arbitrary: "a loaded state equals the fold of its commits, in any sequence of them",
-        versions: "a commit that wasn't computed from the stored version is a conflict and changes nothing",
-        atomicity: "a batch with a commit that doesn't fit is stored not at all",
         batches: "consecutive commits are stored together, in order",
-        isolation: "executions with similar ids share nothing",
+        isolation: "trees with similar ids share nothing",
+    }
+    refused {
+        versions: "a commit that wasn't computed from the stored version is a conflict and changes nothing",
+        fences: "a commit that was computed under another fence is a conflict and changes nothing",
+        atomicity: "a batch with a commit that doesn't fit is stored not at all, whatever executions it changes",
     }
     values {
         unicode: "text is stored as it is, in names too, control characters included",
@@ -223,34 +233,54 @@ checks! {
         progress: "runs in flight are stored with how far they are",
         dialogues: "what a run has asked, and what was answered, is stored with it",
         answers: "what built-in tools have answered is kept until the run is over, and a field can become a copy",
-        stack_and_pending: "the rest of a cascade and accepted batches are stored, in order",
         statuses: "every status is stored, with the failure where there is one",
         limits: "limits are stored, changed ones too",
     }
-    family {
-        children: "children are stored as their parent knows them, with what they have used",
-        outbox: "values and messages to the parent are stored in order, until they are acknowledged",
-        inbox: "messages of children that wait are stored in order, and what an answer waits for",
-        strangers: "a message that comes from no child doesn't fit, and nothing of its batch is stored",
-        survives: "children and messages survive re-opening the store",
+    work {
+        list: "what a tree has still to do is stored, in order",
+    }
+    trees {
+        children: "children are stored in their tree, in their places, and are no trees of their own",
+        unsent: "what children have for their parents is stored in order",
+        ends: "ends are stored where they are, and decide what is below",
+        many: "a tree of a thousand children is stored, and each can change by itself",
+        deep: "a tree of many generations is stored, with the short names of the lowest",
+        survives: "children survive re-opening the store",
+    }
+    inbox {
+        posted: "a message is stored once under its id, in the order of posting, and given back as it is",
+        taken: "a commit that takes messages removes them, one that is refused removes none, and none comes back",
+        remembered: "the ids of messages that were taken are known, so that none is stored twice",
+        undisturbed: "posting changes neither version nor fence, and is no conflict with a commit",
+        deleted: "a tree isn't deleted while a message waits, and a new tree of its name knows none of its messages",
+        isolated: "trees with similar ids have inboxes of their own",
+        survives: "messages survive re-opening the store, and so do the ids of those that were taken",
+    }
+    posters {
+        concurrent: "concurrent posters lose nothing, double nothing and keep each one's order, while messages are taken",
+    }
+    owed {
+        paid: "what is owed to other stores is stored until it is paid, and can be given twice",
+        survives: "what is owed survives re-opening the store",
     }
     list {
         order: "lists are newest first, of those created together the greatest id first",
-        pages: "pages give every execution once, and the last says that it is the last",
-        filters: "lists are filtered by status and by tree, also page by page",
+        pages: "pages give every tree once, and the last says that it is the last",
+        filters: "lists are filtered by status, workflow and time of creation, and by what is unsettled, also page by page",
         stable: "a page goes on where the one before ended, whatever was created or deleted meanwhile",
-        summaries: "a list says of an execution what its state says",
+        summaries: "a list says of a tree what its state says",
     }
     concurrency {
         one_winner: "of several commits that make the same version exactly one is stored, the others are conflicts",
-        one_creator: "of several commits that create the same execution exactly one is stored, the others are conflicts",
-        many_executions: "commits to different executions don't disturb each other",
+        one_creator: "of several commits that create the same tree exactly one is stored, the others are conflicts",
+        one_owner: "of several owners that claim a tree exactly one gets it, the others get conflicts",
+        many_trees: "commits to different trees don't disturb each other",
         cancelled: "a commit whose future is dropped is stored as a whole or not at all",
     }
     workflows {
         registries: "a registry is stored once and given back as it is; an unknown one is not there",
         committed: "a registry that comes with a commit is there when the commit is",
-        current: "what an execution uses now can be set, set again and deleted, also if it isn't there",
+        current: "what a root uses now can be set, set again and deleted, also if it isn't there",
     }
     definitions {
         identities: "identities of a tree are given back in order, replaced as a whole, and deleted",
@@ -261,7 +291,7 @@ checks! {
         order: "turns are given back in the order in which they were appended",
         keys: "a turn whose key is stored is not appended again; one without a key always is",
         replaced: "a replaced history is forgotten, its keys too",
-        committed: "the turns of commits are appended in order, each once, those of children to their root's history",
+        committed: "the turns of commits are appended in order, each once, those of children too",
         deleted: "a deleted history is empty, and those of other trees are not touched",
         concurrent: "concurrent appends lose nothing, double nothing and keep each writer's order",
     }
@@ -269,22 +299,24 @@ checks! {
         order: "events are given back in order, from the number asked for, at most as many as asked for",
         numbers: "an event whose number is stored is not appended again",
         committed: "events that come with a commit are there when the commit is",
-        deleted: "deleted events are gone, and those of other executions are not touched",
+        deleted: "deleted events are gone, and those of other trees are not touched",
     }
     delete {
-        everything: "deleting an execution deletes all that belongs to it, and nothing else",
-        children: "deleting a child leaves what its tree shares",
-        again: "a deleted execution can be created anew and begins from nothing",
+        everything: "deleting a tree deletes all that belongs to it, and nothing else",
+        guarded: "a tree that has another version or fence than the one who deletes it knows is not deleted",
+        gone_on_with: "a deletion that ended in the middle is gone on with",
+        again: "a deleted tree can be created anew and begins from nothing",
     }
     history {
         commits: "a store that keeps commits gives them back as they were, from any version on, with their events",
         states: "a store that keeps commits gives the state as each of them made it",
-        gone: "the commits of a deleted execution are gone, also when it is created anew",
+        gone: "the commits of a deleted tree are gone, also when it is created anew",
         survives: "kept commits survive re-opening the store",
     }
     forks {
-        begun: "an execution that goes on with another's state begins with all of it, and doesn't change the other",
-        shared: "a store that keeps what trees shared gives it as it was at each commit",
+        begun: "a tree that begins as a copy of another has all of it, and doesn't change the other",
+        taken: "a copy under the name of a tree that exists is a conflict and changes nothing",
+        turns: "a store that keeps earlier conversation histories gives them as they were at each commit",
     }
     leases {
         told: "until when a lease holds is what its owner said last, and owners don't disturb each other",

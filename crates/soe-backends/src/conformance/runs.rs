@@ -1,79 +1,94 @@
-//! Checks of what a state says of work that is not done: runs, snapshots, stack, pending batches, status, limits.
+//! Checks of what a state says of work that is not done: runs, snapshots, work list, status, limits.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixture::{Must, Writer, appended, broadcast, dispatched, frame, id, time};
+use super::fixture::{Must, Writer, appended, at, broadcast, dispatched, finished, id, of, run, snapshot, time};
 use super::{Factory, Finding, Outcome, ensure};
 use crate::{
-    Answer, Backends, Change, Context, Dialogue, DialogueStep, Entry, ExecutionState, Failure, Limits, Progress,
-    Question, Rejected, Run, Stage, Status, Usage, Value,
+    Answer, Backends, Change, Context, Dialogue, DialogueStep, Entry, ExecutionChange, Failure, Limits, Progress,
+    Question, Rejected, Run, Stage, Status, TreeState, Usage, Value,
 };
 
-/// Contexts of runs in flight.
+/// Contexts of runs in flight, in the root and in a child.
 pub async fn snapshots(factory: &dyn Factory) -> Outcome {
-    let backends = factory.fresh().await;
-    let mut writer = Writer::create(&backends, "snapshots").await?;
-    writer
-        .commit(vec![
+    for execution in [0, 2] {
+        let backends = factory.fresh().await;
+        let mut writer = Writer::with_children(&backends, "snapshots", 2).await?;
+        let here = |changes: Vec<Change>| {
+            changes
+                .into_iter()
+                .map(|change| of(execution, change))
+                .collect::<Vec<_>>()
+        };
+        let first = vec![
             broadcast(&["GO"]),
             appended("a", 1_i64),
-            dispatched(1, 2),
-            dispatched(2, 2),
-        ])
-        .await?;
-    let second = load(&backends, &writer).await?.context;
-    writer
-        .commit(vec![appended("a", 2_i64), appended("b", "new"), dispatched(3, 3)])
-        .await?;
-    let third = load(&backends, &writer).await?.context;
-    for number in 4..20_u64 {
+            dispatched(1, 1),
+            dispatched(2, 1),
+            snapshot(1),
+        ];
+        writer.commit(here(first)).await?;
+        let second = context(&backends, &writer, execution).await?;
+        let more = vec![
+            appended("a", 2_i64),
+            appended("b", "new"),
+            dispatched(3, 3),
+            snapshot(3),
+        ];
+        writer.commit(here(more)).await?;
+        let third = context(&backends, &writer, execution).await?;
+        for number in 4..20_u64 {
+            writer
+                .commit(here(vec![appended("a", number), broadcast(&["AGAIN"])]))
+                .await?;
+        }
+        writer.verify("with runs in flight").await?;
+        kept(&backends, &writer, execution, &[(1, &second), (3, &third)]).await?;
+        ensure!(
+            second.value("b").is_none() && third.value("a") == Some(&Value::from(2_i64)),
+            "a held context changed"
+        );
+        writer.commit(here(vec![finished(2)])).await?;
+        kept(&backends, &writer, execution, &[(1, &second), (3, &third)]).await?;
         writer
-            .commit(vec![appended("a", number), broadcast(&["AGAIN"])])
+            .commit(here(vec![finished(1), appended("a", Value::Null)]))
             .await?;
+        kept(&backends, &writer, execution, &[(3, &third)]).await?;
+        writer.commit(here(vec![finished(3)])).await?;
+        kept(&backends, &writer, execution, &[]).await?;
+        writer.verify("after the last run").await?;
     }
-    writer.verify("with runs in flight").await?;
-    kept(&backends, &writer, &[(2, &second), (3, &third)]).await?;
-    ensure!(
-        second.value("b").is_none() && third.value("a") == Some(&Value::from(2_i64)),
-        "a held context changed"
-    );
-
-    writer.commit(vec![Change::Finished { run: 2 }]).await?;
-    kept(&backends, &writer, &[(2, &second), (3, &third)]).await?;
-    writer
-        .commit(vec![Change::Finished { run: 1 }, appended("a", Value::Null)])
-        .await?;
-    kept(&backends, &writer, &[(3, &third)]).await?;
-    writer.commit(vec![Change::Finished { run: 3 }]).await?;
-    kept(&backends, &writer, &[]).await?;
-    writer.verify("after the last run").await
+    Ok(())
 }
 
-async fn load(backends: &Backends, writer: &Writer<'_>) -> Result<ExecutionState, Finding> {
+async fn load(backends: &Backends, writer: &Writer<'_>) -> Result<Arc<TreeState>, Finding> {
     let state = backends.context().load(&writer.id).await.must("loading")?;
-    state.ok_or_else(|| Finding::Violated("the execution is missing".to_owned()))
+    state.ok_or_else(|| Finding::Violated("the tree is missing".to_owned()))
 }
 
-async fn kept(backends: &Backends, writer: &Writer<'_>, expected: &[(u64, &Context)]) -> Outcome {
+async fn context(backends: &Backends, writer: &Writer<'_>, execution: u64) -> Result<Arc<Context>, Finding> {
     let state = load(backends, writer).await?;
-    let (found, wanted): (Vec<_>, Vec<_>) = (
-        state.snapshots.keys().collect(),
-        expected.iter().map(|(v, _)| v).collect(),
-    );
+    let context = state.get(execution).map(|execution| execution.context.clone());
+    context.ok_or_else(|| Finding::Violated(format!("execution {execution} is missing")))
+}
+
+async fn kept(backends: &Backends, writer: &Writer<'_>, execution: u64, expected: &[(u64, &Arc<Context>)]) -> Outcome {
+    let state = load(backends, writer).await?;
+    let Some(state) = state.get(execution) else {
+        return Err(Finding::Violated(format!("execution {execution} is missing")));
+    };
+    let found: Vec<_> = state.snapshots.keys().collect();
+    let wanted: Vec<_> = expected.iter().map(|(run, _)| *run).collect();
     ensure!(
         found == wanted,
-        "there are contexts of the commits {found:?} instead of {wanted:?}"
+        "there are contexts for the runs {found:?} instead of {wanted:?}"
     );
-    for (version, context) in expected {
-        let same = state
-            .snapshots
-            .get(version)
-            .is_some_and(|kept| kept.as_ref() == *context);
+    for (run, context) in expected {
+        let found = state.snapshots.get(*run);
         ensure!(
-            same,
-            "the context of commit {version} is not as it was then: {:?}",
-            state.snapshots.get(version)
+            found == Some(*context),
+            "the context of run {run} is not as it was then: {found:?}"
         );
     }
     Ok(())
@@ -84,27 +99,30 @@ pub async fn progress(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
     let mut writer = Writer::create(&backends, "progress").await?;
     writer
-        .commit((1..=30).map(|number| dispatched(number, 2)).collect())
+        .commit(
+            (1..=30)
+                .map(|number| dispatched(number, 1))
+                .chain([snapshot(1)])
+                .collect(),
+        )
         .await?;
     writer.verify("with 30 runs in flight").await?;
     for attempt in 2..5 {
         writer
             .commit(vec![
-                Change::Progressed {
-                    run: 7,
-                    progress: Progress::Tool { attempt },
-                },
-                Change::Error,
+                at(
+                    0,
+                    ExecutionChange::Progressed {
+                        run: 7,
+                        progress: Progress::Tool { attempt },
+                    },
+                ),
+                at(0, ExecutionChange::Error),
             ])
             .await?;
     }
     writer
-        .commit(
-            (1..=29)
-                .filter(|run| *run != 7)
-                .map(|run| Change::Finished { run })
-                .collect(),
-        )
+        .commit((1..=29).filter(|run| *run != 7).map(finished).collect())
         .await?;
     writer.verify("after three attempts").await
 }
@@ -114,39 +132,41 @@ pub async fn answers(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
     let mut writer = Writer::create(&backends, "answers").await?;
     let answered = |execution: Option<&str>, run, index| {
-        Change::Answered(Arc::new(Answer {
+        let answer = Answer {
             execution: execution.map(id),
             run,
             index,
             value: Value::map([("status", "updated")].map(|(key, value)| (key, Value::from(value)))),
-        }))
+        };
+        at(0, ExecutionChange::Answered(Arc::new(answer)))
     };
     writer
         .commit(vec![
             appended("a", 1_i64),
             appended("a", 2_i64),
-            dispatched(1, 2),
-            dispatched(2, 2),
+            dispatched(1, 1),
+            dispatched(2, 1),
+            snapshot(1),
         ])
         .await?;
     writer
         .commit(vec![
             answered(None, 1, None),
             answered(None, 2, Some(3)),
-            Change::ToolCalled,
+            at(0, ExecutionChange::ToolCalled),
         ])
         .await?;
     let foreign = (0..70).map(|run| answered(Some("a-child"), run, None));
     writer.commit(foreign.collect()).await?;
     writer.verify("with answers").await?;
     let history = [Value::Null, Value::from("copied")].into_iter().collect();
-    let replaced = Change::Replaced {
+    let replaced = ExecutionChange::Replaced {
         field: "a".into(),
         history,
         before: 2 * Value::from(1_i64).size(),
         size: 60,
     };
-    writer.commit(vec![Change::Finished { run: 1 }, replaced]).await?;
+    writer.commit(vec![finished(1), at(0, replaced)]).await?;
     writer.verify("after a run and a copied field").await
 }
 
@@ -154,14 +174,14 @@ pub async fn answers(factory: &dyn Factory) -> Outcome {
 pub async fn dialogues(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
     let mut writer = Writer::create(&backends, "dialogues").await?;
-    let begin = |number, progress| match dispatched(number, 2) {
-        Change::Dispatched(run) => Change::Dispatched(Arc::new(Run {
+    let begin = |number, progress| {
+        let run = Run {
             progress,
-            ..run.as_ref().clone()
-        })),
-        other => other,
+            ..(*run(number, 1)).clone()
+        };
+        at(0, ExecutionChange::Dispatched(Arc::new(run)))
     };
-    let step = |run, step| Change::Dialogue { run, step };
+    let step = |run, step| at(0, ExecutionChange::Dialogue { run, step });
     let tokens = |prompt_tokens, completion_tokens| DialogueStep::Replied {
         usage: Some(Usage {
             prompt_tokens,
@@ -176,6 +196,7 @@ pub async fn dialogues(factory: &dyn Factory) -> Outcome {
     let changes = vec![
         begin(1, Progress::Llm(Box::default())),
         begin(2, Progress::Agent(Box::new(agent))),
+        snapshot(1),
         step(1, DialogueStep::Asked),
         step(2, DialogueStep::Waits),
     ];
@@ -234,66 +255,20 @@ pub async fn dialogues(factory: &dyn Factory) -> Outcome {
         writer.commit(vec![step(run, change)]).await?;
     }
     writer.verify("after questions, replies and calls of tools").await?;
-    let turn = super::conversations::turn;
-    let turns = vec![turn("first", Some("a:1/0")), turn("second", Some("a:1/1"))];
-    writer.commit(vec![Change::Turns(turns)]).await?;
-    writer.verify("with turns on their way").await?;
-    writer.commit(vec![Change::TurnsStored(1)]).await?;
-    writer.verify("with one turn on its way").await?;
-    writer.commit(vec![Change::Finished { run: 1 }]).await?;
+    writer.commit(vec![finished(1)]).await?;
     writer.verify("after one of them is over").await
-}
-
-/// The rest of a cascade.
-pub async fn stack_and_pending(factory: &dyn Factory) -> Outcome {
-    let backends = factory.fresh().await;
-    let mut writer = Writer::create(&backends, "stack").await?;
-    let accepted = |signals: &[&str]| Change::Accepted(signals.iter().map(|signal| Arc::from(*signal)).collect());
-    writer
-        .commit(vec![
-            Change::Stack {
-                kept: 0,
-                frames: vec![frame(1), frame(0), frame(7)],
-            },
-            accepted(&["X", "Y"]),
-            accepted(&[]),
-        ])
-        .await?;
-    writer.commit(vec![accepted(&["Z"])]).await?;
-    writer.verify("with a stack and accepted batches").await?;
-    writer
-        .commit(vec![
-            Change::TakenUp,
-            Change::Stack {
-                kept: 0,
-                frames: vec![frame(3)],
-            },
-        ])
-        .await?;
-    writer.verify("after a batch was taken up").await?;
-    writer
-        .commit(vec![
-            Change::TakenUp,
-            Change::TakenUp,
-            Change::Stack {
-                kept: 0,
-                frames: Vec::new(),
-            },
-        ])
-        .await?;
-    writer.verify("when nothing is left").await
 }
 
 /// Statuses and failures.
 pub async fn statuses(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
-    let mut writer = Writer::create(&backends, "statuses").await?;
+    let mut writer = Writer::with_children(&backends, "statuses", 1).await?;
     let failure = |node: Option<&str>, limit: Option<&str>| {
-        Some(Failure {
+        Some(Arc::new(Failure {
             message: "it \"broke\"\nbadly".to_owned(),
             node: node.map(Arc::from),
             limit: limit.map(Arc::from),
-        })
+        }))
     };
     let steps = [
         (Status::Prepared, None),
@@ -306,13 +281,12 @@ pub async fn statuses(factory: &dyn Factory) -> Outcome {
         (Status::Cancelled, failure(Some(""), None)),
     ];
     for (status, failure) in steps {
-        writer
-            .commit(vec![Change::Status {
-                status,
-                at: time(2),
-                failure,
-            }])
-            .await?;
+        let change = ExecutionChange::Status {
+            status,
+            at: time(2),
+            failure,
+        };
+        writer.commit(vec![at(0, change.clone()), at(1, change)]).await?;
         writer.verify(&format!("with status {status}")).await?;
     }
     Ok(())

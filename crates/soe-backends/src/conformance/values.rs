@@ -1,8 +1,8 @@
 //! Checks of what values a store keeps as they are.
 
-use super::fixture::{Writer, appended, broadcast, field, genesis};
+use super::fixture::{Writer, appended, at, broadcast, field, genesis, of, stack, started};
 use super::{Factory, Outcome};
-use crate::{Change, Genesis, Value};
+use crate::{Change, ExecutionChange, Value};
 
 /// Text of every kind.
 pub async fn unicode(factory: &dyn Factory) -> Outcome {
@@ -21,18 +21,18 @@ pub async fn unicode(factory: &dyn Factory) -> Outcome {
         control.as_str(),
     ];
     let mut writer = Writer::new(&backends, "unicode");
-    let genesis = Genesis {
-        workflow: texts.concat().into(),
-        fields: texts.iter().map(|text| field(text, [Value::from(*text)])).collect(),
-        ..genesis(&writer.id)
-    };
-    writer.commit(vec![Change::Created(Box::new(genesis))]).await?;
+    let mut genesis = genesis(&writer.id);
+    genesis.root.workflow = texts.concat().into();
+    genesis.root.fields = texts.iter().map(|text| field(text, [Value::from(*text)])).collect();
+    let child = started(&writer.id, 1);
+    writer.commit(vec![Change::Created(Box::new(genesis)), child]).await?;
     for text in texts {
         let nested = Value::map([(text, Value::list([Value::from(text)]))]);
         let changes = vec![
+            of(1, appended(text, nested.clone())),
             appended(text, nested),
             broadcast(&[text]),
-            Change::Routed { node: text.into() },
+            at(0, ExecutionChange::Routed { node: text.into() }),
         ];
         writer.commit(changes).await?;
     }
@@ -90,10 +90,8 @@ pub async fn large(factory: &dyn Factory) -> Outcome {
 pub async fn empty(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
     let mut writer = Writer::new(&backends, "empty");
-    let genesis = Genesis {
-        fields: vec![field("nothing_yet", []), field("", [])],
-        ..genesis(&writer.id)
-    };
+    let mut genesis = genesis(&writer.id);
+    genesis.root.fields = vec![field("nothing_yet", []), field("", [])];
     writer.commit(vec![Change::Created(Box::new(genesis))]).await?;
     writer.verify("with empty histories").await?;
     let none: [(&str, Value); 0] = [];
@@ -103,14 +101,7 @@ pub async fn empty(factory: &dyn Factory) -> Outcome {
         .await?;
     writer.commit(Vec::new()).await?;
     writer
-        .commit(vec![
-            broadcast(&[]),
-            broadcast(&[""]),
-            Change::Stack {
-                kept: 0,
-                frames: Vec::new(),
-            },
-        ])
+        .commit(vec![broadcast(&[]), broadcast(&[""]), stack(Vec::new())])
         .await?;
     writer.verify("with empty values, batches and commits").await
 }

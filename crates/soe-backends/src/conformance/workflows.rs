@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::fixture::{Must, Writer, created, difference, document, id, json, registry, version};
+use super::compare::{difference, json};
+use super::fixture::{Must, Writer, created, document, id, registry, started, version};
 use super::{Factory, Outcome, ensure};
 use crate::{Backends, RegistryDocument, Value};
 
@@ -61,25 +62,27 @@ pub async fn registries(factory: &dyn Factory) -> Outcome {
 pub async fn committed(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
     for name in ["one", "two"] {
-        // The second execution brings the same registries: they are there already.
+        // The second tree brings the same registries: they are there already.
         let mut writer = Writer::new(&backends, name);
         let first = document(1);
         let mut creation = writer.next(vec![created(&writer.id)]);
-        creation.registry = Some(Arc::new(first.clone()));
+        creation.registries = vec![Arc::new(first.clone())];
         writer.store(vec![creation]).await?;
         has(&backends, &first).await?;
         let second = document(2);
-        let mut change = writer.next(vec![crate::Change::Registry(version(&second.id))]);
-        change.registry = Some(Arc::new(second.clone()));
+        let mut change = writer.next(vec![version(&second.id), started(&writer.id, 1)]);
+        let third = document(3);
+        change.registries = vec![Arc::new(second.clone()), Arc::new(third.clone())];
         writer.store(vec![change]).await?;
-        has(&backends, &first).await?;
-        has(&backends, &second).await?;
+        for document in [&first, &second, &third] {
+            has(&backends, document).await?;
+        }
         writer.verify("with another registry").await?;
     }
     Ok(())
 }
 
-/// What an execution uses now.
+/// What a root uses now.
 pub async fn current(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
     let workflows = backends.workflows();

@@ -1,87 +1,51 @@
-//! The last states that this process read or wrote, so that a commit doesn't parse the file it replaces.
-//!
-//! A cached state is used only if the file is still the one that it was read from or written to: see [`Stamp`].
+//! What this process knows of trees, so that a commit doesn't read what it adds to.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::format::Stored;
-use crate::{ExecutionId, RegistryId};
+use crate::ExecutionId;
 
-/// The most states that are kept.
+/// The most trees that are kept.
 const MAX_ENTRIES: usize = 1024;
 
-/// The most bytes of context values that are kept. (They are shared with the engine, as long as it has them too.)
+/// The most bytes of journals that are kept. (Their values are shared with the engine, as long as it has them too.)
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
-/// Longer than the end of a context file from its token on.
-const TAIL: u64 = 96;
-
-/// Tells one content of a context file from every other: its end contains a token that is written once. Length and time
-/// tell that somebody edited the file by hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    length: u64,
-    modified: Option<SystemTime>,
-    tail: Vec<u8>,
+/// What can be kept.
+pub(super) trait Cached {
+    /// What it was read from.
+    fn token(&self) -> Option<&String>;
+    /// How large that was.
+    fn size(&self) -> u64;
 }
 
-impl Stamp {
-    /// The stamp of an open file; afterwards the file is read from its beginning.
-    pub(super) fn of(file: &mut File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        file.seek(SeekFrom::Start(metadata.len().saturating_sub(TAIL)))?;
-        let mut tail = Vec::new();
-        file.by_ref().take(TAIL).read_to_end(&mut tail)?;
-        file.rewind()?;
-        Ok(Self {
-            length: metadata.len(),
-            modified: metadata.modified().ok(),
-            tail,
-        })
-    }
-}
-
-/// A state, and what this process knows about the files around it.
-#[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub(super) stored: Arc<Stored>,
-    /// The events in the outbox are in the telemetry file.
-    pub(super) settled: bool,
-    /// The registry and workflow that the files for people show.
-    pub(super) shown: Option<(RegistryId, Arc<str>)>,
-}
-
+/// Each is taken out by who holds the lock of the tree, and put back before that is released.
 #[derive(Debug)]
-struct Entry {
-    known: Known,
-    stamp: Stamp,
-    used: u64,
-}
-
-#[derive(Debug, Default)]
-struct Entries {
-    map: HashMap<ExecutionId, Entry>,
-    bytes: u64,
-    clock: u64,
-}
-
-#[derive(Debug)]
-pub(super) struct Cache {
-    entries: Mutex<Entries>,
+pub(super) struct Cache<E> {
+    entries: Mutex<Entries<E>>,
     process: u64,
     counter: AtomicU64,
 }
 
-impl Cache {
+#[derive(Debug)]
+struct Entries<E> {
+    map: HashMap<ExecutionId, (E, u64)>,
+    bytes: u64,
+    clock: u64,
+}
+
+impl<E: Cached> Cache<E> {
     pub(super) fn new() -> Self {
+        let entries = Entries {
+            map: HashMap::new(),
+            bytes: 0,
+            clock: 0,
+        };
         Self {
-            entries: Mutex::default(),
+            entries: Mutex::new(entries),
             // std seeds its hashers at random: no need for a crate to get 64 random bits.
             process: RandomState::new().hash_one((std::process::id(), SystemTime::now())),
             counter: AtomicU64::new(0),
@@ -90,36 +54,23 @@ impl Cache {
 
     /// A token that no other content has, of this process or another.
     pub(super) fn token(&self) -> String {
-        format!(
-            "{:016x}-{:x}",
-            self.process,
-            self.counter.fetch_add(1, Ordering::Relaxed)
-        )
+        let count = self.counter.fetch_add(1, Ordering::Relaxed);
+        format!("{:016x}{count:016x}", self.process)
     }
 
-    /// The state whose file has `stamp`.
-    pub(super) fn get(&self, id: &ExecutionId, stamp: &Stamp) -> Option<Known> {
-        let mut entries = self.lock();
-        entries.clock += 1;
-        let now = entries.clock;
-        let entry = entries.map.get_mut(id)?;
-        entry.used = now;
-        (entry.stamp == *stamp).then(|| entry.known.clone())
+    pub(super) fn take(&self, id: &ExecutionId) -> Option<E> {
+        self.lock().remove(id)
     }
 
-    pub(super) fn put(&self, id: &ExecutionId, stamp: Stamp, known: Known) {
+    pub(super) fn put(&self, id: &ExecutionId, entry: E) {
         let mut entries = self.lock();
         entries.remove(id);
         entries.clock += 1;
-        let entry = Entry {
-            stamp,
-            used: entries.clock,
-            known,
-        };
-        entries.bytes += entry.bytes();
-        entries.map.insert(id.clone(), entry);
+        entries.bytes += entry.size();
+        let used = entries.clock;
+        entries.map.insert(id.clone(), (entry, used));
         while entries.map.len() > MAX_ENTRIES || (entries.bytes > MAX_BYTES && entries.map.len() > 1) {
-            let oldest = entries.map.iter().min_by_key(|(_, entry)| entry.used);
+            let oldest = entries.map.iter().min_by_key(|(_, (_, used))| *used);
             let Some(oldest) = oldest.map(|(id, _)| id.clone()) else {
                 break;
             };
@@ -127,25 +78,15 @@ impl Cache {
         }
     }
 
-    pub(super) fn remove(&self, id: &ExecutionId) {
-        self.lock().remove(id);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
+    fn lock(&self) -> MutexGuard<'_, Entries<E>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Entry {
-    fn bytes(&self) -> u64 {
-        self.known.stored.state.context_bytes
-    }
-}
-
-impl Entries {
-    fn remove(&mut self, id: &ExecutionId) {
-        if let Some(entry) = self.map.remove(id) {
-            self.bytes = self.bytes.saturating_sub(entry.bytes());
-        }
+impl<E: Cached> Entries<E> {
+    fn remove(&mut self, id: &ExecutionId) -> Option<E> {
+        let (entry, _) = self.map.remove(id)?;
+        self.bytes = self.bytes.saturating_sub(entry.size());
+        Some(entry)
     }
 }

@@ -1,179 +1,184 @@
-//! `contexts/ID.json`: the state of each execution. Replacing this file is the point at which a commit has happened.
+//! What the store of states does, by the journals of the trees.
 
-use std::fs;
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::Inner;
-use super::cache::{Known, Stamp};
 use super::disk::{self, Lock, Staged, failed};
-use super::format::{self, Stored};
-use super::layout::id_of_stem;
-use crate::stored::{check_versions, unfit};
+use super::layout::{INBOXES, JOURNAL, TREES, id_of_stem, stem_of};
+use super::people::Changed;
+use super::tree::Record;
+use super::{Inner, head};
+use crate::stored::{applied, check_versions, unfit, version_of};
 use crate::{
-    ApplyError, BackendError, BackendErrorKind, Commit, Event, ExecutionId, ExecutionState, ExecutionSummary, ListPage,
-    ListQuery,
+    BackendError, BackendErrorKind, Commit, Damaged, Deletion, Durability, ExecutionId, ExecutionSummary, Guard,
+    ListPage, ListQuery, Message, Post, Posted, TreeState,
 };
 
-impl Inner {
-    pub(super) fn commit(&self, mut commits: Vec<Commit>) -> Result<(), BackendError> {
-        let Some(first) = commits.first() else { return Ok(()) };
-        let id = first.execution.clone();
-        let _lock = Lock::take(&self.layout.lock(&id))?;
-        let known = self.known(&id)?;
-        check_versions(&commits, known.as_ref().map(|known| known.stored.state.version))?;
-        if let Some(known) = &known {
-            self.settle(&id, known)?;
-        }
-        let state = fold(known.as_ref().map(|known| &known.stored.state), &commits).map_err(|e| unfit(&id, e))?;
-        let outbox: Vec<Event> = commits
-            .iter_mut()
-            .flat_map(|commit| std::mem::take(&mut commit.events))
-            .collect();
-        let shown = known.and_then(|known| known.shown);
+/// The guard of a tree that can't be read, so nobody knows its version: no other has version 0.
+const UNREADABLE: Guard = Guard { version: 0, fence: 0 };
 
-        // Whatever is likely to fail (the disk is full) comes before the first change that can be seen.
-        let context = self.stage_context(&state, &outbox)?;
-        let definitions = commits
-            .iter_mut()
-            .filter_map(|commit| commit.definitions.take())
-            .next_back();
-        let definitions = definitions
-            .map(|definitions| self.stage_definitions(&id, &definitions))
-            .transpose()?;
-        for registry in commits.iter().filter_map(|commit| commit.registry.as_ref()) {
-            self.put_registry(registry)?;
-        }
-        for staged in definitions.into_iter().flatten() {
-            staged.publish(self.durability)?;
-        }
-        self.publish_context(&id, context)?;
-        self.follow_up(&id, Stored { state, outbox }, shown);
-        Ok(())
+impl Inner {
+    pub(super) fn commit(
+        &self,
+        id: &ExecutionId,
+        mut commits: Vec<Commit>,
+        after: Option<Arc<TreeState>>,
+    ) -> Result<(), BackendError> {
+        self.with(id, |open| {
+            let before = open.tree().state.as_deref();
+            check_versions(&commits, before.map(version_of))?;
+            let after = match after {
+                Some(after) => after,
+                None => Arc::new(applied(before, &commits).map_err(|error| unfit(id, error))?),
+            };
+            // Nothing that is committed may refer to something missing.
+            for registry in commits.iter_mut().flat_map(|commit| commit.registries.drain(..)) {
+                self.put_registry(&registry)?;
+            }
+            let changed = Changed::by(&commits, before);
+            if open.tree().deleted.is_some() {
+                open.sweep()?;
+            }
+            let waited = !open.tree().inbox.is_empty();
+            open.write(Record::Commits(commits), Some(after), &changed)?;
+            if waited && open.tree().inbox.is_empty() {
+                self.nothing_waits(id);
+            }
+            Ok(())
+        })
     }
 
-    pub(super) fn load(&self, id: &ExecutionId) -> Result<Option<ExecutionState>, BackendError> {
-        Ok(self.known(id)?.map(|known| known.stored.state.clone()))
+    pub(super) fn load(&self, id: &ExecutionId) -> Result<Option<Arc<TreeState>>, BackendError> {
+        self.with(id, |open| Ok(open.tree().state.clone()))
     }
 
     pub(super) fn list(&self, query: &ListQuery) -> Result<ListPage, BackendError> {
-        let folder = self.layout.root.join("contexts");
-        let entries = fs::read_dir(&folder).map_err(|error| failed("list", &folder, error))?;
-        let mut all = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|error| failed("list", &folder, error))?;
-            let name = entry.file_name();
-            let id = name
-                .to_str()
-                .and_then(|name| name.strip_suffix(".json"))
-                .and_then(id_of_stem);
-            if let Some(id) = id {
-                all.extend(self.summary(&id)?);
+        let known: HashSet<ExecutionId> = self.ids(TREES, JOURNAL)?.into_iter().collect();
+        let is_new = |id: &ExecutionId| known.contains(id) || known.contains(&id.root());
+        let mut old = self.ids("contexts", ".json")?;
+        old.retain(|id| !is_new(id));
+        let (mut all, mut damaged) = (Vec::new(), Vec::new());
+        for id in known.iter().chain(&old) {
+            match self.summary(id) {
+                Ok(summary) => all.extend(summary),
+                Err(error) => damaged.push(Damaged {
+                    tree: id.to_string(),
+                    problem: error.to_string(),
+                }),
             }
         }
-        Ok(ListPage::select(all, query))
+        let mut page = ListPage::select(all, query);
+        if query.after.is_none() {
+            damaged.sort_unstable_by(|a, b| a.tree.cmp(&b.tree));
+            page.damaged = damaged;
+        }
+        Ok(page)
     }
 
-    /// Deletes the state; its last events stay, as those before do.
-    pub(super) fn delete(&self, id: &ExecutionId) -> Result<bool, BackendError> {
+    /// The ids after which files in a folder are named that end in `suffix`.
+    pub(super) fn ids(&self, folder: &str, suffix: &str) -> Result<Vec<ExecutionId>, BackendError> {
+        let folder = self.layout.root.join(folder);
+        let listing = |error| failed("list", &folder, error);
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(listing)? {
+            let name = entry.map_err(listing)?.file_name();
+            ids.extend(stem_of(&name, suffix).and_then(id_of_stem));
+        }
+        Ok(ids)
+    }
+
+    fn summary(&self, id: &ExecutionId) -> Result<Option<ExecutionSummary>, BackendError> {
+        match head::read_present(&self.layout.head(id), &self.layout.journal(id))? {
+            Some(head) => Ok(head.summary),
+            None => self.with(id, |open| {
+                Ok(open.tree().state.as_ref().and_then(|state| state.summary()))
+            }),
+        }
+    }
+
+    /// The mark comes first: what is marked is deleted, whatever files of it are there yet.
+    pub(super) fn delete(&self, id: &ExecutionId, guard: Guard) -> Result<Deletion, BackendError> {
+        let deleted = self.with(id, |open| {
+            let tree = open.tree();
+            let found = match &tree.state {
+                None => Deletion::NoSuchTree,
+                Some(state) if version_of(state) != (guard.version, guard.fence) || !tree.inbox.is_empty() => {
+                    return Ok(Deletion::Changed);
+                }
+                Some(_) => {
+                    open.write(Record::Deleted, None, &Changed::NOTHING)?;
+                    self.nothing_waits(id);
+                    Deletion::Deleted
+                }
+            };
+            open.sweep()?;
+            Ok(found)
+        });
+        match deleted {
+            Err(error) if error.kind() == BackendErrorKind::Corrupt && guard == UNREADABLE => self.delete_damaged(id),
+            other => other,
+        }
+    }
+
+    fn delete_damaged(&self, id: &ExecutionId) -> Result<Deletion, BackendError> {
         let _lock = Lock::take(&self.layout.lock(id))?;
-        let path = self.layout.context(id);
-        // A damaged file can be deleted too: then nothing is known of its last events.
-        match self.known(id) {
-            Ok(None) => return Ok(false),
-            Ok(Some(known)) => self.settle(id, &known)?,
-            Err(error) if error.kind() == BackendErrorKind::Corrupt => {}
-            Err(error) => return Err(error),
+        for execution in self.old_executions(id)? {
+            Staged::remove(self.layout.context(&execution)).publish(Durability::Relaxed)?;
         }
-        self.cache.remove(id);
-        Staged::remove(path).publish(self.durability)?;
-        Ok(true)
+        self.nothing_waits(id);
+        Staged::remove(self.layout.head(id)).publish(Durability::Relaxed)?;
+        Staged::remove(self.layout.context(id)).publish(self.durability)?;
+        Staged::remove(self.layout.journal(id)).publish(self.durability)?;
+        Ok(Deletion::Deleted)
     }
 
-    /// The state as its file says, and what this process knows besides; `None` if there is no file.
-    pub(super) fn known(&self, id: &ExecutionId) -> Result<Option<Known>, BackendError> {
-        let path = self.layout.context(id);
-        let Some(mut file) = disk::open(&path)? else {
-            return Ok(None);
-        };
-        let stamp = Stamp::of(&mut file).map_err(|error| failed("read", &path, error))?;
-        if let Some(known) = self.cache.get(id, &stamp) {
-            return Ok(Some(known));
-        }
-        let content = disk::read_all(file, &path)?;
-        let known = Known {
-            stored: Arc::new(format::decode(&content, &path, id)?),
-            settled: false,
-            shown: None,
-        };
-        self.cache.put(id, stamp, known.clone());
-        Ok(Some(known))
-    }
-
-    /// Removes the events from the outbox of a state. The caller holds the lock.
-    pub(super) fn clear_outbox(&self, id: &ExecutionId) -> Result<(), BackendError> {
-        match self.known(id)? {
-            Some(known) if !known.stored.outbox.is_empty() => {
-                let context = self.stage_context(&known.stored.state, &[])?;
-                self.publish_context(id, context)
+    pub(super) fn post(&self, id: &ExecutionId, message: &Message) -> Result<Post, BackendError> {
+        self.with(id, |open| {
+            if open.tree().state.is_none() {
+                return Ok(Post::NoSuchTree);
             }
+            match open.tree().inbox.place(message) {
+                Err(seq) => Ok(Post::Duplicate(seq)),
+                Ok(posted) => {
+                    let seq = posted.seq;
+                    self.something_waits(id)?;
+                    open.write(Record::Posted(posted), None, &Changed::NOTHING)?;
+                    Ok(Post::Stored(seq))
+                }
+            }
+        })
+    }
+
+    pub(super) fn inbox(&self, id: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
+        self.with(id, |open| {
+            let inbox = &open.tree().inbox;
+            if inbox.is_empty() {
+                self.nothing_waits(id);
+            }
+            Ok(inbox.after(after, limit))
+        })
+    }
+
+    pub(super) fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        let mut waiting = self.ids(INBOXES, "")?;
+        waiting.truncate(limit);
+        Ok(waiting)
+    }
+
+    /// Says that a message waits, before it does: so none is overlooked.
+    fn something_waits(&self, id: &ExecutionId) -> Result<(), BackendError> {
+        let path = self.layout.waiting(id);
+        match File::create_new(&path) {
+            Ok(_) if self.durability == Durability::Full => disk::sync_folder(&path),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed("write", &path, error)),
             _ => Ok(()),
         }
     }
 
-    fn summary(&self, id: &ExecutionId) -> Result<Option<ExecutionSummary>, BackendError> {
-        let path = self.layout.context(id);
-        let Some(mut file) = disk::open(&path)? else {
-            return Ok(None);
-        };
-        let stamp = Stamp::of(&mut file).map_err(|error| failed("read", &path, error))?;
-        if let Some(known) = self.cache.get(id, &stamp) {
-            return Ok(Some(known.stored.state.summary()));
-        }
-        let content = disk::read_all(file, &path)?;
-        format::decode_summary(&content, &path).map(Some)
+    /// Where that fails, somebody looks at the inbox once more in vain.
+    fn nothing_waits(&self, id: &ExecutionId) {
+        let _ = fs::remove_file(self.layout.waiting(id));
     }
-
-    fn stage_context(&self, state: &ExecutionState, outbox: &[Event]) -> Result<Staged, BackendError> {
-        let content = format::encode(state, outbox, &self.cache.token())?;
-        Staged::replace(self.layout.context(&state.id), &content, self.durability)
-    }
-
-    fn publish_context(&self, id: &ExecutionId, context: Staged) -> Result<(), BackendError> {
-        self.cache.remove(id);
-        context.publish(self.durability)
-    }
-
-    /// What follows a commit that has happened. What fails here is not lost, and done before the next commit.
-    fn follow_up(&self, id: &ExecutionId, stored: Stored, shown: Option<(crate::RegistryId, Arc<str>)>) {
-        let current = (stored.state.registry.clone(), stored.state.workflow.clone());
-        let is_shown = shown.as_ref() == Some(&current) || self.show(id, &current.0, &current.1).is_ok();
-        let known = Known {
-            settled: self.append_new(id, &stored.outbox).is_ok(),
-            shown: is_shown.then_some(current),
-            stored: Arc::new(stored),
-        };
-        let stamp = fs::File::open(self.layout.context(id)).and_then(|mut file| Stamp::of(&mut file));
-        if let Ok(stamp) = stamp {
-            self.cache.put(id, stamp, known);
-        }
-    }
-
-    /// Sees to it that the events in the outbox are in the telemetry file, before the outbox is replaced. The caller holds
-    /// the lock.
-    pub(super) fn settle(&self, id: &ExecutionId, known: &Known) -> Result<(), BackendError> {
-        if known.settled {
-            return Ok(());
-        }
-        self.append_new(id, &known.stored.outbox)
-    }
-}
-
-fn fold(stored: Option<&ExecutionState>, commits: &[Commit]) -> Result<ExecutionState, ApplyError> {
-    let (mut state, rest) = match (stored, commits.split_first()) {
-        (Some(state), _) => (state.clone(), commits),
-        (None, Some((first, rest))) => (ExecutionState::create(first)?, rest),
-        (None, None) => return Err(ApplyError::NotCreated),
-    };
-    rest.iter().try_for_each(|commit| state.apply(commit))?;
-    Ok(state)
 }

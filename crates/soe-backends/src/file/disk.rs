@@ -11,6 +11,9 @@ use super::Durability;
 use super::layout::temporary;
 use crate::{BackendError, BackendErrorKind, stored};
 
+/// No file that is read as a whole is larger: what is larger is refused before it is read.
+const MAX_BYTES: u64 = 1 << 30;
+
 /// An exclusive lock between threads and processes, released when dropped (or when the process ends).
 #[derive(Debug)]
 pub(super) struct Lock(#[allow(dead_code, reason = "closing the file releases the lock")] File);
@@ -39,6 +42,7 @@ impl Lock {
 }
 
 fn open_lock(path: &Path) -> Result<File, BackendError> {
+    regular(path)?;
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
     options
@@ -55,16 +59,17 @@ pub(super) struct Staged {
 }
 
 impl Staged {
-    /// Writes what is to replace `target`. The caller holds the lock of the target until it is published.
-    pub(super) fn replace(target: PathBuf, content: &[u8], durability: Durability) -> Result<Self, BackendError> {
+    /// Writes what is to replace `target`: `parts`, one behind the other. The caller holds the lock of the target until it is
+    /// published.
+    pub(super) fn replace(target: PathBuf, parts: &[&[u8]], durability: Durability) -> Result<Self, BackendError> {
         let path = temporary(&target);
         let staged = Self {
             target,
             temporary: Some(path.clone()),
         };
         let write = || {
-            let mut file = File::create(&path)?;
-            file.write_all(content)?;
+            let mut file = create(&path)?;
+            parts.iter().try_for_each(|part| file.write_all(part))?;
             match durability {
                 Durability::Full => file.sync_all(),
                 Durability::Relaxed => Ok(()),
@@ -132,6 +137,14 @@ pub(super) fn sync_folder(_: &Path) -> Result<(), BackendError> {
     Ok(())
 }
 
+/// A new file: whatever has its name goes, and is not written through.
+fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => File::create_new(path),
+    }
+}
+
 /// The content of a file; `None` if there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, BackendError> {
     match open(path)? {
@@ -140,19 +153,66 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, BackendError> {
     }
 }
 
-/// A file to be read; `None` if there is none.
+/// A regular file to be read; `None` if there is none.
 pub(super) fn open(path: &Path) -> Result<Option<File>, BackendError> {
+    if !regular(path)? {
+        return Ok(None);
+    }
     match File::open(path) {
-        Ok(file) => Ok(Some(file)),
+        // It may be another than it was a moment ago.
+        Ok(file) => is_regular(&file, path).map(|()| Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("open", path, error)),
     }
 }
 
+/// A regular file to be read and changed; if there is none, it is made or that is an error.
+pub(super) fn open_to_change(path: &Path, make: bool) -> Result<File, BackendError> {
+    regular(path)?;
+    let mut options = OpenOptions::new();
+    options.create(make).truncate(false).read(true).write(true);
+    let file = options.open(path).map_err(|error| failed("open", path, error))?;
+    is_regular(&file, path).map(|()| file)
+}
+
+/// Whether there is a file. Only regular ones are opened: others may have no end, or keep waiting whoever opens them, and a
+/// link may lead out of the store.
+fn regular(path: &Path) -> Result<bool, BackendError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(true),
+        Ok(metadata) if metadata.is_symlink() => Err(damaged(path, "it is a symbolic link")),
+        Ok(_) => Err(damaged(path, "it is no regular file")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("open", path, error)),
+    }
+}
+
+fn is_regular(file: &File, path: &Path) -> Result<(), BackendError> {
+    let metadata = file.metadata().map_err(|error| failed("open", path, error))?;
+    match metadata.is_file() {
+        true => Ok(()),
+        false => Err(damaged(path, "it is no regular file")),
+    }
+}
+
+/// The length of an open file, if it isn't absurd.
+pub(super) fn length(file: &File, path: &Path, most: u64) -> Result<u64, BackendError> {
+    let length = file.metadata().map_err(|error| failed("read", path, error))?.len();
+    match length <= most {
+        true => Ok(length),
+        false => Err(damaged(
+            path,
+            &format!("it has {length} bytes, more than such a file of a store has"),
+        )),
+    }
+}
+
 /// The rest of an open file.
-pub(super) fn read_all(mut file: File, path: &Path) -> Result<Vec<u8>, BackendError> {
+pub(super) fn read_all(file: File, path: &Path) -> Result<Vec<u8>, BackendError> {
+    let length = length(&file, path, MAX_BYTES)?;
     let mut content = Vec::new();
-    file.read_to_end(&mut content)
+    file.take(length)
+        .read_to_end(&mut content)
         .map_err(|error| failed("read", path, error))?;
     Ok(content)
 }
@@ -206,7 +266,7 @@ mod tests {
     fn what_is_staged_and_dropped_never_happened() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("a.json");
-        let write = |content: &[u8]| Staged::replace(target.clone(), content, Durability::Full).unwrap();
+        let write = |content: &[u8]| Staged::replace(target.clone(), &[content], Durability::Full).unwrap();
         write(b"1").publish(Durability::Full).unwrap();
         drop(write(b"2"));
         assert_eq!(read(&target).unwrap().unwrap(), b"1");

@@ -1,14 +1,17 @@
 //! Where the file store keeps what: file names that people know from the reference, and that no two ids share.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::{ExecutionId, RegistryId};
 
-/// Lock files are shared by executions, so that they are few, and none ever has to be deleted while somebody waits for it.
+/// Lock files are shared by trees, so that they are few, and none ever has to be deleted while somebody waits for it.
 const LOCKS: u64 = 256;
 
 /// The folders of a store.
-pub(super) const FOLDERS: [&str; 9] = [
+pub(super) const FOLDERS: [&str; 11] = [
+    "trees",
+    INBOXES,
     "contexts",
     "workflows",
     "workflows/registries",
@@ -20,6 +23,15 @@ pub(super) const FOLDERS: [&str; 9] = [
     "locks",
 ];
 
+/// The folder of what counts.
+pub(super) const TREES: &str = "trees";
+
+/// The folder that tells which trees have messages that were not taken.
+pub(super) const INBOXES: &str = "inboxes";
+
+/// How the name of a journal ends.
+pub(super) const JOURNAL: &str = ".journal";
+
 /// The paths in a store.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -29,6 +41,21 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// The journal of a tree: the one file that counts.
+    pub(super) fn journal(&self, tree: &ExecutionId) -> PathBuf {
+        self.file(TREES, tree, JOURNAL)
+    }
+
+    /// It is there as long as the tree may have messages that were not taken.
+    pub(super) fn waiting(&self, tree: &ExecutionId) -> PathBuf {
+        self.file(INBOXES, tree, "")
+    }
+
+    /// What a list says of a tree.
+    pub(super) fn head(&self, tree: &ExecutionId) -> PathBuf {
+        self.file(TREES, tree, ".head")
+    }
+
     pub(super) fn context(&self, id: &ExecutionId) -> PathBuf {
         self.file("contexts", id, ".json")
     }
@@ -69,17 +96,26 @@ impl Layout {
         self.root.join("store.json")
     }
 
+    /// All locks of trees, in the order in which they are to be taken by who needs more than one.
+    pub(super) fn all_locks(&self) -> impl Iterator<Item = PathBuf> {
+        (0..LOCKS).map(|number| self.numbered_lock(number))
+    }
+
+    fn numbered_lock(&self, number: u64) -> PathBuf {
+        self.root.join("locks").join(format!("{number:02x}.lock"))
+    }
+
     pub(super) fn lock(&self, id: &ExecutionId) -> PathBuf {
         self.lock_of_stem(&self.stem(id))
     }
 
-    /// The lock that guards the files whose names begin with `stem`. Every process must come to the same one.
+    /// The lock of the tree whose files' names begin with `stem`. Every process must come to the same one.
     pub(super) fn lock_of_stem(&self, stem: &str) -> PathBuf {
         // FNV-1a, for it is fixed: std's hashers differ from process to process.
         let hash = stem.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        self.root.join("locks").join(format!("{:02x}.lock", hash % LOCKS))
+        self.numbered_lock(hash % LOCKS)
     }
 
     pub(super) fn registries_lock(&self) -> PathBuf {
@@ -91,7 +127,7 @@ impl Layout {
     }
 
     /// What the names of an execution's files begin with: its id, unless the file system would confuse it with another.
-    fn stem(&self, id: &ExecutionId) -> String {
+    pub(super) fn stem(&self, id: &ExecutionId) -> String {
         stem(id.as_str(), self.case_sensitive, cfg!(windows))
     }
 }
@@ -110,6 +146,11 @@ fn stem(id: &str, case_sensitive: bool, windows: bool) -> String {
     } else {
         stem
     }
+}
+
+/// What the name of a file begins with that ends in `suffix`.
+pub(super) fn stem_of<'a>(name: &'a OsStr, suffix: &str) -> Option<&'a str> {
+    name.to_str()?.strip_suffix(suffix)
 }
 
 /// The id whose files begin with `stem`; `None` if no id's do.
@@ -148,9 +189,17 @@ pub(super) fn temporary(target: &Path) -> PathBuf {
 /// The stem of the file that the temporary file `name` was to become; `None` if it isn't the name of one.
 pub(super) fn stem_of_temporary(name: &str) -> Option<&str> {
     let target = name.strip_prefix('.')?.strip_suffix(".tmp")?;
-    ["_workflows.json", "_current.txt", ".jsonl", ".json", ".yaml"]
-        .iter()
-        .find_map(|suffix| target.strip_suffix(suffix))
+    [
+        "_workflows.json",
+        "_current.txt",
+        ".jsonl",
+        ".json",
+        ".yaml",
+        JOURNAL,
+        ".head",
+    ]
+    .iter()
+    .find_map(|suffix| target.strip_suffix(suffix))
 }
 
 #[cfg(test)]

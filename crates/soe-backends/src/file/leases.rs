@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Inner;
 use super::disk::{self, Lock, Staged};
-use super::{Inner, pretty};
+use super::trees::pretty;
 use crate::{BackendError, BackendErrorKind, Durability, ExecutionId, Timestamp};
 
 #[derive(Serialize, Deserialize)]
@@ -24,7 +25,7 @@ impl Inner {
     pub(super) fn heartbeat(&self, owner: &ExecutionId, until: Timestamp) -> Result<(), BackendError> {
         let path = self.layout.owner(owner);
         let _lock = Lock::take(&self.layout.lock(owner))?;
-        Staged::replace(path, &pretty(&Lease { until })?, Durability::Relaxed)?.publish(Durability::Relaxed)
+        Staged::replace(path, &[&pretty(&Lease { until })?], Durability::Relaxed)?.publish(Durability::Relaxed)
     }
 
     pub(super) fn lease(&self, owner: &ExecutionId) -> Result<Option<Timestamp>, BackendError> {

@@ -1,12 +1,18 @@
-//! Readable files in a folder: JSON, JSON lines and YAML, under the reference's file names.
+//! Files in a folder: one journal a tree, which is what counts; and for people JSON, JSON lines and YAML, under the original's
+//! file names.
 
 mod cache;
 mod contexts;
 mod disk;
-mod format;
+mod head;
+mod journal;
 mod layout;
 mod leases;
+mod old;
+mod open;
+mod people;
 mod telemetry;
+mod tree;
 mod trees;
 mod workflows;
 
@@ -21,17 +27,23 @@ use serde::{Deserialize, Serialize};
 use self::cache::Cache;
 use self::disk::{Lock, Staged, failed, newer};
 use self::layout::{FOLDERS, Layout, stem_of_temporary};
+use self::open::Entry;
 use self::trees::pretty;
 use crate::{
-    BackendError, BackendErrorKind, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend,
-    Durability, Event, ExecutionId, ExecutionState, FORMAT, IdentityBackend, ListPage, ListQuery, RegistryDocument,
-    RegistryId, Sections, TelemetryBackend, Timestamp, Turn, Value, WorkflowBackend,
+    BackendError, BackendErrorKind, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, Deletion,
+    Durability, Event, ExecutionId, FORMAT, Guard, IdentityBackend, ListPage, ListQuery, Message, Post, Posted,
+    RegistryDocument, RegistryId, Sections, TelemetryBackend, Timestamp, TreeState, Turn, Value, WorkflowBackend,
 };
 
 /// All six stores as readable files in a folder. Several processes can use one folder. Cheap to clone; clones share a cache.
 ///
-/// A commit rewrites the file of its execution, so it costs as much as the execution is large: this store is there to be
-/// read by people. Its methods need a Tokio runtime, for the blocking I/O.
+/// What counts of a tree is its journal, `trees/ID.journal`: a commit is appended to it. The files for people follow: those of
+/// executions that a commit changes are written anew, so it costs as much as they are large. Changing these files changes nothing.
+/// Only regular files are read. Its methods need a Tokio runtime, for the blocking I/O.
+///
+/// A tree that can't be read is named in [`ListPage::damaged`]; it is deleted with a guard of version 0 and fence 0. Stores that
+/// the version before wrote are read: each tree is converted when it is first used, and from then on that version refuses the
+/// store.
 ///
 /// ```no_run
 /// use soe_backends::{Backends, Durability, FileStore};
@@ -49,7 +61,7 @@ pub struct FileStore(Arc<Inner>);
 struct Inner {
     layout: Layout,
     durability: Durability,
-    cache: Cache,
+    cache: Cache<Entry>,
 }
 
 /// What `store.json` says.
@@ -112,34 +124,34 @@ impl FileStore {
         }
     }
 
-    /// As [`FileStore::run`], for work on the files of one execution.
+    /// As [`FileStore::run`], for work on one tree.
     async fn on<T: Send + 'static>(
         &self,
-        execution: &ExecutionId,
+        tree: &ExecutionId,
         work: impl FnOnce(&Inner, &ExecutionId) -> Result<T, BackendError> + Send + 'static,
     ) -> Result<T, BackendError> {
-        let id = execution.clone();
+        let id = tree.clone();
         let result = self.run(move |inner| work(inner, &id)).await;
-        result.map_err(|error| error.execution(execution))
+        result.map_err(|error| error.execution(tree))
     }
 }
 
 impl Inner {
-    /// Makes the file that says which format the store has, or checks it.
+    /// Makes the file that says which format the store has, or checks it. A store that the version before wrote is marked before
+    /// anything else is changed: that version refuses it from then on.
     fn check_marker(&self) -> Result<(), BackendError> {
         let path = self.layout.marker();
-        let Some(content) = disk::read(&path)? else {
-            let _lock = Lock::take(&self.layout.registries_lock())?;
-            let content = pretty(&Marker {
-                format: u64::from(FORMAT),
-            })?;
-            return Staged::replace(path, &content, self.durability)?.publish(self.durability);
+        let _lock = Lock::take(&self.layout.registries_lock())?;
+        let found: Option<Marker> = match disk::read(&path)? {
+            Some(content) => Some(disk::parse(&content, &path)?),
+            None => None,
         };
-        let marker: Marker = disk::parse(&content, &path)?;
-        if marker.format > u64::from(FORMAT) {
-            return Err(newer(&path, marker.format, FORMAT));
+        let format = u64::from(FORMAT);
+        match found {
+            Some(marker) if marker.format > format => Err(newer(&path, marker.format, FORMAT)),
+            Some(marker) if marker.format == format => Ok(()),
+            _ => Staged::replace(path, &[&pretty(&Marker { format })?], self.durability)?.publish(self.durability),
         }
-        Ok(())
     }
 
     /// Removes temporary files that nobody is writing.
@@ -169,15 +181,15 @@ impl Inner {
 
 #[async_trait]
 impl ContextBackend for FileStore {
-    async fn commit(&self, commits: Vec<Commit>) -> Result<(), BackendError> {
-        let Some(execution) = commits.first().map(|commit| commit.execution.clone()) else {
+    async fn commit(&self, commits: Vec<Commit>, after: Option<Arc<TreeState>>) -> Result<(), BackendError> {
+        let Some(tree) = commits.first().map(|commit| commit.tree.clone()) else {
             return Ok(());
         };
-        self.on(&execution, move |inner, _| inner.commit(commits)).await
+        self.on(&tree, move |inner, id| inner.commit(id, commits, after)).await
     }
 
-    async fn load(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, BackendError> {
-        self.on(execution, Inner::load).await
+    async fn load(&self, tree: &ExecutionId) -> Result<Option<Arc<TreeState>>, BackendError> {
+        self.on(tree, Inner::load).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, BackendError> {
@@ -185,16 +197,25 @@ impl ContextBackend for FileStore {
         self.run(move |inner| inner.list(&query)).await
     }
 
-    async fn delete(&self, execution: &ExecutionId) -> Result<bool, BackendError> {
-        self.on(execution, Inner::delete).await
+    async fn delete(&self, tree: &ExecutionId, guard: Guard) -> Result<Deletion, BackendError> {
+        self.on(tree, move |inner, id| inner.delete(id, guard)).await
+    }
+
+    async fn post(&self, tree: &ExecutionId, message: &Message) -> Result<Post, BackendError> {
+        let message = message.clone();
+        self.on(tree, move |inner, id| inner.post(id, &message)).await
+    }
+
+    async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
+        self.on(tree, move |inner, id| inner.inbox(id, after, limit)).await
+    }
+
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        self.run(move |inner| inner.waiting(limit)).await
     }
 
     fn sections(&self) -> Sections {
-        // Turns are in a file of the tree, which no commit of an execution can replace together with its own.
-        Sections {
-            turns: false,
-            ..Sections::ALL
-        }
+        Sections::ALL
     }
 
     fn keeps_leases(&self) -> bool {
@@ -253,11 +274,11 @@ impl ContextSchemaBackend for FileStore {
 
     async fn put_schemas(&self, main: &ExecutionId, schemas: &IndexMap<Arc<str>, Value>) -> Result<(), BackendError> {
         let schemas = schemas.clone();
-        self.on(main, move |inner, id| inner.put_schemas(id, &schemas)).await
+        self.on(main, move |inner, id| inner.put_schemas(id, schemas)).await
     }
 
     async fn delete_schemas(&self, main: &ExecutionId) -> Result<(), BackendError> {
-        self.on(main, |inner, id| inner.put_schemas(id, &IndexMap::new())).await
+        self.on(main, |inner, id| inner.put_schemas(id, IndexMap::new())).await
     }
 }
 
@@ -273,12 +294,12 @@ impl IdentityBackend for FileStore {
         identities: &IndexMap<Arc<str>, Arc<str>>,
     ) -> Result<(), BackendError> {
         let identities = identities.clone();
-        self.on(main, move |inner, id| inner.put_identities(id, &identities))
+        self.on(main, move |inner, id| inner.put_identities(id, identities))
             .await
     }
 
     async fn delete_identities(&self, main: &ExecutionId) -> Result<(), BackendError> {
-        self.on(main, |inner, id| inner.put_identities(id, &IndexMap::new()))
+        self.on(main, |inner, id| inner.put_identities(id, IndexMap::new()))
             .await
     }
 }
@@ -296,27 +317,26 @@ impl ConversationHistoryBackend for FileStore {
 
     async fn replace_turns(&self, main: &ExecutionId, turns: &[Turn]) -> Result<(), BackendError> {
         let turns = turns.to_vec();
-        self.on(main, move |inner, id| inner.replace_turns(id, &turns)).await
+        self.on(main, move |inner, id| inner.replace_turns(id, turns)).await
     }
 
     async fn delete_turns(&self, main: &ExecutionId) -> Result<(), BackendError> {
-        self.on(main, |inner, id| inner.replace_turns(id, &[])).await
+        self.on(main, |inner, id| inner.replace_turns(id, Vec::new())).await
     }
 }
 
 #[async_trait]
 impl TelemetryBackend for FileStore {
-    async fn append_events(&self, execution: &ExecutionId, events: &[Event]) -> Result<(), BackendError> {
+    async fn append_events(&self, tree: &ExecutionId, events: &[Event]) -> Result<(), BackendError> {
         let events = events.to_vec();
-        self.on(execution, move |inner, id| inner.append_events(id, &events))
-            .await
+        self.on(tree, move |inner, id| inner.append_events(id, events)).await
     }
 
-    async fn events(&self, execution: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError> {
-        self.on(execution, move |inner, id| inner.events(id, from, limit)).await
+    async fn events(&self, tree: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, BackendError> {
+        self.on(tree, move |inner, id| inner.events(id, from, limit)).await
     }
 
-    async fn delete_events(&self, execution: &ExecutionId) -> Result<(), BackendError> {
-        self.on(execution, Inner::delete_events).await
+    async fn delete_events(&self, tree: &ExecutionId) -> Result<(), BackendError> {
+        self.on(tree, Inner::delete_events).await
     }
 }

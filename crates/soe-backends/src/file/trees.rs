@@ -1,6 +1,5 @@
-//! What the executions of a tree share: `identities/ID.yaml`, `schemas/ID.yaml`, `conversations/ID.json`.
+//! What the executions of a tree share: for people in `identities/ID.yaml`, `schemas/ID.yaml`, `conversations/ID.json`.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,99 +8,76 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Inner;
-use super::disk::{self, Lock, Staged, damaged};
+use super::disk::{self, Staged, damaged};
+use super::people::Changed;
+use super::tree::Record;
 use crate::stored::within_depth;
-use crate::{BackendError, BackendErrorKind, Definitions, ExecutionId, Turn, Value};
+use crate::{BackendError, BackendErrorKind, Durability, ExecutionId, Turn, Value};
 
 impl Inner {
     pub(super) fn identities(&self, id: &ExecutionId) -> Result<IndexMap<Arc<str>, Arc<str>>, BackendError> {
-        read_yaml(&self.layout.identities(id))
+        self.with(id, |open| Ok(open.tree().identities.clone()))
     }
 
     pub(super) fn put_identities(
         &self,
         id: &ExecutionId,
-        identities: &IndexMap<Arc<str>, Arc<str>>,
+        identities: IndexMap<Arc<str>, Arc<str>>,
     ) -> Result<(), BackendError> {
-        let _lock = Lock::take(&self.layout.lock(id))?;
-        self.stage_yaml(self.layout.identities(id), identities)?
-            .publish(self.durability)
+        self.with(id, |open| {
+            if identities != open.tree().identities {
+                open.write(Record::Identities(identities), None, &Changed::DEFINITIONS)?;
+            }
+            open.sweep()
+        })
     }
 
     pub(super) fn schemas(&self, id: &ExecutionId) -> Result<IndexMap<Arc<str>, Value>, BackendError> {
-        read_yaml(&self.layout.schemas(id))
+        self.with(id, |open| Ok(open.tree().schemas.clone()))
     }
 
-    pub(super) fn put_schemas(
-        &self,
-        id: &ExecutionId,
-        schemas: &IndexMap<Arc<str>, Value>,
-    ) -> Result<(), BackendError> {
-        let _lock = Lock::take(&self.layout.lock(id))?;
-        self.stage_yaml(self.layout.schemas(id), schemas)?
-            .publish(self.durability)
-    }
-
-    /// The caller holds the lock until both are published.
-    pub(super) fn stage_definitions(
-        &self,
-        id: &ExecutionId,
-        definitions: &Definitions,
-    ) -> Result<[Staged; 2], BackendError> {
-        Ok([
-            self.stage_yaml(self.layout.identities(id), &definitions.identities)?,
-            self.stage_yaml(self.layout.schemas(id), &definitions.context_schema)?,
-        ])
+    pub(super) fn put_schemas(&self, id: &ExecutionId, schemas: IndexMap<Arc<str>, Value>) -> Result<(), BackendError> {
+        self.with(id, |open| {
+            if schemas != open.tree().schemas {
+                open.write(Record::Schemas(schemas), None, &Changed::DEFINITIONS)?;
+            }
+            open.sweep()
+        })
     }
 
     pub(super) fn turns(&self, id: &ExecutionId) -> Result<Vec<Turn>, BackendError> {
-        let path = self.layout.conversation(id);
-        match disk::read(&path)? {
-            Some(content) => disk::parse(&content, &path),
-            None => Ok(Vec::new()),
-        }
+        self.with(id, |open| Ok(open.tree().turns.clone()))
     }
 
-    pub(super) fn append_turns(&self, id: &ExecutionId, new: &[Turn]) -> Result<(), BackendError> {
-        let _lock = Lock::take(&self.layout.lock(id))?;
-        let mut turns = self.turns(id)?;
-        let before = turns.len();
-        let mut keys: HashSet<_> = turns.iter().filter_map(|turn| turn.key.clone()).collect();
-        let is_new = |turn: &&Turn| turn.key.as_ref().is_none_or(|key| keys.insert(key.clone()));
-        turns.extend(new.iter().filter(is_new).cloned());
-        if turns.len() == before {
-            Ok(())
-        } else {
-            self.write_turns(id, &turns)
-        }
+    pub(super) fn append_turns(&self, id: &ExecutionId, turns: &[Turn]) -> Result<(), BackendError> {
+        self.with(id, |open| {
+            let new = open.tree().new_turns(turns);
+            match new.is_empty() {
+                true => Ok(()),
+                false => open.write(Record::Turns(new), None, &Changed::TURNS),
+            }
+        })
     }
 
-    pub(super) fn replace_turns(&self, id: &ExecutionId, turns: &[Turn]) -> Result<(), BackendError> {
-        let _lock = Lock::take(&self.layout.lock(id))?;
-        self.write_turns(id, turns)
+    pub(super) fn replace_turns(&self, id: &ExecutionId, turns: Vec<Turn>) -> Result<(), BackendError> {
+        self.with(id, |open| {
+            if turns != open.tree().turns {
+                open.write(Record::AllTurns(turns), None, &Changed::TURNS)?;
+            }
+            open.sweep()
+        })
     }
+}
 
-    fn write_turns(&self, id: &ExecutionId, turns: &[Turn]) -> Result<(), BackendError> {
-        let path = self.layout.conversation(id);
-        let staged = if turns.is_empty() {
-            Staged::remove(path)
-        } else {
-            Staged::replace(path, &super::pretty(&turns)?, self.durability)?
-        };
-        staged.publish(self.durability)
+/// No file says the same as an empty one.
+pub(super) fn stage_yaml<V: Serialize + DeserializeOwned + PartialEq>(
+    path: PathBuf,
+    entries: &IndexMap<Arc<str>, V>,
+) -> Result<Staged, BackendError> {
+    if entries.is_empty() {
+        return Ok(Staged::remove(path));
     }
-
-    /// No file says the same as an empty one.
-    fn stage_yaml<V: Serialize + DeserializeOwned + PartialEq>(
-        &self,
-        path: PathBuf,
-        entries: &IndexMap<Arc<str>, V>,
-    ) -> Result<Staged, BackendError> {
-        if entries.is_empty() {
-            return Ok(Staged::remove(path));
-        }
-        Staged::replace(path, &to_yaml(entries)?, self.durability)
-    }
+    Staged::replace(path, &[&to_yaml(entries)?], Durability::Relaxed)
 }
 
 /// YAML has many ways to misread a text (`no`, `1e3`, `\u{85}`): what doesn't come back the same is written as JSON, which is
@@ -112,11 +88,12 @@ fn to_yaml<V: Serialize + DeserializeOwned + PartialEq>(
     let same = |yaml: &String| serde_yaml::from_str::<IndexMap<Arc<str>, V>>(yaml).is_ok_and(|read| read == *entries);
     match serde_yaml::to_string(entries).ok().filter(same) {
         Some(yaml) => Ok(yaml.into_bytes()),
-        None => super::pretty(entries),
+        None => pretty(entries),
     }
 }
 
-fn read_yaml<V: DeserializeOwned>(path: &Path) -> Result<IndexMap<Arc<str>, V>, BackendError> {
+/// What the form of before had in such a file.
+pub(super) fn read_yaml<V: DeserializeOwned>(path: &Path) -> Result<IndexMap<Arc<str>, V>, BackendError> {
     let Some(content) = disk::read(path)? else {
         return Ok(IndexMap::new());
     };

@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use super::disk::{self, Lock, Staged, failed};
 use super::layout::temporary;
-use super::{Durability, Inner, pretty};
+use super::trees::pretty;
+use super::{Durability, Inner};
 use crate::{BackendError, ExecutionId, RegistryDocument, RegistryId};
 
 impl Inner {
     pub(super) fn put_registry(&self, registry: &RegistryDocument) -> Result<(), BackendError> {
         let path = self.layout.registry(&registry.id);
-        let content = pretty(&registry.workflows)?;
         let _lock = Lock::take(&self.layout.registries_lock())?;
-        if !path.exists() {
-            Staged::replace(path.clone(), &content, self.durability)?.publish(self.durability)?;
+        if disk::open(&path)?.is_none() {
+            let content = pretty(&registry.workflows)?;
+            Staged::replace(path.clone(), &[&content], self.durability)?.publish(self.durability)?;
             protect(&path);
         } else if self.durability == Durability::Full {
             // Whoever made it may have died before it was durable.
@@ -44,7 +45,7 @@ impl Inner {
         workflow: &str,
     ) -> Result<(), BackendError> {
         let _lock = Lock::take(&self.layout.lock(id))?;
-        self.show(id, registry, workflow)
+        self.show_current(id, registry, workflow)
     }
 
     pub(super) fn delete_current(&self, id: &ExecutionId) -> Result<(), BackendError> {
@@ -54,7 +55,12 @@ impl Inner {
     }
 
     /// Shows people what an execution uses. Not synced: the state says it too. The caller holds the lock.
-    pub(super) fn show(&self, id: &ExecutionId, registry: &RegistryId, workflow: &str) -> Result<(), BackendError> {
+    pub(super) fn show_current(
+        &self,
+        id: &ExecutionId,
+        registry: &RegistryId,
+        workflow: &str,
+    ) -> Result<(), BackendError> {
         let stored = self.layout.registry(registry);
         let shown = self.layout.current_workflows(id);
         if stored.exists() {
@@ -62,8 +68,12 @@ impl Inner {
         } else {
             Staged::remove(shown).publish(Durability::Relaxed)?;
         }
-        Staged::replace(self.layout.current_name(id), workflow.as_bytes(), Durability::Relaxed)?
-            .publish(Durability::Relaxed)
+        Staged::replace(
+            self.layout.current_name(id),
+            &[workflow.as_bytes()],
+            Durability::Relaxed,
+        )?
+        .publish(Durability::Relaxed)
     }
 }
 

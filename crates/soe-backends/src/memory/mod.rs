@@ -2,13 +2,14 @@
 
 mod trees;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use self::trees::Tree;
+use crate::inbox::Inbox;
 use crate::stored::{applied, check_versions, unfit, version_of};
 use crate::{
     BackendError, Commit, ContextBackend, Deletion, Event, ExecutionId, Guard, ListPage, ListQuery, Message, Post, Posted,
@@ -27,51 +28,15 @@ pub struct MemoryStore {
     registries: Mutex<HashMap<RegistryId, Arc<RegistryDocument>>>,
     trees: Mutex<HashMap<ExecutionId, Tree>>,
     leases: Mutex<HashMap<Arc<str>, Timestamp>>,
+    /// The trees with messages that were not taken. It is locked while the lock of a shard is held, never the other way round.
+    waiting: Mutex<HashSet<ExecutionId>>,
 }
-
-/// How many ids of messages that were taken are remembered.
-const REMEMBERED: usize = 1_000;
 
 #[derive(Debug, Default)]
 struct Entry {
     state: Option<Arc<TreeState>>,
     events: Vec<Event>,
     inbox: Inbox,
-}
-
-/// Messages that were not taken, and the ids of those that were taken last.
-#[derive(Debug, Default)]
-struct Inbox {
-    last: u64,
-    waiting: VecDeque<Posted>,
-    taken: VecDeque<Arc<str>>,
-    /// The places of both.
-    known: HashMap<Arc<str>, u64>,
-}
-
-impl Inbox {
-    fn post(&mut self, message: &Message) -> Post {
-        if let Some(seq) = self.known.get(&message.id) {
-            return Post::Duplicate(*seq);
-        }
-        self.last += 1;
-        self.known.insert(message.id.clone(), self.last);
-        self.waiting.push_back(Posted {
-            seq: self.last,
-            message: message.clone(),
-        });
-        Post::Stored(self.last)
-    }
-
-    fn take(&mut self, until: u64) {
-        while self.waiting.front().is_some_and(|posted| posted.seq <= until) {
-            self.taken.extend(self.waiting.pop_front().map(|posted| posted.message.id));
-        }
-        while self.taken.len() > REMEMBERED {
-            let forgotten = self.taken.pop_front();
-            forgotten.map(|id| self.known.remove(&id));
-        }
-    }
 }
 
 impl Default for MemoryStore {
@@ -89,6 +54,7 @@ impl MemoryStore {
             registries: Mutex::default(),
             trees: Mutex::default(),
             leases: Mutex::default(),
+            waiting: Mutex::default(),
         }
     }
 
@@ -148,7 +114,12 @@ impl ContextBackend for MemoryStore {
         };
         commits.iter_mut().for_each(|commit| self.put_sections(commit));
         let entry = shard.entry(tree).or_default();
-        entry.inbox.take(after.inbox);
+        if !entry.inbox.is_empty() {
+            entry.inbox.take(after.inbox);
+            if entry.inbox.is_empty() {
+                lock(&self.waiting).remove(&after.root);
+            }
+        }
         entry.state = Some(after);
         for commit in &mut commits {
             entry.events.append(&mut commit.events);
@@ -178,7 +149,7 @@ impl ContextBackend for MemoryStore {
         let Some(state) = &entry.state else {
             return Ok(Deletion::NoSuchTree);
         };
-        if version_of(state) != (guard.version, guard.fence) || !entry.inbox.waiting.is_empty() {
+        if version_of(state) != (guard.version, guard.fence) || !entry.inbox.is_empty() {
             return Ok(Deletion::Changed);
         }
         entry.state = None;
@@ -192,14 +163,28 @@ impl ContextBackend for MemoryStore {
     async fn post(&self, tree: &ExecutionId, message: &Message) -> Result<Post, BackendError> {
         let mut shard = self.shard(tree);
         let entry = shard.get_mut(tree).filter(|entry| entry.state.is_some());
-        Ok(entry.map_or(Post::NoSuchTree, |entry| entry.inbox.post(message)))
+        let Some(entry) = entry else {
+            return Ok(Post::NoSuchTree);
+        };
+        Ok(match entry.inbox.place(message) {
+            Ok(posted) => {
+                lock(&self.waiting).insert(tree.clone());
+                let seq = posted.seq;
+                entry.inbox.put(posted);
+                Post::Stored(seq)
+            }
+            Err(seq) => Post::Duplicate(seq),
+        })
     }
 
     async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
         let shard = self.shard(tree);
-        let waiting = shard.get(tree).into_iter().flat_map(|entry| &entry.inbox.waiting);
-        let wanted = waiting.filter(|posted| posted.seq > after);
-        Ok(wanted.take(limit).cloned().collect())
+        Ok(shard.get(tree).map(|entry| entry.inbox.after(after, limit)).unwrap_or_default())
+    }
+
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        let waiting = lock(&self.waiting);
+        Ok(waiting.iter().take(limit).cloned().collect())
     }
 
     fn sections(&self) -> Sections {

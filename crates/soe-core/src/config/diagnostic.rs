@@ -227,6 +227,11 @@ impl Problems {
         self.errors
     }
 
+    /// Whether another error would be listed, not only counted.
+    pub(crate) fn lists_errors(&self) -> bool {
+        self.errors < MAX_KEPT
+    }
+
     pub(crate) fn into_report(self) -> Report {
         let mut diagnostics = self.kept;
         let more = (self.errors + self.warnings).saturating_sub(diagnostics.len());

@@ -1,5 +1,6 @@
 //! Typed workflows: what the state machine runs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,9 +36,11 @@ impl Workflow {
     pub fn new(name: Arc<str>, nodes: IndexMap<Arc<str>, Arc<Node>>) -> Self {
         let mut listeners: IndexMap<Arc<str>, Vec<Arc<Node>>> = IndexMap::new();
         for node in nodes.values() {
-            for (i, trigger) in node.triggers.iter().enumerate() {
-                if !node.triggers[..i].contains(trigger) {
-                    listeners.entry(trigger.clone()).or_default().push(node.clone());
+            for trigger in &node.triggers {
+                let listeners = listeners.entry(trigger.clone()).or_default();
+                // A trigger that a node repeats counts once.
+                if listeners.last().is_none_or(|last| !Arc::ptr_eq(last, node)) {
+                    listeners.push(node.clone());
                 }
             }
         }
@@ -54,11 +57,13 @@ impl Workflow {
             [] => Arc::default(),
             [signal] => self.listeners.get(signal).cloned().unwrap_or_default(),
             _ => {
-                let listens = |node: &&Arc<Node>| node.triggers.iter().any(|trigger| signals.contains(trigger));
-                if signals.iter().all(|signal| !self.listeners.contains_key(signal)) {
-                    return Arc::default();
-                }
-                self.nodes.values().filter(listens).cloned().collect()
+                let listening = signals.iter().filter_map(|signal| self.listeners.get(signal));
+                let places = listening
+                    .flat_map(|nodes| nodes.iter())
+                    .filter_map(|node| self.nodes.get_index_of(&node.name));
+                let places: BTreeSet<usize> = places.collect();
+                let nodes = places.into_iter().filter_map(|place| self.nodes.get_index(place));
+                nodes.map(|(_, node)| node.clone()).collect()
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Who runs an execution: at most one coordinator in the process, found by the execution's id.
+//! Who runs a tree: at most one coordinator in the process, found by the root's id.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,10 +16,11 @@ const MAILBOX: usize = 256;
 /// How many callers may wait to interrupt a coordinator.
 const CONTROL: usize = 8;
 
-/// An execution claimed by this engine: nobody else in the process runs it. Dropping it gives it back; callers whose
+/// A tree claimed by this engine: nobody else in the process runs it. Dropping it gives it back; callers whose
 /// messages were not read yet notice, and try again.
 pub(super) struct Claim {
-    pub(super) execution: ExecutionId,
+    /// The root.
+    pub(super) tree: ExecutionId,
     pub(super) mailbox: mpsc::Receiver<Box<Message>>,
     pub(super) control: mpsc::Receiver<Box<Control>>,
     pub(super) progress: watch::Sender<Progress>,
@@ -28,7 +29,7 @@ pub(super) struct Claim {
     released: bool,
 }
 
-/// What comes of trying to claim an execution.
+/// What comes of trying to claim a tree.
 pub(super) enum Claiming {
     /// It is the caller's.
     Claimed(Claim),
@@ -37,19 +38,19 @@ pub(super) enum Claiming {
 }
 
 impl Claim {
-    /// Claims an execution, unless it is claimed.
+    /// Claims a tree, unless it is claimed.
     ///
     /// # Errors
     /// It isn't, and the engine is being shut down: whoever counts the claims then must not miss one.
-    pub(super) fn take(shared: &Arc<Shared>, execution: &ExecutionId) -> Result<Claiming, EngineError> {
+    pub(super) fn take(shared: &Arc<Shared>, tree: &ExecutionId) -> Result<Claiming, EngineError> {
         let mut active = shared.active();
-        if let Some(existing) = active.get(execution) {
+        if let Some(existing) = active.get(tree) {
             return Ok(Claiming::Taken(existing.clone()));
         }
         if shared.closing.load(Ordering::Acquire) {
-            return Err(EngineError::new(EngineErrorKind::ShutDown).of(execution));
+            return Err(EngineError::new(EngineErrorKind::ShutDown).of(tree));
         }
-        // What waits is boxed: a channel begins with room for 32, and most executions get only a few.
+        // What waits is boxed: a channel begins with room for 32, and most trees get only a few.
         let (mailbox_sender, mailbox) = mpsc::channel(MAILBOX);
         let (control_sender, control) = mpsc::channel(CONTROL);
         let (progress, progress_receiver) = watch::channel(Progress::Running);
@@ -58,11 +59,11 @@ impl Claim {
             control: control_sender,
             progress: progress_receiver,
         };
-        active.insert(execution.clone(), entry.clone());
+        active.insert(tree.clone(), entry.clone());
         shared.active_count.send_modify(|count| *count += 1);
         drop(active);
         Ok(Claiming::Claimed(Self {
-            execution: execution.clone(),
+            tree: tree.clone(),
             mailbox,
             control,
             progress,
@@ -91,7 +92,7 @@ impl Claim {
             return false;
         }
         self.released = true;
-        active.remove(&self.execution);
+        active.remove(&self.tree);
         drop(active);
         // What slips in until here is dropped unread with the claim; its sender notices.
         self.mailbox.close();
@@ -100,14 +101,14 @@ impl Claim {
         true
     }
 
-    /// Ends the claim of an execution that has come to an end.
+    /// Ends the claim of a tree that has come to rest or to an end.
     pub(super) fn end(mut self, progress: Progress) {
         self.release();
         // Nobody waiting is no error.
         let _ = self.progress.send(progress);
     }
 
-    /// Ends the claim of an execution that can't be gone on with: everybody who waits gets the error.
+    /// Ends the claim of a tree that can't be gone on with: everybody who waits gets the error.
     pub(super) fn refuse(mut self, queue: VecDeque<Message>, error: &EngineError) {
         self.release();
         let mut rest = queue;
@@ -115,21 +116,27 @@ impl Claim {
             rest.push_back(*message);
         }
         for message in rest {
-            if let Message::Builtin { reply, .. } = message {
-                let _ = reply.send(Err(error.clone()));
-            } else if let Message::Broadcast { reply, .. }
-            | Message::Asked { reply, .. }
-            | Message::Revert { reply, .. }
-            | Message::FromChild { reply, .. } = message
-            {
-                // A caller that went away needs no answer.
-                let _ = reply.send(Err(error.clone()));
-            }
+            message.refuse(error);
         }
         while let Ok(control) = self.control.try_recv() {
             let _ = control.reply.send(Err(error.clone()));
         }
         let _ = self.progress.send(Progress::Ended(Err(error.clone())));
+    }
+}
+
+impl Message {
+    /// Tells the sender that it isn't taken. A sender that went away needs no answer.
+    fn refuse(self, error: &EngineError) {
+        match self {
+            Message::Builtin { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Message::Wait { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Message::Signal { reply, .. }
+            | Message::Asked { reply, .. }
+            | Message::Define { reply, .. }
+            | Message::Revert { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Message::Completed { .. } | Message::Due { .. } | Message::Replied { .. } | Message::Inbox => {}
+        }
     }
 }
 

@@ -1,18 +1,19 @@
 //! Starting executions.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use soe_backends::{ExecutionId, ExecutionState, RegistryId};
+use soe_backends::{ExecutionId, RegistryId, Status, TreeState};
 use tokio::sync::{oneshot, watch};
 
 use super::claim::{Claim, Claiming};
 use super::coordinator::Coordinator;
 use super::shared::{Progress, Shared};
 use super::{Engine, EngineError, EngineErrorKind, Execution, Orchestration};
-use crate::config::{LlmNode, Node, NodeKind, Registry};
-use crate::machine::{Machine, MachineError, Start, Step, could_be_a_childs};
+use crate::config::{NodeKind, Registry};
+use crate::machine::{Machine, MachineError, Start, Step};
 
-/// An execution whose coordinator was started; its first commit is on its way to the store.
+/// A tree whose coordinator was started; its first commit is on its way to the store.
 pub(super) struct Begun {
     pub(super) id: ExecutionId,
     pub(super) progress: watch::Receiver<Progress>,
@@ -33,7 +34,7 @@ impl Begun {
     /// Waits until the first commit is stored.
     pub(super) async fn stored(self) -> Result<(), EngineError> {
         match self.stored.await {
-            Ok(Err(error)) if error.is_conflict() => Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&self.id)),
+            Ok(Err(error)) if *error.kind() == EngineErrorKind::LostRace => Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&self.id)),
             Ok(result) => result,
             // The runtime that the coordinator was to run on is gone.
             Err(_) => Err(EngineError::new(EngineErrorKind::ShutDown).of(&self.id)),
@@ -55,8 +56,6 @@ impl Engine {
         self.begin_as(orchestration.id, |id| {
             let start = Start {
                 id,
-                main_execution_id: None,
-                parent: None,
                 registry: given.registry,
                 workflow: orchestration.workflow,
                 fields: given.fields.into_iter().collect(),
@@ -88,7 +87,7 @@ impl Engine {
             return Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id));
         };
         // Separate stores keep what a commit refers to before they find out that they can't take it.
-        if is_named && shared.find(&id).await?.is_some() {
+        if is_named && shared.find_tree(&id).await?.is_some() {
             return Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&id));
         }
         let (machine, step) = make(id.clone())?;
@@ -100,107 +99,68 @@ impl Engine {
 }
 
 impl Shared {
-    /// Checks that this engine has what a workflow needs.
+    /// Checks that this engine has what a workflow needs, and those that its children run. A workflow that there isn't may be
+    /// injected until it is needed.
     pub(super) fn check_runnable(&self, registry: &Arc<Registry>, workflow: &Arc<str>) -> Result<(), EngineError> {
-        let shared = self;
-        if shared.registries.is_checked(registry, workflow) {
+        if self.registries.is_checked(registry, workflow) {
             return Ok(());
         }
-        let Some(found) = registry.workflows.get(workflow) else {
-            return Ok(());
-        };
-        let missing: Vec<String> = found.nodes.values().filter_map(|node| self.missing_for(node)).collect();
-        if !missing.is_empty() {
-            let message = format!("workflow '{workflow}' can't run on this engine: {}", missing.join("; "));
-            return Err(EngineError::because(EngineErrorKind::Refused, message));
+        let (mut left, mut seen) = (vec![workflow.clone()], HashSet::new());
+        while let Some(workflow) = left.pop() {
+            let Some(found) = registry.workflows.get(&workflow).filter(|_| seen.insert(workflow.clone())) else {
+                continue;
+            };
+            if let Some(missing) = self.specs.missing_for(registry, &workflow) {
+                return Err(EngineError::because(EngineErrorKind::Refused, missing));
+            }
+            left.extend(found.nodes.values().filter_map(|node| match &node.kind {
+                NodeKind::Child(child) => Some(child.workflow.clone()),
+                _ => None,
+            }));
         }
-        shared.registries.insert_checked(registry, workflow);
+        self.registries.insert_checked(registry, workflow);
         Ok(())
     }
 
-    /// Checks that this engine has what a stored execution needs to go on: its workflow, and the nodes in flight as they were
-    /// when they were dispatched. What is missing would become their failure otherwise, and be stored as that.
-    pub(super) fn check_taken_up(
-        &self,
-        state: &ExecutionState,
-        registries: &[Arc<Registry>],
-    ) -> Result<(), EngineError> {
+    /// Checks that this engine has what a stored tree needs to go on: the workflows of what runs, and the nodes in flight as they
+    /// were when they were dispatched. What is missing would become their failure otherwise, and be stored as that.
+    pub(super) fn check_taken_up(&self, tree: &TreeState, registries: &[Arc<Registry>]) -> Result<(), EngineError> {
         let registry = |id: &RegistryId| registries.iter().find(|registry| registry.id == *id);
-        if let Some(current) = registry(&state.registry) {
-            self.check_runnable(current, &state.workflow)?;
-        }
-        for run in state.runs.values().filter(|run| run.registry != state.registry) {
-            let workflow = registry(&run.registry).and_then(|registry| registry.workflows.get(&run.workflow));
-            let node = workflow.and_then(|workflow| workflow.nodes.get(&run.node));
-            if let Some(missing) = node.and_then(|node| self.missing_for(node)) {
-                let message = format!("a run in flight can't go on with this engine: {missing}");
-                return Err(EngineError::because(EngineErrorKind::Refused, message));
+        let mut checked = HashSet::new();
+        for state in tree.executions.values().filter(|state| state.number == 0 || state.status == Status::Running) {
+            if !tree.status(state.number).is_some_and(Status::accepts_signals) {
+                continue;
+            }
+            if let Some(current) = registry(&state.registry)
+                && checked.insert((&state.registry, &state.workflow))
+            {
+                self.check_runnable(current, &state.workflow)?;
+            }
+            for run in state.runs.values().filter(|run| run.registry != state.registry) {
+                let workflow = registry(&run.registry).and_then(|registry| registry.workflows.get(&run.workflow));
+                let node = workflow.and_then(|workflow| workflow.nodes.get(&run.node));
+                if let Some(missing) = node.and_then(|node| self.specs.missing_for_node(node)) {
+                    let message = format!("a run in flight can't go on with this engine: {missing}");
+                    return Err(EngineError::because(EngineErrorKind::Refused, message));
+                }
             }
         }
         Ok(())
     }
-
-    fn missing_for(&self, node: &Node) -> Option<String> {
-        let name = &node.name;
-        match &node.kind {
-            NodeKind::Router => None,
-            NodeKind::Tool(tool) => self.missing_tool(name, &tool.tool),
-            NodeKind::Llm(llm) => self.missing_llm(name, llm),
-            NodeKind::Agent(agent) => {
-                let missing = agent.tools.iter().find_map(|tool| self.missing_tool(name, tool));
-                missing.or_else(|| self.missing_llm(name, &agent.llm))
-            }
-            NodeKind::Custom(kind) => self
-                .nodes
-                .get(kind)
-                .is_none()
-                .then(|| format!("node '{name}' has node_type '{kind}', which is not registered with this engine")),
-            // Its workflow is checked when a child is created: it may be injected until then.
-            NodeKind::Child(_) => None,
-        }
-    }
-
-    fn missing_tool(&self, node: &str, tool: &str) -> Option<String> {
-        let tools = &self.specs.tools;
-        if tools.contains(tool) {
-            return None;
-        }
-        let known = listed(tools.names());
-        Some(format!(
-            "node '{node}' uses tool '{tool}', which is not registered ({known})"
-        ))
-    }
-
-    fn missing_llm(&self, node: &str, llm: &LlmNode) -> Option<String> {
-        let llms = &self.specs.llms;
-        match &llm.llm {
-            _ if llms.get(llm.llm.as_deref()).is_some() => None,
-            None => Some(format!("node '{node}' asks the default LLM, and none is registered")),
-            Some(name) => {
-                let known = listed(llms.names());
-                Some(format!(
-                    "node '{node}' asks LLM '{name}', which is not registered ({known})"
-                ))
-            }
-        }
-    }
 }
 
-fn listed<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> String {
-    let known: Vec<&str> = names.map(AsRef::as_ref).collect();
-    match known.as_slice() {
-        [] => "none are".to_owned(),
-        known => format!("there are: {}", known.join(", ")),
-    }
-}
+/// The most characters of an id that an application gives: those of children are longer.
+const MAX_ROOT: usize = 128;
 
 /// An id that an application gives: none that a child could get.
 fn own_name(id: ExecutionId) -> Result<ExecutionId, EngineError> {
-    if !could_be_a_childs(&id) {
+    let message = if !id.is_root() {
+        "it ends like the id of a child (in '.NUMBER.NUMBER', or a dot and 32 hexadecimal digits); choose another"
+    } else if id.as_str().len() > MAX_ROOT {
+        "it has more than 128 characters; choose a shorter one"
+    } else {
         return Ok(id);
-    }
-    let message =
-        "it ends like the id of a child (in '.NUMBER.NUMBER', or a dot and 32 hexadecimal digits); choose another";
+    };
     Err(EngineError::because(EngineErrorKind::Refused, message).of(&id))
 }
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use soe_backends::{ExecutionId, ExecutionState, ExecutionSummary, ListQuery, Status, Timestamp};
+use soe_backends::{Deletion, ExecutionId, ExecutionSummary, Guard, ListQuery, Status, Timestamp, TreeState};
 
 use super::claim::{Claim, Claiming};
-use super::engine::end_of;
+use super::wait::end_of;
 use super::shared::{Active, Shared};
 use super::{Engine, EngineError, EngineErrorKind};
 
-/// So many executions are looked up at a time.
+/// How many trees are looked up at a time.
 const PAGE: usize = 500;
 
 /// The most errors that a [`Collected`] lists.
@@ -59,7 +59,7 @@ impl Retention {
 pub struct Collectable {
     /// Its root.
     pub root: ExecutionSummary,
-    /// So many executions belong to it, the root included.
+    /// How many executions belong to it, the root included.
     pub executions: u64,
 }
 
@@ -67,11 +67,11 @@ pub struct Collectable {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Collected {
-    /// So many trees.
+    /// How many trees.
     pub trees: u64,
-    /// So many executions in them.
+    /// How many executions in them.
     pub executions: u64,
-    /// So many trees couldn't be deleted, or not completely.
+    /// How many trees couldn't be deleted.
     pub refused: u64,
     /// Why, for the first hundred of these. Each names its execution.
     pub errors: Vec<EngineError>,
@@ -82,14 +82,24 @@ impl Engine {
     /// them or were forked from them have copies, and don't notice. Workflow registries stay in the store: others may
     /// use them.
     ///
-    /// Cancel safety: if the future is dropped, a part may be deleted already; calling it again goes on. The root is deleted
-    /// last, so a tree that was begun with is still found.
+    /// A tree is deleted as it was looked at, or not at all: what another process does with it meanwhile, or puts into its inbox,
+    /// keeps it.
+    ///
+    /// Cancel safety: if the future is dropped, it is deleted or it isn't; things that belong to it may be left, and go when it
+    /// is called again.
     ///
     /// # Errors
     /// It doesn't exist; it is the root of no tree ([`EngineErrorKind::NotRoot`], which names the root); something in its tree is
-    /// running ([`EngineErrorKind::Active`]); the store fails, or the engine is shut down.
+    /// running, or waits in its inbox ([`EngineErrorKind::Active`]); the store fails, or the engine is shut down.
     pub async fn delete(&self, execution: &ExecutionId) -> Result<(), EngineError> {
-        self.shared.delete_tree(execution, |_| true).await.map(drop)
+        match self.shared.delete_tree(execution, |_| true).await? {
+            Some(_) => Ok(()),
+            None => Err(EngineError::because(
+                EngineErrorKind::Active,
+                "it has changed in this moment, or a message waits in its inbox",
+            )
+            .of(execution)),
+        }
     }
 
     /// The trees that [`Engine::collect`] would delete.
@@ -97,28 +107,24 @@ impl Engine {
     /// # Errors
     /// The store fails.
     pub async fn collectable(&self, retention: &Retention) -> Result<Vec<Collectable>, EngineError> {
-        let shared = &self.shared;
         let mut found = Vec::new();
-        let mut roots = shared.roots(retention);
+        let mut roots = self.shared.roots(retention);
         while let Some(page) = roots.next().await? {
-            for root in page {
-                let below = shared.below(&root.id).await?;
-                if !below.iter().any(|execution| execution.unsettled) {
-                    let executions = below.len() as u64 + 1;
-                    found.push(Collectable { root, executions });
-                }
-            }
+            found.extend(page.into_iter().map(|root| Collectable {
+                executions: root.children + 1,
+                root,
+            }));
         }
         Ok(found)
     }
 
     /// Deletes the trees that have ended and that `retention` lets go, each as [`Engine::delete`]. A tree in which something
-    /// runs is never touched, nor is one that was only prepared.
+    /// runs is never touched, nor is one that was only prepared, or that has changed since it was listed.
     ///
     /// Cancel safety: if the future is dropped, some may not be deleted. Calling it again deletes the rest.
     ///
     /// # Errors
-    /// The executions can't be listed, or the engine is shut down. What is wrong with a single tree is in the result.
+    /// The trees can't be listed, or the engine is shut down. What is wrong with a single tree is in the result.
     pub async fn collect(&self, retention: &Retention) -> Result<Collected, EngineError> {
         let shared = &self.shared;
         let mut collected = Collected::default();
@@ -127,13 +133,15 @@ impl Engine {
             for root in page {
                 shared.check_open()?;
                 // It may have been woken since it was listed.
-                let unchanged = |state: &ExecutionState| state.version == root.version;
+                let unchanged = |tree: &TreeState| tree.version == root.version;
                 match shared.delete_tree(&root.id, unchanged).await {
-                    Ok(0) => {}
-                    Ok(executions) => {
+                    Ok(None) => {}
+                    Ok(Some(executions)) => {
                         collected.trees += 1;
                         collected.executions += executions;
                     }
+                    // Somebody else has collected it.
+                    Err(error) if *error.kind() == EngineErrorKind::NotFound => {}
                     Err(error) => {
                         collected.refused += 1;
                         if collected.errors.len() < MAX_ERRORS {
@@ -168,7 +176,7 @@ impl Roots<'_> {
             self.statuses.pop();
         }
         let is_wanted = |execution: &ExecutionSummary| {
-            execution.id == execution.main_execution_id && execution.updated_at <= self.before && !execution.unsettled
+            execution.updated_at <= self.before && !execution.unsettled
         };
         Ok(Some(page.executions.into_iter().filter(is_wanted).collect()))
     }
@@ -188,84 +196,52 @@ impl Shared {
         }
     }
 
-    /// What is below a root.
-    async fn below(&self, root: &ExecutionId) -> Result<Vec<ExecutionSummary>, EngineError> {
-        let mut query = ListQuery {
-            main_execution_id: Some(root.clone()),
-            limit: PAGE,
-            ..ListQuery::default()
-        };
-        let mut all = Vec::new();
-        loop {
-            let page = self.call(self.backends.context().list(&query)).await?;
-            all.extend(page.executions.into_iter().filter(|execution| execution.id != *root));
-            query.after = page.next;
-            if query.after.is_none() {
-                return Ok(all);
-            }
-        }
-    }
-
-    /// Deletes a tree, unless its root isn't `wanted` any more. Says how many executions were deleted.
+    /// Deletes a tree, if it is `wanted` and stays as it is. Says how many executions were deleted; `None` if it stays.
     async fn delete_tree(
         self: &Arc<Self>,
         root: &ExecutionId,
-        wanted: impl FnOnce(&ExecutionState) -> bool,
-    ) -> Result<u64, EngineError> {
-        // The claim keeps it from being taken up meanwhile.
-        let (_claim, state) = self.take_idle(root).await?;
-        if let Some(state) = &state {
-            if state.main_execution_id() != root {
-                let root = state.main_execution_id().clone();
-                return Err(EngineError::new(EngineErrorKind::NotRoot { root }).of(&state.id));
-            }
-            if !wanted(state) {
-                return Ok(0);
-            }
+        wanted: impl FnOnce(&TreeState) -> bool,
+    ) -> Result<Option<u64>, EngineError> {
+        if !root.is_root() {
+            let kind = EngineErrorKind::NotRoot { root: root.root() };
+            self.load(root).await?;
+            return Err(EngineError::new(kind).of(root));
         }
-        let below = self.below(root).await?;
-        if state.is_none() && below.is_empty() {
-            return Err(EngineError::new(EngineErrorKind::NotFound).of(root));
+        // The claim keeps it from being taken up here meanwhile; the guard keeps it from what other processes do.
+        let (_claim, tree) = self.take_idle(root).await?;
+        if !wanted(&tree) {
+            return Ok(None);
         }
-        // Nothing is deleted of a tree that can't go as a whole.
-        if let Some(active) = below.iter().find(|execution| execution.unsettled) {
-            return Err(busy(active.status).of(&active.id));
+        let guard = Guard {
+            version: tree.version,
+            fence: tree.fence(),
+        };
+        let deletion = self.call(self.backends.delete(root, guard)).await;
+        match deletion.map_err(|error| error.of(root))? {
+            Deletion::Deleted => Ok(Some(tree.executions.len() as u64)),
+            Deletion::NoSuchTree => Err(EngineError::new(EngineErrorKind::NotFound).of(root)),
+            _ => Ok(None),
         }
-        let mut deleted = 0;
-        for execution in &below {
-            let (_claim, state) = self.take_idle(&execution.id).await?;
-            if let Some(state) = state {
-                self.call(self.backends.delete(&state)).await?;
-                deleted += 1;
-            }
-        }
-        if let Some(state) = state {
-            self.call(self.backends.delete(&state)).await?;
-            deleted += 1;
-        }
-        Ok(deleted)
     }
 
-    /// Claims an execution that doesn't run, whether it exists or not.
+    /// Claims a tree in which nothing runs.
     ///
     /// # Errors
-    /// It runs, or something is left to do for it.
-    async fn take_idle(
-        self: &Arc<Self>,
-        execution: &ExecutionId,
-    ) -> Result<(Claim, Option<ExecutionState>), EngineError> {
+    /// There is none, something runs in it, or something is left to do for it.
+    async fn take_idle(self: &Arc<Self>, root: &ExecutionId) -> Result<(Claim, Arc<TreeState>), EngineError> {
         loop {
-            match Claim::take(self, execution)? {
+            match Claim::take(self, root)? {
                 Claiming::Claimed(claim) => {
-                    let state = self.find(execution).await?;
-                    return match &state {
-                        Some(state) if state.is_unsettled() => Err(busy(state.status).of(execution)),
-                        _ => Ok((claim, state)),
+                    let tree = self.load_tree(root).await?;
+                    return match tree.is_unsettled() {
+                        true => Err(busy(&tree).of(root)),
+                        false => Ok((claim, tree)),
                     };
                 }
                 Claiming::Taken(Active { mut progress, .. }) => {
-                    if self.load(execution).await?.status == Status::Running {
-                        return Err(busy(Status::Running).of(execution));
+                    let tree = self.load_tree(root).await?;
+                    if is_running(&tree) {
+                        return Err(busy(&tree).of(root));
                     }
                     // Its coordinator is about to end.
                     end_of(&mut progress).await;
@@ -275,12 +251,16 @@ impl Shared {
     }
 }
 
-/// Why an execution can't be deleted that something is left to do for.
-fn busy(status: Status) -> EngineError {
-    match status {
-        Status::Running => EngineError::new(EngineErrorKind::Active),
-        status => {
-            let what = format!("it is {status}, and that has still to be told or stored elsewhere: recover it first");
+fn is_running(tree: &TreeState) -> bool {
+    tree.root_state().is_some_and(|root| root.status == Status::Running)
+}
+
+/// Why a tree can't be deleted that something is left to do for.
+fn busy(tree: &TreeState) -> EngineError {
+    match is_running(tree) {
+        true => EngineError::new(EngineErrorKind::Active),
+        false => {
+            let what = "stores of its own have still to be given something of it: recover it first";
             EngineError::because(EngineErrorKind::Active, what)
         }
     }

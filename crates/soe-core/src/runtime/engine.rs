@@ -3,21 +3,19 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    Backends, Context, Event, ExecutionId, ExecutionState, ExecutionSummary, History, ListPage, ListQuery, Status,
+    Backends, Context, Event, ExecutionId, ExecutionState, ExecutionSummary, History, ListPage, ListQuery, TreeState,
 };
-use tokio::sync::{oneshot, watch};
 
-use super::claim::{Claim, Claiming};
-use super::coordinator::{Coordinator, TakenUp};
-use super::shared::{Active, Finished, Message, Progress, Shared, ended};
+use super::shared::{Finished, Shared};
+use super::wait::{end_of, number_in};
 use super::{
     ContextExport, EngineBuilder, EngineError, EngineErrorKind, EventStream, Execution, Orchestration, TokenStream,
 };
-use crate::machine::{Input, MachineError};
+use crate::machine::MachineError;
 
 /// Runs workflows. Cheap to clone; all clones are the same engine. Dropping it cancels nothing.
 ///
-/// It must be used within a Tokio runtime with time enabled; executions go on in the runtime in which they were started or
+/// It must be used within a Tokio runtime with time enabled; trees go on in the runtime in which they were started or
 /// taken up. Its futures are `Send`, and may be dropped at any time: those that only read change nothing then, the others
 /// say what it means.
 ///
@@ -41,9 +39,6 @@ use crate::machine::{Input, MachineError};
 pub struct Engine {
     pub(super) shared: Arc<Shared>,
 }
-
-/// How often a call is tried again that met a coordinator in the moment of its end.
-pub(super) const TRIES: usize = 100;
 
 impl Engine {
     /// An engine with everything by default: in memory, without tools.
@@ -136,7 +131,7 @@ impl Engine {
         }
     }
 
-    /// Sends a batch of signals to an execution: one that runs, rests or is prepared, in this process or in the store.
+    /// Sends a batch of signals to an execution: one that runs, rests or is prepared, in this process, in another one or in the store.
     /// When this returns, the batch is stored and will be handled whatever happens.
     ///
     /// Cancel safety: if the future is dropped, the batch was sent or it was not; it is handled at most once.
@@ -150,45 +145,19 @@ impl Engine {
         signals: impl IntoIterator<Item = S>,
     ) -> Result<(), EngineError> {
         self.shared
-            .broadcast(execution, signals.into_iter().map(Into::into).collect())
+            .signal(execution, signals.into_iter().map(Into::into).collect())
             .await
     }
 
-    /// Cancels an execution for good. What it has in flight is dropped, and what comes of it is discarded.
+    /// Cancels an execution for good, and all below it. What they have in flight is dropped, and what comes of it is discarded. If
+    /// another process runs the tree, that one does it.
     ///
     /// Cancel safety: if the future is dropped, the execution may or may not be cancelled.
     ///
     /// # Errors
     /// The execution doesn't exist, the store fails, or the engine is shut down.
     pub async fn cancel(&self, execution: &ExecutionId) -> Result<(), EngineError> {
-        self.shared.control(execution, Input::Cancel).await
-    }
-
-    /// Waits until an execution rests.
-    ///
-    /// Cancel safety: dropping the future changes nothing.
-    ///
-    /// # Errors
-    /// It doesn't exist; it has failed, is suspended or cancelled; or nobody in this process runs it. The application's
-    /// error that failed it is the error's source only for those who waited while it failed, and for the handle that
-    /// [`Engine::start`] gave; later the text is left.
-    pub async fn wait(&self, execution: &ExecutionId) -> Result<Finished, EngineError> {
-        let mut seen = None;
-        loop {
-            let active = self.shared.active().get(execution).cloned();
-            if let Some(Active { mut progress, .. }) = active {
-                if let Some(result) = end_of(&mut progress).await {
-                    return result;
-                }
-                continue;
-            }
-            let state = self.shared.load(execution).await?;
-            // Running, but without a coordinator here: unless one came or went just now, nobody here runs it.
-            if state.status != Status::Running || seen == Some(state.version) {
-                return ended(&state, None);
-            }
-            seen = Some(state.version);
-        }
+        self.shared.cancel(execution).await
     }
 
     /// What happens in an execution, from its first event on, stored ones first. Where no telemetry is stored, from now on.
@@ -196,9 +165,15 @@ impl Engine {
         self.events_from(execution, 0)
     }
 
-    /// As [`Engine::events`], from the event with number `from` on.
+    /// As [`Engine::events`], from the event with number `from` on. Events are numbered in the tree: those of one execution have
+    /// gaps between them.
     pub fn events_from(&self, execution: &ExecutionId, from: u64) -> EventStream {
-        EventStream::one(self.shared.clone(), execution.clone(), from)
+        EventStream::tree(self.shared.clone(), execution.root(), Some(execution.clone()), from)
+    }
+
+    /// What happens in the whole tree of an execution, in its one order, from the event with number `from` on.
+    pub fn tree_events(&self, execution: &ExecutionId, from: u64) -> EventStream {
+        EventStream::tree(self.shared.clone(), execution.root(), None, from)
     }
 
     /// What happens from now on, in all executions of this engine.
@@ -222,8 +197,33 @@ impl Engine {
     /// # Errors
     /// The store fails.
     pub async fn telemetry(&self, execution: &ExecutionId, from: u64, limit: usize) -> Result<Vec<Event>, EngineError> {
+        const PAGE: usize = 1_000;
+        let (mut from, mut found) = (from, Vec::new());
+        loop {
+            let page = self.tree_telemetry(execution, from, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(found) };
+            from = last.seq + 1;
+            let is_last = page.len() < PAGE;
+            found.extend(page.into_iter().filter(|event| event.execution == *execution));
+            if found.len() >= limit || is_last {
+                found.truncate(limit);
+                return Ok(found);
+            }
+        }
+    }
+
+    /// At most `limit` stored events of the tree of an execution, from number `from` on; none where no telemetry is stored.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn tree_telemetry(
+        &self,
+        execution: &ExecutionId,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, EngineError> {
         match self.shared.backends.telemetry() {
-            Some(telemetry) => Ok(telemetry.events(execution, from, limit).await?),
+            Some(telemetry) => Ok(telemetry.events(&execution.root(), from, limit).await?),
             None => Ok(Vec::new()),
         }
     }
@@ -233,14 +233,24 @@ impl Engine {
     /// # Errors
     /// It doesn't exist, or the store fails.
     pub async fn status(&self, execution: &ExecutionId) -> Result<ExecutionSummary, EngineError> {
-        Ok(self.state(execution).await?.summary())
+        let tree = self.tree(execution).await?;
+        let summary = tree.summary_of(number_in(&tree, execution)?);
+        summary.ok_or_else(|| EngineError::new(EngineErrorKind::NotFound).of(execution))
     }
 
-    /// The whole stored state of an execution.
+    /// The whole stored state of the tree of an execution.
     ///
     /// # Errors
     /// It doesn't exist, or the store fails.
-    pub async fn state(&self, execution: &ExecutionId) -> Result<ExecutionState, EngineError> {
+    pub async fn tree(&self, execution: &ExecutionId) -> Result<Arc<TreeState>, EngineError> {
+        self.shared.load_tree(execution).await
+    }
+
+    /// The stored state of an execution. What has become of those above it is not in it: [`Engine::status`] says where it stands.
+    ///
+    /// # Errors
+    /// It doesn't exist, or the store fails.
+    pub async fn state(&self, execution: &ExecutionId) -> Result<Arc<ExecutionState>, EngineError> {
         self.shared.load(execution).await
     }
 
@@ -249,7 +259,7 @@ impl Engine {
     /// # Errors
     /// It doesn't exist, or the store fails.
     pub async fn context(&self, execution: &ExecutionId) -> Result<Arc<Context>, EngineError> {
-        Ok(self.state(execution).await?.context)
+        Ok(self.state(execution).await?.context.clone())
     }
 
     /// Every value that a field of an execution had, oldest first; empty if it was never written.
@@ -265,7 +275,8 @@ impl Engine {
             .unwrap_or_default())
     }
 
-    /// A page of the stored executions, newest first.
+    /// A page of the stored trees, newest first: what is said of each is said of its root. The executions of one are in
+    /// [`Engine::tree`].
     ///
     /// # Errors
     /// The store fails.
@@ -278,61 +289,7 @@ impl Engine {
     /// # Errors
     /// It doesn't exist, or the store fails.
     pub async fn export(&self, execution: &ExecutionId) -> Result<ContextExport, EngineError> {
-        Ok(ContextExport::of(&self.state(execution).await?))
-    }
-}
-
-/// Waits for the end of a coordinator; `None` if it went away without saying how it ended.
-pub(super) async fn end_of(progress: &mut watch::Receiver<Progress>) -> Option<Result<Finished, EngineError>> {
-    let ended = progress
-        .wait_for(|progress| matches!(progress, Progress::Ended(_)))
-        .await;
-    match &*ended.ok()? {
-        Progress::Ended(result) => Some(result.clone()),
-        Progress::Running => None,
-    }
-}
-
-impl Shared {
-    pub(super) async fn broadcast(
-        self: &Arc<Self>,
-        execution: &ExecutionId,
-        signals: Vec<Arc<str>>,
-    ) -> Result<(), EngineError> {
-        self.check_open().map_err(|error| error.of(execution))?;
-        let message = |reply| Message::Broadcast {
-            signals: signals.clone(),
-            reply,
-        };
-        self.ask(execution, message).await
-    }
-
-    /// Sends a message to the coordinator of an execution, which is started if there is none, and waits for the answer.
-    pub(super) async fn ask<T>(
-        self: &Arc<Self>,
-        execution: &ExecutionId,
-        message: impl Fn(oneshot::Sender<Result<T, EngineError>>) -> Message,
-    ) -> Result<T, EngineError> {
-        for _ in 0..TRIES {
-            let (reply, answer) = oneshot::channel();
-            let message = Box::new(message(reply));
-            match Claim::take(self, execution)? {
-                Claiming::Claimed(claim) => {
-                    // Into an empty channel that the claim holds open.
-                    let _ = claim.active.mailbox.try_send(message);
-                    Coordinator::spawn_stored(claim, TakenUp::Recovered);
-                }
-                Claiming::Taken(active) => {
-                    if active.mailbox.send(message).await.is_err() {
-                        continue;
-                    }
-                }
-            }
-            if let Ok(answer) = answer.await {
-                return answer;
-            }
-        }
-        Err(EngineError::new(EngineErrorKind::Internal).of(execution))
+        Ok(ContextExport::of(self.state(execution).await?.as_ref()))
     }
 }
 

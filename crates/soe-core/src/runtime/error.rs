@@ -65,6 +65,8 @@ pub enum EngineErrorKind {
     },
     /// The store can't tell.
     Unsupported,
+    /// Another process has taken the tree over in this moment: what was asked for was not done. Asking again helps.
+    LostRace,
     /// The store refused or failed. What was acknowledged before stays; the execution can be gone on with when the store
     /// works again, by sending it a signal.
     Backend,
@@ -99,14 +101,18 @@ impl EngineError {
         self
     }
 
-    /// Whether the store says that the execution has moved on, or exists already.
-    pub(super) fn is_conflict(&self) -> bool {
-        let store = self
-            .0
-            .source
-            .as_deref()
-            .and_then(|source| source.downcast_ref::<BackendError>());
-        store.is_some_and(|error| error.kind() == BackendErrorKind::Conflict)
+    /// Whether the same call may work when it is made again, without anything being changed: the store was not to be reached, or
+    /// another process was faster.
+    pub fn is_retryable(&self) -> bool {
+        match self.0.kind {
+            EngineErrorKind::LostRace => true,
+            EngineErrorKind::Backend => {
+                let source = self.0.source.as_deref();
+                let store = source.and_then(|source| source.downcast_ref::<BackendError>());
+                store.is_some_and(|error| error.kind() == BackendErrorKind::Unavailable)
+            }
+            _ => false,
+        }
     }
 
     /// What kind of error it is.
@@ -149,6 +155,9 @@ impl fmt::Display for EngineError {
                 write!(f, "it has no version {version}; its versions are 1 to {last}")
             }
             EngineErrorKind::Unsupported => f.write_str("the store doesn't keep earlier versions"),
+            EngineErrorKind::LostRace => {
+                f.write_str("another process has taken it over in this moment, and this was not done; try again")
+            }
             EngineErrorKind::Backend => f.write_str("the store failed"),
             EngineErrorKind::ShutDown => f.write_str("the engine is shut down"),
             EngineErrorKind::Internal => f.write_str("the engine contradicted itself"),
@@ -189,7 +198,11 @@ impl StdError for EngineError {
 impl From<BackendError> for EngineError {
     fn from(error: BackendError) -> Self {
         let execution = error.about().cloned();
-        let made = Self::because(EngineErrorKind::Backend, error);
+        let kind = match error.kind() {
+            BackendErrorKind::Conflict => EngineErrorKind::LostRace,
+            _ => EngineErrorKind::Backend,
+        };
+        let made = Self::because(kind, error);
         match execution {
             Some(execution) => made.of(&execution),
             None => made,
@@ -201,6 +214,7 @@ impl From<MachineError> for EngineError {
     fn from(error: MachineError) -> Self {
         match error {
             MachineError::NotAccepting(status) => Self::new(EngineErrorKind::NotAccepting(status)),
+            MachineError::NoSuchExecution => Self::new(EngineErrorKind::NotFound),
             MachineError::Broken(_) | MachineError::MissingRegistry(_) => {
                 Self::because(EngineErrorKind::Internal, error)
             }
@@ -231,10 +245,13 @@ mod tests {
         assert_eq!(refused.to_string(), format!("refused: {}", MachineError::NoSignals));
         assert!(refused.source().is_none());
 
-        let failed = EngineError::from(BackendError::new(BackendErrorKind::Conflict, "version 3 is there"));
+        let failed = EngineError::from(BackendError::new(BackendErrorKind::Unavailable, "the disk is full"));
         assert_eq!(failed.to_string(), "the store failed");
-        assert_eq!(format!("{failed:#}"), "the store failed: version 3 is there");
+        assert_eq!(format!("{failed:#}"), "the store failed: the disk is full");
         assert!(failed.source().is_some_and(|source| source.is::<BackendError>()));
-        assert!(failed.is_conflict());
+        assert!(failed.is_retryable());
+        let lost = EngineError::from(BackendError::new(BackendErrorKind::Conflict, "version 3 is there"));
+        assert_eq!(*lost.kind(), EngineErrorKind::LostRace);
+        assert!(lost.is_retryable());
     }
 }

@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 
 use futures::Stream;
-use soe_backends::{Event, ExecutionEvent, ExecutionId, TelemetryBackend};
+use soe_backends::{Event, ExecutionId, TelemetryBackend};
 use tokio::sync::broadcast;
+
+use super::inbox::LOOK;
+use super::shared::Shared;
 
 /// What a subscriber may be behind. One that falls further back reads on from the telemetry store, or is told what it missed
 /// where there is none.
@@ -22,7 +25,7 @@ const PAGE: usize = 256;
 #[non_exhaustive]
 pub enum StreamItem {
     /// An event.
-    Event(ExecutionEvent),
+    Event(Event),
     /// The reader was too slow: so many events are left out here.
     Missed(u64),
 }
@@ -58,7 +61,7 @@ pub(super) struct Subscribers {
 /// What goes to subscribers.
 #[derive(Clone)]
 enum Published {
-    Event(ExecutionEvent),
+    Event(Event),
     /// Something was stored that nobody seemed to want to hear of: whoever does reads it there.
     InStore,
 }
@@ -67,7 +70,7 @@ enum Published {
 struct Channels {
     closed: bool,
     all: Option<broadcast::Sender<Published>>,
-    executions: HashMap<ExecutionId, broadcast::Sender<Published>>,
+    trees: HashMap<ExecutionId, broadcast::Sender<Published>>,
 }
 
 impl Subscribers {
@@ -81,14 +84,10 @@ impl Subscribers {
     }
 
     /// Passes events on to those who listen.
-    pub(super) fn publish(&self, execution: &ExecutionId, events: impl IntoIterator<Item = Event>) {
+    pub(super) fn publish(&self, tree: &ExecutionId, events: impl IntoIterator<Item = Event>) {
         let channels = self.channels();
-        let one = channels.executions.get(execution);
+        let one = channels.trees.get(tree);
         for event in events {
-            let event = ExecutionEvent {
-                execution: execution.clone(),
-                event,
-            };
             if let Some(all) = &channels.all {
                 // No receiver is no error: they come and go.
                 let _ = all.send(Published::Event(event.clone()));
@@ -99,9 +98,9 @@ impl Subscribers {
         }
     }
 
-    /// Tells those who follow an execution to read on in the store.
-    pub(super) fn point_to_store(&self, execution: &ExecutionId) {
-        if let Some(one) = self.channels().executions.get(execution) {
+    /// Tells those who follow a tree to read on in the store.
+    pub(super) fn point_to_store(&self, tree: &ExecutionId) {
+        if let Some(one) = self.channels().trees.get(tree) {
             let _ = one.send(Published::InStore);
         }
     }
@@ -111,56 +110,56 @@ impl Subscribers {
         let mut channels = self.channels();
         channels.closed = true;
         channels.all = None;
-        channels.executions.clear();
+        channels.trees.clear();
     }
 
-    fn subscribe(&self, execution: Option<&ExecutionId>) -> broadcast::Receiver<Published> {
+    fn subscribe(&self, tree: Option<&ExecutionId>) -> broadcast::Receiver<Published> {
         let mut channels = self.channels();
         if channels.closed {
             return broadcast::channel(1).1;
         }
         self.count.fetch_add(1, Ordering::AcqRel);
         let new = || broadcast::channel(CAPACITY).0;
-        match execution {
-            Some(execution) => channels
-                .executions
-                .entry(execution.clone())
+        match tree {
+            Some(tree) => channels
+                .trees
+                .entry(tree.clone())
                 .or_insert_with(new)
                 .subscribe(),
             None => channels.all.get_or_insert_with(new).subscribe(),
         }
     }
 
-    fn unsubscribe(&self, execution: Option<&ExecutionId>) {
+    fn unsubscribe(&self, tree: Option<&ExecutionId>) {
         let mut channels = self.channels();
         if channels.closed {
             return;
         }
         self.count.fetch_sub(1, Ordering::AcqRel);
-        let Some(execution) = execution else { return };
+        let Some(tree) = tree else { return };
         if channels
-            .executions
-            .get(execution)
+            .trees
+            .get(tree)
             .is_some_and(|sender| sender.receiver_count() == 0)
         {
-            channels.executions.remove(execution);
+            channels.trees.remove(tree);
         }
     }
 }
 
 /// A place among the subscribers, given back when it is dropped.
 struct Subscription {
-    shared: Arc<super::shared::Shared>,
-    execution: Option<ExecutionId>,
+    shared: Arc<Shared>,
+    tree: Option<ExecutionId>,
     receiver: Option<broadcast::Receiver<Published>>,
 }
 
 impl Subscription {
-    fn new(shared: Arc<super::shared::Shared>, execution: Option<ExecutionId>) -> Self {
-        let receiver = Some(shared.subscribers.subscribe(execution.as_ref()));
+    fn new(shared: Arc<Shared>, tree: Option<ExecutionId>) -> Self {
+        let receiver = Some(shared.subscribers.subscribe(tree.as_ref()));
         Self {
             shared,
-            execution,
+            tree,
             receiver,
         }
     }
@@ -177,7 +176,7 @@ impl Subscription {
 }
 
 enum Next {
-    Event(ExecutionEvent),
+    Event(Event),
     InStore,
     /// So many were overwritten before they were read.
     Missed(u64),
@@ -186,13 +185,13 @@ enum Next {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.receiver = None;
-        self.shared.subscribers.unsubscribe(self.execution.as_ref());
+        self.shared.subscribers.unsubscribe(self.tree.as_ref());
     }
 }
 
 impl EventStream {
     /// What happens from now on, in all executions.
-    pub(super) fn all(shared: Arc<super::shared::Shared>) -> Self {
+    pub(super) fn all(shared: Arc<Shared>) -> Self {
         let subscription = Subscription::new(shared, None);
         let items = futures::stream::unfold(subscription, |mut subscription| async move {
             loop {
@@ -207,15 +206,18 @@ impl EventStream {
         Self { items: Box::pin(items) }
     }
 
-    /// What has happened in an execution and what happens in it, without gaps where telemetry is stored.
-    pub(super) fn one(shared: Arc<super::shared::Shared>, execution: ExecutionId, from: u64) -> Self {
+    /// What has happened in a tree and what happens in it, without gaps where telemetry is stored; of one execution only, if one is
+    /// named. A tree that another process runs is followed by what that one stores.
+    pub(super) fn tree(shared: Arc<Shared>, tree: ExecutionId, execution: Option<ExecutionId>, from: u64) -> Self {
         let telemetry = shared.backends.telemetry().cloned();
         let follower = Follower {
-            subscription: Subscription::new(shared, Some(execution.clone())),
+            subscription: Subscription::new(shared.clone(), Some(tree.clone())),
+            shared,
             catching_up: telemetry.is_some(),
             next: telemetry.as_ref().map(|_| from),
             from,
             telemetry,
+            tree,
             execution,
             ready: VecDeque::new(),
         };
@@ -228,9 +230,12 @@ impl EventStream {
 }
 
 struct Follower {
+    shared: Arc<Shared>,
     subscription: Subscription,
     telemetry: Option<Arc<dyn TelemetryBackend>>,
-    execution: ExecutionId,
+    tree: ExecutionId,
+    /// The one whose events are wanted; `None` for those of all executions.
+    execution: Option<ExecutionId>,
     /// Earlier events are not wanted.
     from: u64,
     /// The number of the event that comes next, once it is known.
@@ -250,7 +255,13 @@ impl Follower {
                 self.catch_up().await;
                 continue;
             }
-            match self.subscription.next().await? {
+            let next = tokio::select! {
+                biased;
+                next = self.subscription.next() => next?,
+                // What another process stores is published nowhere here.
+                () = tokio::time::sleep(LOOK), if self.is_elsewhere() => Next::InStore,
+            };
+            match next {
                 // Without a store, the next event's number tells how many are missing.
                 Next::Missed(_) | Next::InStore => self.catching_up = self.telemetry.is_some(),
                 Next::Event(event) => self.take(event),
@@ -258,26 +269,26 @@ impl Follower {
         }
     }
 
+    /// Whether no coordinator of this process publishes what happens.
+    fn is_elsewhere(&self) -> bool {
+        self.telemetry.is_some() && self.shared.lease.is_some() && !self.shared.active().contains_key(&self.tree)
+    }
+
     /// Reads a page of stored events; the last page ends the catching up.
     async fn catch_up(&mut self) {
         let from = self.next.unwrap_or(0);
         let Some(telemetry) = &self.telemetry else { return };
-        let page = telemetry.events(&self.execution, from, PAGE).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, execution = %self.execution, "stored events can't be read; a subscriber misses some");
+        let page = telemetry.events(&self.tree, from, PAGE).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, tree = %self.tree, "stored events can't be read; a subscriber misses some");
             Vec::new()
         });
         self.catching_up = page.len() == PAGE;
-        for event in page {
-            self.take(ExecutionEvent {
-                execution: self.execution.clone(),
-                event,
-            });
-        }
+        page.into_iter().for_each(|event| self.take(event));
     }
 
     /// Queues an event unless the reader had it, with the number of those that are missing before it.
-    fn take(&mut self, event: ExecutionEvent) {
-        let seq = event.event.seq;
+    fn take(&mut self, event: Event) {
+        let seq = event.seq;
         let next = self.next.unwrap_or(seq);
         if seq < next || seq < self.from {
             return;
@@ -286,6 +297,8 @@ impl Follower {
             self.ready.push_back(StreamItem::Missed(seq - next));
         }
         self.next = Some(seq + 1);
-        self.ready.push_back(StreamItem::Event(event));
+        if self.execution.as_ref().is_none_or(|execution| *execution == event.execution) {
+            self.ready.push_back(StreamItem::Event(event));
+        }
     }
 }

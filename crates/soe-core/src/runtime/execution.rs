@@ -5,7 +5,7 @@ use std::sync::Arc;
 use soe_backends::{Context, ExecutionId, ExecutionSummary, History};
 use tokio::sync::watch;
 
-use super::engine::end_of;
+use super::wait::end_of;
 use super::shared::{Finished, Progress};
 use super::{Engine, EngineError, EngineErrorKind, EventStream, TokenStream};
 
@@ -55,6 +55,19 @@ impl Execution {
     /// As [`Engine::cancel`].
     pub async fn cancel(&self) -> Result<(), EngineError> {
         self.engine.cancel(&self.id).await
+    }
+
+    /// As [`Engine::wait_tree`].
+    ///
+    /// # Errors
+    /// As [`Engine::wait_tree`].
+    pub async fn wait_tree(&self) -> Result<Finished, EngineError> {
+        self.engine.wait_tree(&self.id).await
+    }
+
+    /// As [`Engine::tree_events`], from the first event on.
+    pub fn tree_events(&self) -> EventStream {
+        self.engine.tree_events(&self.id, 0)
     }
 
     /// As [`Engine::events`].

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use soe_backends::{ExecutionId, History, Limits, Value};
 
-use super::{Engine, EngineError, Execution};
+use super::{Engine, EngineError, EngineErrorKind, Execution};
 use crate::machine::{self, Machine};
 
 /// From where a fork goes on, and what is different in it.
@@ -43,13 +43,13 @@ impl Fork {
         }
     }
 
-    /// Appends a value to a field of the context.
+    /// Appends a value to a field of the root's context.
     pub fn field(mut self, name: impl Into<Arc<str>>, value: impl Into<Value>) -> Self {
         self.fields.entry(name.into()).or_default().push(value.into().bounded());
         self
     }
 
-    /// Appends the entries of a JSON object to the fields of the context.
+    /// Appends the entries of a JSON object to the fields of the root's context.
     pub fn context(self, fields: serde_json::Map<String, serde_json::Value>) -> Self {
         fields
             .into_iter()
@@ -70,13 +70,13 @@ impl Fork {
 }
 
 impl Engine {
-    /// Starts an execution that goes on with a copy of what `source` had: with its fields, its counters, its workflows, what its
-    /// tree shared (identities, context schema, conversation history), and where it stood. One that rested rests, until it is
-    /// sent a signal; one that ran runs by itself: runs in flight start again from their beginning, and read the fork's
-    /// context. What the source had failed with is tried again.
+    /// Starts a tree that goes on with a copy of what the tree of `source` had: with its executions and their fields, counters and
+    /// workflows, with what they share (identities, context schema, conversation history), and where they stood. What rested
+    /// rests, until it is sent a signal; what ran runs by itself: runs in flight start again, under keys of the fork. What the
+    /// root had failed with is tried again.
     ///
-    /// The fork is the root of a tree of its own. It has no parent and no children: what those had still to tell doesn't come. A
-    /// child node in flight starts its children again. The source isn't changed, may still run, and may be deleted afterwards.
+    /// The executions are named after the new root, with the same paths. The source isn't changed, may still run, and may be deleted
+    /// afterwards. Its inbox isn't copied.
     ///
     /// Cancel safety: as [`Engine::start`].
     ///
@@ -92,30 +92,29 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// As [`Engine::state_at`] for the source. The fork is refused (a reserved field, a limit, a tool, LLM or node type that this
-    /// engine doesn't have), there is an execution of its id, the store fails, or the engine is shut down. Nothing was started
+    /// As [`Engine::tree_at`] for the source, which must be a root ([`EngineErrorKind::NotRoot`]). The fork is refused (a reserved field, a limit, a tool, LLM or node type that this
+    /// engine doesn't have), there is a tree of its id, the store fails, or the engine is shut down. Nothing was started
     /// then.
     pub async fn fork(&self, source: &ExecutionId, fork: Fork) -> Result<Execution, EngineError> {
         let shared = &self.shared;
         shared.check_open()?;
-        let state = match fork.version {
-            Some(version) => shared.state_at(source, version).await?,
-            None => shared.load(source).await?,
-        };
-        let registries = shared.call(shared.registries.load(&shared.backends, &state)).await?;
-        for registry in &registries {
-            shared.check_runnable(registry, &state.workflow)?;
+        if !source.is_root() {
+            let kind = EngineErrorKind::NotRoot { root: source.root() };
+            return Err(EngineError::new(kind).of(source));
         }
-        let main = state.main_execution_id();
-        let tree = shared
-            .call(shared.backends.shared_at(source, fork.version, main))
-            .await?;
+        let tree = match fork.version {
+            Some(version) => shared.tree_at(source, version).await?,
+            None => shared.load_tree(source).await?,
+        };
+        let registries = shared.call(shared.registries.load(&shared.backends, &tree)).await?;
+        shared.check_taken_up(&tree, &registries)?;
+        let turns = shared.call(shared.backends.turns_at(source, fork.version)).await?;
         let (fields, limits) = (fork.fields.into_iter().collect(), fork.limits);
         let begun = self.begin_as(fork.id, |id| {
             let fork = machine::Fork {
                 id,
-                source: state,
-                shared: tree,
+                source: tree,
+                turns,
                 registries,
                 fields,
                 limits,

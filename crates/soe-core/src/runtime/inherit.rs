@@ -65,7 +65,8 @@ impl Shared {
             Some(own) => own.clone(),
             None => self.registry(&state.registry, source).await?,
         };
-        let mut inherited = self.definitions(state.main_execution_id()).await?;
+        let tree = self.load_tree(source).await?;
+        let mut inherited = tree.definitions.as_ref().clone();
         if let Some(config) = config {
             let own = definitions(config);
             if config.identities().is_some() {
@@ -78,7 +79,7 @@ impl Shared {
         Ok((registry, inherited))
     }
 
-    async fn source(&self, source: &ExecutionId, what: &str, by: &str) -> Result<ExecutionState, EngineError> {
+    async fn source(&self, source: &ExecutionId, what: &str, by: &str) -> Result<Arc<ExecutionState>, EngineError> {
         self.find(source).await?.ok_or_else(|| {
             let message = format!("its {what} can't be inherited ({by})");
             EngineError::because(EngineErrorKind::NotFound, message).of(source)

@@ -1,4 +1,4 @@
-//! Which process runs an execution. An execution names its owner within its own commits; that the owner is alive is said by
+//! Which process runs a tree. A tree names its owner within its own commits; that the owner is alive is said by
 //! its lease, which one task for the whole engine renews. So two processes don't run the same execution at the same time;
 //! should one of them have been taken for dead, then the version that each commit is computed from keeps it from
 //! committing anything more.
@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use soe_backends::{ExecutionId, ExecutionState, Status};
+use soe_backends::{ExecutionId, Status, TreeState};
 use tokio::sync::OnceCell;
 
 use super::shared::Shared;
@@ -44,8 +44,8 @@ impl Engine {
     /// # Errors
     /// [`Elsewhere`](EngineErrorKind::Elsewhere) if another process runs it; it doesn't exist; or the store fails.
     pub async fn check_free(&self, execution: &ExecutionId) -> Result<(), EngineError> {
-        let state = self.shared.load(execution).await?;
-        self.shared.check_owner(&state).await
+        let tree = self.shared.load_tree(execution).await?;
+        self.shared.check_owner(&tree).await
     }
 }
 
@@ -58,6 +58,7 @@ impl Shared {
         let Some(lease) = &self.lease else { return Ok(()) };
         let held = lease.held.get_or_try_init(|| async {
             self.call(self.renew(lease)).await?;
+            self.look_for_messages();
             let (shared, stop) = (Arc::downgrade(self), self.stop.clone());
             let pause = (lease.term / RENEWALS).max(LEAST_PAUSE);
             tokio::spawn(async move {
@@ -102,12 +103,13 @@ impl Shared {
         }
     }
 
-    /// Whether this process may go on with an execution.
+    /// Whether this process may go on with a tree.
     ///
     /// # Errors
     /// Another process runs it, or the store fails.
-    pub(super) async fn check_owner(&self, state: &ExecutionState) -> Result<(), EngineError> {
-        let Some(owner) = state.owner.as_ref().filter(|_| state.status == Status::Running) else {
+    pub(super) async fn check_owner(&self, tree: &TreeState) -> Result<(), EngineError> {
+        let runs = tree.root_state().is_some_and(|root| root.status == Status::Running);
+        let Some(owner) = tree.owner.as_ref().filter(|_| runs) else {
             return Ok(());
         };
         let own = self.lease.as_ref().is_some_and(|lease| lease.process == owner.process);
@@ -120,7 +122,7 @@ impl Shared {
                 process: owner.process.clone(),
                 until,
             })
-            .of(&state.id)),
+            .of(&tree.root)),
             None => Ok(()),
         }
     }

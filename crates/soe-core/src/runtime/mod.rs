@@ -1,7 +1,6 @@
 //! The driver: takes inputs to the state machine, commits what it says through the backends, performs its effects as
 //! parallel Tokio tasks, and feeds their outcomes back over an mpsc channel. It decides nothing about routing.
 
-mod budget;
 mod builder;
 mod claim;
 mod coordinator;
@@ -11,8 +10,8 @@ mod engine;
 mod error;
 mod events;
 mod execution;
-mod family;
 mod fork;
+mod inbox;
 mod inherit;
 mod lease;
 mod orchestration;
@@ -27,6 +26,7 @@ mod store;
 mod taken;
 mod tokens;
 mod tree;
+mod wait;
 mod versions;
 
 pub use builder::{BuildError, EngineBuilder};

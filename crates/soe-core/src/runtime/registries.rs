@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use soe_backends::{BackendError, BackendErrorKind, Backends, ExecutionId, ExecutionState, RegistryId};
+use soe_backends::{BackendError, BackendErrorKind, Backends, ExecutionId, RegistryId, TreeState};
 
 use super::EngineError;
 use crate::config::Registry;
-use crate::machine::Machine;
 
 /// Compiled registries by id. Those that no execution uses any more are forgotten.
 #[derive(Default)]
@@ -94,15 +93,15 @@ impl Registries {
         Ok(registry)
     }
 
-    /// The registries that are needed to go on with an execution.
+    /// The registries that are needed to go on with a tree.
     pub(super) async fn load(
         &self,
         backends: &Backends,
-        state: &ExecutionState,
+        tree: &TreeState,
     ) -> Result<Vec<Arc<Registry>>, EngineError> {
         let mut registries = Vec::new();
-        for id in Machine::needed_registries(state) {
-            registries.push(self.find(backends, &id, &state.id).await?);
+        for id in tree.needed_registries() {
+            registries.push(self.find(backends, &id, &tree.root).await?);
         }
         Ok(registries)
     }

@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use soe_backends::{Backends, ExecutionId, ExecutionState, Limits, Status, Timestamp, Told, TreeTotals, Usage, Value};
+use soe_backends::{Backends, Definitions, ExecutionId, Limits, Sections, Status, Timestamp, TreeState, Usage, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::budget::{Budget, Budgets};
 use super::events::Subscribers;
 use super::lease::Lease;
 use super::registries::Registries;
@@ -18,7 +17,7 @@ use super::tokens::Onlookers;
 use super::{EngineError, EngineErrorKind};
 use crate::config::Registry;
 use crate::llm::Llms;
-use crate::machine::{BuiltinCall, Denial, Input, Outcome, Specs, ToolFailure};
+use crate::machine::{BuiltinCall, Outcome, Specs, ToolFailure};
 use crate::nodes::NodeTypes;
 use crate::policy::Policy;
 use crate::tools::{ToolRegistry, builtin};
@@ -56,9 +55,7 @@ pub(super) struct Shared {
     pub(super) signals: Arc<Semaphore>,
     pub(super) registries: Registries,
     pub(super) subscribers: Subscribers,
-    /// What each tree has used that has an active execution.
-    budgets: Mutex<Budgets>,
-    /// The executions that have a coordinator. The lock is held for a look-up, never across an await.
+    /// The trees that have a coordinator, by their roots. The lock is held for a look-up, never across an await.
     active: Mutex<HashMap<ExecutionId, Active>>,
     /// Says how many coordinators there are, for those who wait for the last to end.
     pub(super) active_count: watch::Sender<usize>,
@@ -79,7 +76,7 @@ pub(super) struct Permits {
     pub(super) tools: HashMap<Arc<str>, Arc<Semaphore>>,
 }
 
-/// How others reach the coordinator of an execution.
+/// How others reach the coordinator of a tree.
 #[derive(Clone)]
 pub(super) struct Active {
     pub(super) mailbox: mpsc::Sender<Box<Message>>,
@@ -88,79 +85,88 @@ pub(super) struct Active {
 }
 
 /// Where the answer to a caller goes. Dropped without an answer, it tells that the message was never read.
-pub(super) type Reply = oneshot::Sender<Result<(), EngineError>>;
+pub(super) type Reply<T = ()> = oneshot::Sender<Result<T, EngineError>>;
 
 /// Where a built-in tool's answer goes.
-pub(super) type Answer = oneshot::Sender<Result<BuiltinResult, EngineError>>;
+pub(super) type Answer = Reply<BuiltinResult>;
 
 /// What a built-in tool returns.
 pub(super) type BuiltinResult = Result<Value, ToolFailure>;
 
 /// What comes to a coordinator in the order of arrival.
 pub(super) enum Message {
-    Broadcast {
+    /// Signals from outside.
+    Signal {
+        execution: ExecutionId,
         signals: Vec<Arc<str>>,
         reply: Reply,
     },
     Completed {
+        execution: u64,
         run: u64,
         attempt: u32,
         outcome: Outcome,
         cause: Option<Cause>,
     },
-    /// A message of a child; answered when it is dealt with.
-    FromChild {
-        child: ExecutionId,
-        message: Arc<Told>,
-        reply: Reply,
-    },
-    /// The parent has dealt with the messages up to this number.
-    Acknowledged {
-        number: u64,
-    },
-    /// What became of the execution has gone down to the children.
-    Descended {
-        /// To all of them.
-        reached: bool,
-    },
+    /// The next child of a run is due.
+    Due { execution: u64, run: u64 },
     /// A built-in tool is called.
     Builtin {
+        execution: ExecutionId,
         call: Box<BuiltinCall>,
         reply: Answer,
     },
     /// The application goes back to an earlier version of the workflows.
     Revert {
+        execution: ExecutionId,
         to: u64,
         registry: Arc<Registry>,
         reply: Reply,
     },
-    /// A limit of the tree is used up.
-    Exceeded(Denial),
-    /// The answer to a reservation.
-    Granted {
-        run: u64,
-        call: u32,
-        denied: Option<Denial>,
+    /// The application replaces identities and context schema.
+    Define {
+        definitions: Arc<Definitions>,
+        reply: Reply,
     },
     /// A custom node wants to make a request to an LLM.
     Asked {
+        execution: u64,
         run: u64,
         call: u32,
         reply: Reply,
     },
     /// That request was answered.
     Replied {
+        execution: u64,
         run: u64,
         call: u32,
         usage: Option<Usage>,
     },
+    /// Somebody waits until an execution and all below it are at rest.
+    Wait {
+        execution: ExecutionId,
+        reply: Reply<Finished>,
+    },
+    /// There is something in the inbox.
+    Inbox,
 }
 
 /// What comes to a coordinator in between.
 pub(super) struct Control {
-    /// To cancel it, to suspend it, to have it go on.
-    pub(super) input: Input,
+    pub(super) execution: ExecutionId,
+    pub(super) order: Order,
     pub(super) reply: Reply,
+}
+
+/// An order that goes before everything else.
+#[derive(Clone)]
+pub(super) enum Order {
+    /// Go on with what is stored.
+    Recover,
+    /// Cancel an execution.
+    Cancel,
+    /// Go on with an execution that has failed.
+    Resume(Option<Arc<Limits>>),
 }
 
 /// The application's own error behind a failure.
@@ -191,7 +197,7 @@ impl Shared {
         let specs = Specs {
             tools: plugged_in.iter().chain(own.iter()).cloned().collect(),
             llms: settings.llms.specs(),
-            turns_follow: settings.backends.conversations().is_some() && !settings.backends.sections().turns,
+            sections: sections_of(&settings.backends),
             node_types: settings.nodes.names().cloned().collect(),
             policy: settings.policy,
             process: lease.as_ref().map(|lease| lease.process.clone()),
@@ -226,7 +232,6 @@ impl Shared {
             signals: Arc::new(Semaphore::new(super::signals::IN_FLIGHT)),
             registries: Registries::default(),
             subscribers: Subscribers::default(),
-            budgets: Mutex::default(),
             active: Mutex::default(),
             active_count: watch::Sender::new(0),
             closing: AtomicBool::new(false),
@@ -244,15 +249,6 @@ impl Shared {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the tree of `main` has used; `known` is what one of its executions knows of it, where nobody knows more.
-    pub(super) fn budget(&self, main: &ExecutionId, known: TreeTotals) -> Arc<Budget> {
-        self.budgets().of(main, known)
-    }
-
-    pub(super) fn budgets(&self) -> MutexGuard<'_, Budgets> {
-        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// # Errors
     /// The engine is being shut down.
     pub(super) fn check_open(&self) -> Result<(), EngineError> {
@@ -263,17 +259,20 @@ impl Shared {
     }
 }
 
-/// What waiting for an execution in this state gives, `cause` being the application's error behind a failure.
-pub(super) fn ended(state: &ExecutionState, cause: Option<Cause>) -> Result<Finished, EngineError> {
-    let kind = match (state.status, &state.failure) {
-        (status @ (Status::Rested | Status::Prepared), _) => {
+/// What waiting for an execution gives as it stands now, `cause` being the application's error behind a failure.
+pub(super) fn ended(tree: &TreeState, number: u64, cause: Option<Cause>) -> Result<Finished, EngineError> {
+    let Some((state, status)) = tree.get(number).zip(tree.status(number)) else {
+        return Err(EngineError::new(EngineErrorKind::NotFound));
+    };
+    let kind = match (status, &state.failure) {
+        (Status::Rested | Status::Prepared, _) => {
             return Ok(Finished {
                 execution: state.id.clone(),
                 status,
             });
         }
         (Status::Running, _) => EngineErrorKind::NotActive,
-        (Status::Failed, Some(failure)) => EngineErrorKind::Failed(failure.clone()),
+        (Status::Failed, Some(failure)) => EngineErrorKind::Failed(failure.as_ref().clone()),
         (status, _) => EngineErrorKind::Ended(status),
     };
     let error = match cause {
@@ -281,4 +280,15 @@ pub(super) fn ended(state: &ExecutionState, cause: Option<Cause>) -> Result<Fini
         None => EngineError::new(kind),
     };
     Err(error.of(&state.id))
+}
+
+/// What is stored with a commit. What no store takes at all is owed to nobody.
+fn sections_of(backends: &Backends) -> Sections {
+    let sections = backends.sections();
+    Sections {
+        registry: sections.registry,
+        definitions: sections.definitions || (backends.identities().is_none() && backends.schemas().is_none()),
+        turns: sections.turns || backends.conversations().is_none(),
+        events: sections.events || backends.telemetry().is_none(),
+    }
 }

@@ -18,20 +18,20 @@ pub(super) struct EngineSignals {
     shared: Arc<Shared>,
     /// The root of the sender's tree. Signals go to the sender's own execution and to the root, and nowhere else.
     main: ExecutionId,
-    /// The sender's own execution. What a run sends there arrives in order, and before its completion.
-    own: mpsc::Sender<Box<Message>>,
+    /// That of the tree. What a run sends arrives in order, and before its completion.
+    mailbox: mpsc::Sender<Box<Message>>,
     /// The coordinator's: a tool may send from a thread that has none.
     runtime: Handle,
 }
 
 impl EngineSignals {
-    /// To be called on the runtime that the execution runs on.
-    pub(super) fn new(shared: Arc<Shared>, main: ExecutionId, own: mpsc::Sender<Box<Message>>) -> Self {
+    /// To be called on the runtime that the tree runs on.
+    pub(super) fn new(shared: Arc<Shared>, main: ExecutionId, mailbox: mpsc::Sender<Box<Message>>) -> Self {
         let runtime = Handle::current();
         Self {
             shared,
             main,
-            own,
+            mailbox,
             runtime,
         }
     }
@@ -41,8 +41,7 @@ impl SignalSink for EngineSignals {
     fn send(&self, from: &RunId, execution: &ExecutionId, signals: Vec<Arc<str>>) -> Result<(), SignalError> {
         let shared = self.shared.clone();
         shared.check_open().map_err(|_| SignalError::Closed)?;
-        let own = from.execution == *execution;
-        if !own && self.main != *execution {
+        if from.execution != *execution && self.main != *execution {
             return Err(SignalError::Refused {
                 execution: execution.clone(),
                 reason: "it is neither the sender's own nor the root of its tree".to_owned(),
@@ -50,17 +49,17 @@ impl SignalSink for EngineSignals {
         }
         let permit = shared.signals.clone().try_acquire_owned();
         let permit = permit.map_err(|_| SignalError::Full)?;
-        let queued = if own {
-            let (reply, answer) = oneshot::channel();
-            let signals = signals.clone();
-            match self.own.try_send(Box::new(Message::Broadcast { signals, reply })) {
-                Ok(()) => Some(answer),
-                // Sent later, they could come after what this run sends next, and after its completion.
-                Err(TrySendError::Full(_)) => return Err(SignalError::Full),
-                Err(TrySendError::Closed(_)) => None,
-            }
-        } else {
-            None
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Signal {
+            execution: execution.clone(),
+            signals: signals.clone(),
+            reply,
+        };
+        let queued = match self.mailbox.try_send(Box::new(message)) {
+            Ok(()) => Some(answer),
+            // Sent later, they could come after what this run sends next, and after its completion.
+            Err(TrySendError::Full(_)) => return Err(SignalError::Full),
+            Err(TrySendError::Closed(_)) => None,
         };
         let (from, execution) = (from.clone(), execution.clone());
         let task = async move {
@@ -72,7 +71,7 @@ impl SignalSink for EngineSignals {
                 {
                     return answer;
                 }
-                shared.broadcast(&execution, signals).await
+                shared.signal(&execution, signals).await
             };
             if let Err(error) = sent.await {
                 tracing::warn!(%from, %execution, error = %format_args!("{error:#}"), "signals of a node were not taken");

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use soe_backends::{BackendErrorKind, Change, Commit, Definitions, Event, ExecutionId, ExecutionState, RegistryId};
+use soe_backends::{
+    Change, Commit, Event, ExecutionChange, ExecutionId, ExecutionState, Owed, RegistryId, TreeState,
+};
 use tracing::Level;
 
 use super::shared::Shared;
@@ -15,63 +17,79 @@ use crate::config::Registry;
 const LAST_CALL: Duration = Duration::from_secs(5);
 
 impl Shared {
-    /// Stores commits of one execution, then tells those who follow it.
+    /// Stores commits of one tree, whose state they make is `after`, then tells those who follow it.
     ///
     /// # Errors
-    /// The store fails, or the engine stopped while the store didn't answer.
+    /// The store fails, another process runs the tree, or the engine stopped while the store didn't answer.
     pub(super) async fn commit(
         self: &Arc<Self>,
-        execution: &ExecutionId,
+        tree: &ExecutionId,
         commits: Vec<Commit>,
+        after: Arc<TreeState>,
     ) -> Result<(), EngineError> {
         if commits.is_empty() {
             return Ok(());
         }
-        self.hold_lease().await.map_err(|error| error.of(execution))?;
+        self.hold_lease().await.map_err(|error| error.of(tree))?;
         let traced = tracing::enabled!(Level::DEBUG);
         let followed = self.subscribers.any();
         let events: Vec<Event> = match traced || followed {
             true => commits.iter().flat_map(|commit| &commit.events).cloned().collect(),
             false => Vec::new(),
         };
-        let stored = async {
-            match self.backends.commit(commits).await {
-                // What happened is stored: an execution doesn't stop because its telemetry can't follow.
-                Err(error) if error.kind() == BackendErrorKind::TelemetryLost => {
-                    tracing::warn!(%execution, error = &error as &dyn std::error::Error, "telemetry is lost");
-                    Ok(())
-                }
-                result => result,
-            }
-        };
-        self.call(stored).await.map_err(|error| error.of(execution))?;
+        let stored = self.call(self.backends.commit(commits, Some(after))).await;
+        stored.map_err(|error| error.of(tree))?;
         if traced {
             for event in &events {
-                tracing::debug!(event = event.kind.name(), seq = event.seq, data = ?event.kind);
+                tracing::debug!(execution = %event.execution, event = event.kind.name(), seq = event.seq, data = ?event.kind);
             }
         }
         if followed {
-            self.subscribers.publish(execution, events);
+            self.subscribers.publish(tree, events);
         } else if self.subscribers.any() {
             // Somebody came while the commit was stored, perhaps too early to find it in the store.
-            self.subscribers.point_to_store(execution);
+            self.subscribers.point_to_store(tree);
         }
         Ok(())
+    }
+
+    /// Gives stores of their own what they are owed.
+    ///
+    /// # Errors
+    /// One of them fails.
+    pub(super) async fn pay(&self, tree: &TreeState, owed: &Owed) -> Result<(), EngineError> {
+        let paid = self.call(self.backends.pay(tree, owed)).await;
+        paid.map_err(|error| error.of(&tree.root))
+    }
+
+    /// The stored state of the tree to which an execution belongs.
+    ///
+    /// # Errors
+    /// There is none, the store fails, or the engine stopped while the store didn't answer.
+    pub(super) async fn load_tree(&self, execution: &ExecutionId) -> Result<Arc<TreeState>, EngineError> {
+        let tree = self.find_tree(&execution.root()).await?;
+        tree.ok_or_else(|| EngineError::new(EngineErrorKind::NotFound).of(execution))
+    }
+
+    /// The stored state of a tree, by its root; `None` if there is none.
+    pub(super) async fn find_tree(&self, root: &ExecutionId) -> Result<Option<Arc<TreeState>>, EngineError> {
+        let state = self.call(self.backends.context().load(root)).await;
+        state.map_err(|error| error.of(root))
     }
 
     /// The stored state of an execution.
     ///
     /// # Errors
     /// There is none, the store fails, or the engine stopped while the store didn't answer.
-    pub(super) async fn load(&self, execution: &ExecutionId) -> Result<ExecutionState, EngineError> {
+    pub(super) async fn load(&self, execution: &ExecutionId) -> Result<Arc<ExecutionState>, EngineError> {
         let state = self.find(execution).await?;
         state.ok_or_else(|| EngineError::new(EngineErrorKind::NotFound).of(execution))
     }
 
     /// As [`Shared::load`]; `None` if there is none.
-    pub(super) async fn find(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, EngineError> {
-        let state = self.call(self.backends.context().load(execution)).await;
-        state.map_err(|error| error.of(execution))
+    pub(super) async fn find(&self, execution: &ExecutionId) -> Result<Option<Arc<ExecutionState>>, EngineError> {
+        let tree = self.find_tree(&execution.root()).await?;
+        Ok(tree.and_then(|tree| tree.find(execution).cloned()))
     }
 
     /// The registry `id`, which `execution` uses or has used.
@@ -84,21 +102,6 @@ impl Shared {
         execution: &ExecutionId,
     ) -> Result<Arc<Registry>, EngineError> {
         self.call(self.registries.find(&self.backends, id, execution)).await
-    }
-
-    /// What is stored for an execution's tree, whose root it is.
-    ///
-    /// # Errors
-    /// The store fails, or the engine stopped while the store didn't answer.
-    pub(super) async fn definitions(&self, main: &ExecutionId) -> Result<Definitions, EngineError> {
-        let mut definitions = Definitions::default();
-        if let Some(store) = self.backends.identities() {
-            definitions.identities = self.call(store.identities(main)).await?;
-        }
-        if let Some(store) = self.backends.schemas() {
-            definitions.context_schema = self.call(store.schemas(main)).await?;
-        }
-        Ok(definitions)
     }
 
     /// Tells a separate store of workflows which of them an execution uses now. That is for people, the state says it too:
@@ -135,8 +138,13 @@ impl Shared {
     }
 }
 
-/// Whether a commit makes an execution go on with other workflows.
+/// Whether a commit makes the root go on with other workflows.
 pub(super) fn changes_workflows(commit: &Commit) -> bool {
-    let is_change = |change: &Change| matches!(change, Change::Registry(_));
+    let is_change = |change: &Change| {
+        let Change::In { execution: 0, change } = change else {
+            return false;
+        };
+        matches!(change, ExecutionChange::Registry(_))
+    };
     commit.changes.iter().any(is_change)
 }

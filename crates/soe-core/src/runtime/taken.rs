@@ -8,7 +8,7 @@ use crate::machine::{Effect, Step, ToolFailure};
 
 /// Inputs that were taken and not stored yet, with those who wait to hear of them.
 pub(super) struct Taken {
-    pub(super) execution: ExecutionId,
+    pub(super) tree: ExecutionId,
     pub(super) commits: Vec<Commit>,
     pub(super) effects: Vec<Effect>,
     pub(super) replies: Vec<Reply>,
@@ -19,9 +19,9 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    pub(super) fn new(execution: &ExecutionId) -> Self {
+    pub(super) fn new(tree: &ExecutionId) -> Self {
         Self {
-            execution: execution.clone(),
+            tree: tree.clone(),
             commits: Vec::new(),
             effects: Vec::new(),
             replies: Vec::new(),
@@ -73,7 +73,7 @@ impl Drop for Taken {
     fn drop(&mut self) {
         if !self.replies.is_empty() || !self.refused.is_empty() || !self.answers.is_empty() {
             let message = "a panic ended what runs it; whether this was stored is not known";
-            let error = EngineError::because(EngineErrorKind::Internal, message).of(&self.execution);
+            let error = EngineError::because(EngineErrorKind::Internal, message).of(&self.tree);
             self.answer_all(&error);
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use soe_backends::{Backends, ExecutionId, Turn, Value};
+use soe_backends::{Backends, Definitions, ExecutionId, Turn, Value};
 
 use super::{Engine, EngineError, EngineErrorKind};
 use crate::config::ContextSchema;
@@ -46,7 +46,7 @@ impl Engine {
     }
 
     async fn main_of(&self, execution: &ExecutionId) -> Result<ExecutionId, EngineError> {
-        Ok(self.state(execution).await?.main_execution_id().clone())
+        Ok(self.state(execution).await?.id.root())
     }
 }
 
@@ -113,57 +113,51 @@ impl TreeDefinitions {
         &self.main
     }
 
-    /// The identities: name to system prompt; empty where none are stored.
+    /// The identities: name to system prompt.
     ///
     /// # Errors
-    /// The store fails.
+    /// The tree doesn't exist any more, or the store fails.
     pub async fn identities(&self) -> Result<IndexMap<Arc<str>, Arc<str>>, EngineError> {
-        match self.backends().identities() {
-            Some(store) => Ok(store.identities(&self.main).await?),
-            None => Ok(IndexMap::new()),
-        }
+        Ok(self.current().await?.identities)
     }
 
-    /// Replaces the identities; with an empty map, deletes them. Requests that are made from now on see them.
+    /// Replaces the identities. Requests that are made from now on see them. If another process runs the tree, that one does it.
     ///
     /// # Errors
-    /// There is no store for identities, or it fails.
+    /// The tree doesn't exist any more, the store fails, or the engine is shut down.
     pub async fn replace_identities(&self, identities: &IndexMap<Arc<str>, Arc<str>>) -> Result<(), EngineError> {
-        let store = self.backends().identities().ok_or_else(|| missing("identities"))?;
-        match identities.is_empty() {
-            true => store.delete_identities(&self.main).await?,
-            false => store.put_identities(&self.main, identities).await?,
-        }
-        Ok(())
+        let definitions = Definitions {
+            identities: identities.clone(),
+            ..self.current().await?
+        };
+        self.engine.shared.define(&self.main, definitions).await
     }
 
-    /// The context schema: field to its definition; empty where none is stored.
+    /// The context schema: field to its definition.
     ///
     /// # Errors
-    /// The store fails.
+    /// The tree doesn't exist any more, or the store fails.
     pub async fn context_schema(&self) -> Result<IndexMap<Arc<str>, Value>, EngineError> {
-        match self.backends().schemas() {
-            Some(store) => Ok(store.schemas(&self.main).await?),
-            None => Ok(IndexMap::new()),
-        }
+        Ok(self.current().await?.context_schema)
     }
 
-    /// Replaces the context schema; with an empty map, deletes it. Requests that are made from now on see it.
+    /// Replaces the context schema. Requests that are made from now on see it. If another process runs the tree, that one does
+    /// it.
     ///
     /// # Errors
-    /// A definition is refused, there is no store for schemas, or it fails.
+    /// A definition is refused, the tree doesn't exist any more, the store fails, or the engine is shut down.
     pub async fn replace_context_schema(&self, schema: &IndexMap<Arc<str>, Value>) -> Result<(), EngineError> {
         ContextSchema::from_document(&Value::Map(Arc::new(schema.clone())))?;
-        let store = self.backends().schemas().ok_or_else(|| missing("context schemas"))?;
-        match schema.is_empty() {
-            true => store.delete_schemas(&self.main).await?,
-            false => store.put_schemas(&self.main, schema).await?,
-        }
-        Ok(())
+        let definitions = Definitions {
+            context_schema: schema.clone(),
+            ..self.current().await?
+        };
+        self.engine.shared.define(&self.main, definitions).await
     }
 
-    fn backends(&self) -> &Backends {
-        self.engine.backends()
+    async fn current(&self) -> Result<Definitions, EngineError> {
+        let tree = self.engine.shared.load_tree(&self.main).await?;
+        Ok(tree.definitions.as_ref().clone())
     }
 }
 

@@ -57,6 +57,7 @@ impl Engine {
         let runnable = self.shared.check_runnable(&registry, &state.workflow);
         runnable.map_err(|error| error.of(execution))?;
         let message = |reply| Message::Revert {
+            execution: execution.clone(),
             to: version,
             registry: registry.clone(),
             reply,

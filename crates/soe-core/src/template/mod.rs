@@ -14,6 +14,7 @@ mod html;
 mod limits;
 mod methods;
 mod operators;
+mod plain;
 mod python;
 mod syntax;
 mod tests;
@@ -27,6 +28,7 @@ use soe_backends::{Context, Value};
 
 use engine::Program;
 pub use error::{TemplateError, TemplateErrorKind};
+use plain::Term;
 use python::meter::Allowance;
 use syntax::Code;
 use view::{ContextView, RootView};
@@ -50,6 +52,8 @@ struct Compiled {
     source: Arc<str>,
     /// `None`: the source has no tags and is returned as it is.
     program: Option<Program>,
+    /// The program again, if it is a condition that needs no engine.
+    plain: Option<Term>,
     /// The line of the source that is the program's first.
     first_line: usize,
     fields: Vec<Arc<str>>,
@@ -148,6 +152,13 @@ impl Template {
     /// # Errors
     /// As [`Template::render`].
     pub fn passes(&self, scope: &Scope) -> Result<bool, TemplateError> {
+        match self.0.plain.as_ref().and_then(|plain| plain.passes(scope)) {
+            Some(passes) => Ok(passes),
+            None => self.passes_in_engine(scope),
+        }
+    }
+
+    fn passes_in_engine(&self, scope: &Scope) -> Result<bool, TemplateError> {
         use minijinja::value::ValueKind as Kind;
         let Some(Program::Expression(expression)) = &self.0.program else {
             return self.render(scope).map(|text| is_passing(&text));
@@ -184,16 +195,18 @@ impl Compiled {
         let mut compiled = Self {
             source: source.into(),
             program: None,
+            plain: None,
             first_line: 1,
             fields: Vec::new(),
             needed: Vec::new(),
         };
         if syntax::has_tags(source) {
-            let translation = syntax::translate(source, max_depth)?;
+            let mut translation = syntax::translate(source, max_depth)?;
             compiled.fields = translation.fields;
             compiled.needed = translation.needed;
-            if let Code::Expression { line, .. } = &translation.code {
+            if let Code::Expression { line, plain, .. } = &mut translation.code {
                 compiled.first_line = *line;
+                compiled.plain = plain.take();
             }
             let program = engine::compile(translation.code);
             compiled.program = Some(program.map_err(|error| TemplateError::from_engine(error, compiled.first_line))?);

@@ -10,11 +10,12 @@ use super::methods;
 use super::python::Result;
 use super::python::arith::{binary, negative, positive};
 use super::python::compare::compare;
-use super::python::kinds::{is_dict, is_hashable, is_list, is_scalar, is_tuple, type_error, type_name};
+use super::python::kinds::{int, is_dict, is_hashable, is_list, is_scalar, is_tuple, type_error, type_name};
 use super::python::meter::Meter;
 use super::python::objects::{Dict, Sequence, dict, entries, list, tuple};
 use super::python::sequence::{item, slice};
 use super::python::text::str_of;
+use super::view::SignalsView;
 
 const COMPARISONS: [(&str, &str); 8] = [
     ("eq", "=="),
@@ -80,6 +81,7 @@ pub(crate) fn register(env: &mut Environment<'static>) {
         "__soe_dict",
         |state: &mut State<'_, '_>, _: &Value, items: Rest<Value>| mapping(state, &items),
     );
+    env.add_filter("__soe_count_equal", count_equal);
     env.add_filter("__soe_own", own);
     env.add_filter("__soe_attribute", attribute);
     env.add_filter("__soe_call", method_call);
@@ -143,6 +145,16 @@ fn mapping(state: &mut State<'_, '_>, items: &[Value]) -> Result<Value> {
         map.insert(pair[0].clone(), pair[1].clone());
     }
     Ok(dict(map))
+}
+
+/// `list | select('equalto', item) | list | length`
+fn count_equal(state: &mut State<'_, '_>, list: &Value, item: &Value) -> Result<Value> {
+    if let Some(signals) = list.downcast_object_ref::<SignalsView>() {
+        return Ok(int(signals.count(item) as i128));
+    }
+    let selected = state.apply_filter("select", &[list.clone(), Value::from("equalto"), item.clone()])?;
+    let selected = state.apply_filter("list", &[selected])?;
+    state.apply_filter("length", &[selected])
 }
 
 /// Namespaces can't be kept in containers: cycles and nesting without an end could be built with them.

@@ -140,19 +140,18 @@ impl ContextView {
     }
 
     fn read(&self, name: &str) -> Option<Value> {
-        if let Some(position) = self.context.fields.position(name) {
-            self.last_read.store(position, Ordering::Relaxed);
-            let (_, history) = self.context.fields.get_at(position)?;
-            return history.last().map(|data| field_value(data, position));
-        }
         match name {
-            "__operational__" => Some(Value::from_object(OperationalView(self.context.clone()))),
-            "__parent__" => self.parent(),
-            _ => {
-                self.last_read.store(NO_FIELD, Ordering::Relaxed);
-                None
-            }
+            "__operational__" => return Some(Value::from_object(OperationalView(self.context.clone()))),
+            "__parent__" => return self.parent(),
+            _ => {}
         }
+        let Some(position) = self.context.fields.position(name) else {
+            self.last_read.store(NO_FIELD, Ordering::Relaxed);
+            return None;
+        };
+        self.last_read.store(position, Ordering::Relaxed);
+        let (_, history) = self.context.fields.get_at(position)?;
+        history.last().map(|data| field_value(data, position))
     }
 
     fn parent(&self) -> Option<Value> {
@@ -308,6 +307,11 @@ impl SignalsView {
     /// Whether `signal` was ever broadcast; doesn't scan.
     pub(crate) fn contains(&self, signal: &str) -> bool {
         self.0.contains(signal)
+    }
+
+    /// How often `item`, if it is a signal at all, was broadcast; doesn't scan.
+    pub(crate) fn count(&self, item: &Value) -> usize {
+        item.as_str().map_or(0, |signal| self.0.count(signal))
     }
 }
 

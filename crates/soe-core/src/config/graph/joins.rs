@@ -4,7 +4,9 @@
 //! at the completion of the node that writes (or emits) what is counted, or by a router that this completion reaches
 //! through routers alone. Behind any other node, several writes may have happened before the condition is looked at.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+use indexmap::IndexMap;
 
 use super::signals::{SignalGraph, When, as_child};
 use super::source::Source;
@@ -120,8 +122,11 @@ impl<'g, 'w, 'b> Search<'g, 'w, 'b> {
 
     /// What a join counts without being in time: the term, who changes it, and who runs in between.
     fn inexact<'t>(&mut self, join: usize, terms: &'t [Term]) -> Vec<(&'t Term, &'w str, &'w str)> {
-        let origins: Vec<_> = terms.iter().flat_map(|term| self.origins(term)).collect();
-        let mut exact = Vec::new();
+        let mut origins = Vec::new();
+        for term in terms {
+            origins.append(&mut self.origins(term));
+        }
+        let mut exact = HashSet::new();
         let mut late = Vec::new();
         for origin in origins {
             let graph = self.graph;
@@ -131,12 +136,12 @@ impl<'g, 'w, 'b> Search<'g, 'w, 'b> {
                     .is_some();
             // A join that isn't a router is itself what awaits, whatever leads to it.
             if in_time && (origin.node == join || is_router(graph, join)) {
-                exact.push(origin.node);
+                exact.insert(origin.node);
             } else {
                 late.push(origin);
             }
         }
-        let mut found: Vec<(&Term, &str, &str)> = Vec::new();
+        let mut found: IndexMap<&Term, (&str, &str)> = IndexMap::new();
         for origin in late {
             // What always comes before something that is counted in time is in time too, and so are the items of a fan-out.
             let graph = self.graph;
@@ -147,15 +152,22 @@ impl<'g, 'w, 'b> Search<'g, 'w, 'b> {
             if exact.contains(&origin.node) || terms.len() == 1 && self.is_retry(join, origin.node) {
                 continue;
             }
-            if found.iter().all(|(term, ..)| *term != origin.term) {
-                let name = |node: usize| self.graph.nodes[node].name.as_ref();
-                found.push((origin.term, name(origin.node), name(between.unwrap_or(join))));
-            }
+            let name = |node: usize| self.graph.nodes[node].name.as_ref();
+            let names = (name(origin.node), name(between.unwrap_or(join)));
+            found.entry(origin.term).or_insert(names);
         }
         found
+            .into_iter()
+            .map(|(term, (writer, between))| (term, writer, between))
+            .collect()
     }
 
-    fn origins<'t>(&self, term: &'t Term) -> Vec<Origin<'t>> {
+    /// Who changes what is counted; nothing if that is more than the budget allows.
+    fn origins<'t>(&mut self, term: &'t Term) -> Vec<Origin<'t>> {
+        self.budget.spend(self.size_of_origins(term));
+        if self.budget.0.is_none() {
+            return Vec::new();
+        }
         let signals_of = |node: usize| {
             let is_child = as_child(self.graph.nodes[node]).is_some();
             let counts = move |when: When| match when {
@@ -187,6 +199,19 @@ impl<'g, 'w, 'b> Search<'g, 'w, 'b> {
                 };
                 self.emitters[number].iter().map(origin).collect()
             }
+        }
+    }
+
+    fn size_of_origins(&self, term: &Term) -> usize {
+        match term {
+            Term::Field(field) => {
+                let writers = self.writers.get(field.as_str()).into_iter().flatten();
+                writers.map(|&node| 1 + self.graph.outputs[node].len()).sum()
+            }
+            Term::Signal(signal) => self
+                .graph
+                .number(signal)
+                .map_or(0, |number| self.emitters[number].len()),
         }
     }
 

@@ -4,8 +4,10 @@
 //! larger side of another comparison, and `'SIGNAL' in context.__operational__.signals` if there are at least two of them:
 //! one alone is a guard. Not seen is what goes through a variable (`{% set %}`), a macro or another filter.
 
+use indexmap::IndexSet;
+
 /// Something that a condition counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Term {
     /// The values of a context field.
     Field(String),
@@ -20,20 +22,13 @@ pub(super) fn counted_terms(source: &str) -> Vec<Term> {
         return Vec::new();
     }
     let tokens = tokens(source);
-    let mut terms: Vec<Term> = Vec::new();
-    for start in 0..tokens.len() {
-        let term = counted_field(&tokens, start).or_else(|| tested_signal(&tokens[start..]));
-        if let Some(term) = term
-            && !terms.contains(&term)
-        {
-            terms.push(term);
-        }
-    }
+    let term = |start| counted_field(&tokens, start).or_else(|| tested_signal(&tokens[start..]));
+    let mut terms: IndexSet<Term> = (0..tokens.len()).filter_map(term).collect();
     let signals = terms.iter().filter(|term| matches!(term, Term::Signal(_))).count();
     if signals < 2 {
         terms.retain(|term| matches!(term, Term::Field(_)));
     }
-    terms
+    terms.into_iter().collect()
 }
 
 /// Every signal that the template `source` asks for by name (`'SIGNAL' in context.__operational__.signals`), each once, in
@@ -43,21 +38,16 @@ pub(super) fn asked_signals(source: &str) -> Vec<String> {
         return Vec::new();
     }
     let tokens = tokens(source);
-    let mut signals: Vec<String> = Vec::new();
-    for start in 0..tokens.len() {
-        let signal = match &tokens[start..] {
-            [Text(signal), Word("in"), rest @ ..] | [Text(signal), Word("not"), Word("in"), rest @ ..]
-                if begins_with_signals(rest) =>
-            {
-                *signal
-            }
-            _ => continue,
-        };
-        if !signals.iter().any(|known| known == signal) {
-            signals.push(signal.to_owned());
+    let asked = |start: usize| match &tokens[start..] {
+        [Text(signal), Word("in"), rest @ ..] | [Text(signal), Word("not"), Word("in"), rest @ ..]
+            if begins_with_signals(rest) =>
+        {
+            Some(*signal)
         }
-    }
-    signals
+        _ => None,
+    };
+    let signals: IndexSet<&str> = (0..tokens.len()).filter_map(asked).collect();
+    signals.into_iter().map(str::to_owned).collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -290,7 +290,9 @@ impl NodeReader<'_> {
         }
         let message = format!("Tool '{tool}' not found: it is neither registered nor built in");
         let mut problem = Diagnostic::new(UNKNOWN_TOOL, message).field(path).at(position);
-        if let Some(meant) = closest(tool, tools.iter().map(String::as_str)) {
+        if self.problems.lists_errors()
+            && let Some(meant) = closest(tool, tools.iter().map(String::as_str))
+        {
             problem = problem.help(format!("did you mean '{meant}'?"));
         }
         self.push(problem);

@@ -30,6 +30,9 @@ pub(crate) fn similar_signals<'a>(name: &str, candidates: impl IntoIterator<Item
 }
 
 fn is_similar_signal(a: &str, b: &str) -> bool {
+    if is_too_long(a) || is_too_long(b) {
+        return false;
+    }
     let separated = |c: char| !c.is_alphanumeric();
     let bare = |text: &str| -> String {
         text.chars()
@@ -59,7 +62,12 @@ pub(crate) fn is_anagram(a: &str, b: &str) -> bool {
         letters.sort_unstable();
         letters
     };
-    a != b && a.len() == b.len() && sorted(a) == sorted(b)
+    a != b && a.len() == b.len() && !is_too_long(a) && sorted(a) == sorted(b)
+}
+
+/// Whether a name can be told to be too long without counting its characters, each of which has at most four bytes.
+fn is_too_long(name: &str) -> bool {
+    name.len() > 4 * MAX_COMPARED
 }
 
 fn tolerance(name: &str) -> usize {
@@ -73,8 +81,7 @@ fn tolerance(name: &str) -> usize {
 /// How many letters were added, dropped, changed, or swapped with their neighbour; `None` if the names are too long or
 /// too different in length to tell.
 fn slips(a: &str, b: &str) -> Option<usize> {
-    // A character has at most four bytes.
-    if a.len().max(b.len()) > 4 * MAX_COMPARED || a.len().abs_diff(b.len()) > 8 {
+    if is_too_long(a) || is_too_long(b) || a.len().abs_diff(b.len()) > 8 {
         return None;
     }
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());

@@ -3,13 +3,14 @@
 //! Both may be missing from their section on purpose: an identity without a system prompt, a field without a schema. So
 //! only names that resemble one that is there are reported.
 
-use std::collections::HashSet;
-
 use super::fields::has_tags;
 use super::names::{closest, is_anagram, similar_signals};
 use crate::config::codes::MISSPELLED_NAME;
 use crate::config::diagnostic::{Diagnostic, Problems};
 use crate::config::yaml::{Mapping, Tree};
+
+/// Pairs of names that are compared for one section; suggestions beyond that aren't worth their time.
+const MAX_COMPARISONS: usize = 500_000;
 
 /// Warns about identities and output fields of nodes that look like slips in a name of these sections.
 pub(crate) fn check_references(
@@ -24,6 +25,7 @@ pub(crate) fn check_references(
             field: "identity",
             name: "identities",
             entries: names(section),
+            comparisons: MAX_COMPARISONS,
             meant: identity,
         });
     }
@@ -32,6 +34,7 @@ pub(crate) fn check_references(
             field: "output_field",
             name: "context_schema",
             entries: names(section),
+            comparisons: MAX_COMPARISONS,
             meant: schema,
         });
     }
@@ -40,7 +43,7 @@ pub(crate) fn check_references(
             let Some(fields) = entry.value.as_map().filter(|fields| asks_llm(fields)) else {
                 continue;
             };
-            for section in &sections {
+            for section in &mut sections {
                 if let Some(problem) = section.check(fields) {
                     problems.push(problem.workflow(workflow).node(node));
                 }
@@ -53,30 +56,33 @@ struct Section<'a> {
     /// The field of nodes that refers to it.
     field: &'static str,
     name: &'static str,
-    entries: HashSet<&'a str>,
+    /// In the order of the alphabet.
+    entries: Vec<&'a str>,
+    /// How many names may still be compared.
+    comparisons: usize,
     /// The entry that a name is probably meant to be.
     meant: fn(&str, &[&'a str]) -> Option<&'a str>,
 }
 
 impl Section<'_> {
-    fn check(&self, fields: &Mapping) -> Option<Diagnostic> {
+    fn check(&mut self, fields: &Mapping) -> Option<Diagnostic> {
         let tree = &fields.get(self.field)?.value;
         let name = tree.as_name()?;
-        if self.entries.contains(name.as_ref()) || has_tags(name) {
+        if self.entries.binary_search(&name.as_ref()).is_ok() || has_tags(name) {
             return None;
         }
-        // A set has no order of its own, and messages shouldn't depend on it.
-        let mut entries: Vec<&str> = self.entries.iter().copied().collect();
-        entries.sort_unstable();
-        let meant = (self.meant)(name, &entries)?;
+        self.comparisons = self.comparisons.checked_sub(self.entries.len())?;
+        let meant = (self.meant)(name, &self.entries)?;
         let message = format!("'{name}' is not in the section '{}'", self.name);
         let problem = Diagnostic::new(MISSPELLED_NAME, message).help(format!("did you mean '{meant}'?"));
         Some(problem.field(self.field).at(tree.position))
     }
 }
 
-fn names(section: &Mapping) -> HashSet<&str> {
-    section.keys().map(AsRef::as_ref).collect()
+fn names(section: &Mapping) -> Vec<&str> {
+    let mut names: Vec<&str> = section.keys().map(AsRef::as_ref).collect();
+    names.sort_unstable();
+    names
 }
 
 fn asks_llm(fields: &Mapping) -> bool {

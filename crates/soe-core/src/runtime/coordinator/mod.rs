@@ -1,21 +1,20 @@
-//! One coordinating task per active execution: everything that happens to it passes through here, in one order.
+//! One coordinating task per active tree: everything that happens in it passes through here, in one order.
 
 mod store;
 mod take;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use soe_backends::{ExecutionId, Status};
+use soe_backends::{ExecutionId, Owed, Status};
 use tracing::Instrument;
 
-use super::budget::Budget;
 use super::claim::Claim;
 use super::perform::{Performer, panic_message};
-use super::shared::{Cause, Control, Message, Progress, Reply, ended};
+use super::shared::{Cause, Control, Finished, Message, Order, Progress, Reply, ended};
 use super::taken::Taken;
 use super::{EngineError, EngineErrorKind};
 use crate::machine::{Input, Machine, Step};
@@ -23,47 +22,41 @@ use crate::machine::{Input, Machine, Step};
 /// The most inputs whose commits are stored together: what has arrived while the store was busy.
 const BATCH: usize = 64;
 
-/// What a stored execution is taken up for.
+/// What a stored tree is taken up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TakenUp {
     /// Its runs in flight are performed again at once.
     Recovered,
-    /// There is an interruption in its claim that says how it goes on.
-    Resumed,
-    /// There is an interruption in its claim that stops it.
+    /// There is an order in its claim that stops something in it.
     Stopped,
 }
 
-/// Runs an execution until it has nothing more to do.
+/// Runs a tree until it has nothing more to do.
 pub(super) struct Coordinator {
     claim: Claim,
     machine: Machine,
     performer: Arc<Performer>,
-    /// What has arrived and is not worked off: one batch, and outcomes that were known without performing anything.
+    /// What has arrived and is not taken: one batch, and outcomes that were known without performing anything.
     queue: VecDeque<Message>,
+    /// What has arrived for an execution that is in the middle of an event: taken when that is over.
+    blocked: VecDeque<Message>,
     /// The machine wants to go on after the others had their turn.
     more: bool,
-    /// What is performed now may have been performed before.
-    recovering: bool,
-    /// The application's error that failed the execution.
+    /// The application's error that failed the root.
     cause: Option<Cause>,
-    /// Those who wait until a child's message is dealt with, by child and number.
-    answers: HashMap<(ExecutionId, u64), Reply>,
-    /// So many ends, or the opposite, are on their way to the children.
-    descents: usize,
-    /// What went down last has not reached all children: that is left to be done by whoever takes the execution up next.
-    unreached: bool,
-    /// It goes on with what another coordinator has begun.
-    taken_up: bool,
+    /// Those who wait until an execution is at rest.
+    waiters: Vec<(u64, Reply<Finished>)>,
+    /// What stores of their own didn't take yet.
+    unpaid: Owed,
 }
 
 impl Coordinator {
-    /// Starts the coordinator of a new execution. Its first commit is stored, then `created` is answered.
+    /// Starts the coordinator of a new tree. Its first commit is stored, then `created` is answered.
     pub(super) fn spawn_new(claim: Claim, machine: Machine, step: Step, created: Reply) {
         let mut this = Self::new(claim, machine);
         let span = this.span();
         let run = async move {
-            let mut taken = Taken::new(&this.claim.execution);
+            let mut taken = Taken::new(&this.claim.tree);
             taken.add(step, &mut this.more);
             taken.replies.push(created);
             match contained(this.store(taken)).await {
@@ -71,27 +64,26 @@ impl Coordinator {
                     let result = contained(this.serve()).await;
                     this.end(result);
                 }
-                // Whoever has sent it something meanwhile tries again: there may be another execution of that id.
-                Err(error) => tracing::debug!(%error, "the execution was not created"),
+                // Whoever has sent it something meanwhile tries again: there may be another tree of that id.
+                Err(error) => tracing::debug!(%error, "the tree was not created"),
             }
         };
         tokio::spawn(run.instrument(span));
     }
 
-    /// Starts the coordinator of a stored execution.
+    /// Starts the coordinator of a stored tree.
     pub(super) fn spawn_stored(claim: Claim, taken: TakenUp) {
-        let recover = taken == TakenUp::Recovered;
         tokio::spawn(async move {
             match contained(Self::load(&claim, taken)).await {
                 Err(error) => {
-                    let error = error.of(&claim.execution);
+                    let error = error.of(&claim.tree);
                     claim.refuse(VecDeque::new(), &error);
                 }
-                Ok((machine, _budget)) => {
+                Ok(machine) => {
                     let mut this = Self::new(claim, machine);
                     let span = this.span();
                     let run = async {
-                        let result = contained(this.serve_stored(recover)).await;
+                        let result = contained(this.serve_stored(taken)).await;
                         this.end(result);
                     };
                     run.instrument(span).await;
@@ -100,54 +92,53 @@ impl Coordinator {
         });
     }
 
-    /// The machine, and what its tree has used, which must not be forgotten before the machine runs.
-    async fn load(claim: &Claim, taken: TakenUp) -> Result<(Machine, Arc<Budget>), EngineError> {
+    async fn load(claim: &Claim, taken: TakenUp) -> Result<Machine, EngineError> {
         let shared = &claim.shared;
-        let state = shared.load(&claim.execution).await?;
-        shared.check_owner(&state).await?;
-        let registries = shared.call(shared.registries.load(&shared.backends, &state)).await?;
-        // One that is over, or stays stopped, only hears and tells.
-        let runs = match taken {
-            TakenUp::Stopped => false,
-            TakenUp::Recovered => state.status.accepts_signals(),
-            TakenUp::Resumed => state.status != Status::Cancelled,
-        };
-        if runs {
-            shared.check_taken_up(&state, &registries)?;
+        let tree = shared.load_tree(&claim.tree).await?;
+        shared.check_owner(&tree).await?;
+        let registries = shared.call(shared.registries.load(&shared.backends, &tree)).await?;
+        if taken == TakenUp::Recovered {
+            shared.check_taken_up(&tree, &registries)?;
         }
-        let budget = shared.recall_budget(&state).await?;
-        Ok((Machine::load(state, registries, shared.specs.clone())?, budget))
+        let state = Arc::unwrap_or_clone(tree);
+        Ok(Machine::load(state, registries, shared.specs.clone())?)
     }
 
     fn new(claim: Claim, machine: Machine) -> Self {
-        let performer = Arc::new(Performer::new(&claim, &machine));
+        let performer = Arc::new(Performer::new(&claim));
         Self {
             claim,
             machine,
             performer,
             queue: VecDeque::new(),
+            blocked: VecDeque::new(),
             more: false,
-            recovering: false,
             cause: None,
-            answers: HashMap::new(),
-            descents: 0,
-            unreached: false,
-            taken_up: false,
+            waiters: Vec::new(),
+            unpaid: Owed::default(),
         }
     }
 
     fn span(&self) -> tracing::Span {
-        let state = self.machine.state();
-        tracing::info_span!("execution", id = %state.id, workflow = %state.workflow)
+        let tree = self.machine.state();
+        let workflow = tree.root_state().map(|root| root.workflow.clone()).unwrap_or_default();
+        tracing::info_span!("tree", id = %tree.root, %workflow)
     }
 
-    async fn serve_stored(&mut self, recover: bool) -> Result<(), EngineError> {
-        self.taken_up = true;
-        if recover {
-            self.recovering = true;
-            self.input(Input::Recover).await?;
-            self.recovering = false;
+    fn is_running(&self) -> bool {
+        let root = self.machine.state().root_state();
+        root.is_some_and(|root| root.status == Status::Running)
+    }
+
+    async fn serve_stored(&mut self, taken: TakenUp) -> Result<(), EngineError> {
+        // An end comes before what it stops is performed again.
+        if taken == TakenUp::Stopped {
+            while let Ok(control) = self.claim.control.try_recv() {
+                self.control(*control).await?;
+            }
         }
+        self.input(Input::Recover).await?;
+        self.take_inbox().await?;
         self.serve().await
     }
 
@@ -164,6 +155,7 @@ impl Coordinator {
                     return Err(EngineError::new(EngineErrorKind::ShutDown));
                 }
                 self.active_time_is_over().await?;
+                self.take_arrived();
                 self.work_off().await?;
                 if self.more || !self.queue.is_empty() {
                     // A loop that awaits nothing would keep its thread from everybody else.
@@ -171,14 +163,8 @@ impl Coordinator {
                 }
                 continue;
             }
-            if self.machine.state().status != Status::Running && self.descents == 0 {
-                self.settle().await?;
-                // What its parent has to hear is answered soon.
-                let family = self.machine.state().family.as_ref();
-                let tells = family.is_some_and(|family| family.descending && !family.outbox.is_empty());
-                if !tells && self.claim.release_if_idle() {
-                    return Ok(());
-                }
+            if !self.is_running() && self.come_to_rest().await? {
+                return Ok(());
             }
             let time_left = self.active_time_left();
             tokio::select! {
@@ -186,68 +172,86 @@ impl Coordinator {
                 () = &mut stopped => return Err(EngineError::new(EngineErrorKind::ShutDown)),
                 Some(control) = self.claim.control.recv() => self.control(*control).await?,
                 () = sleep(time_left) => self.active_time_is_over().await?,
-                _ = self.claim.mailbox.recv_many(&mut arrived, BATCH) => self.queue.extend(arrived.drain(..).map(|message: Box<Message>| *message)),
+                _ = self.claim.mailbox.recv_many(&mut arrived, BATCH) => {
+                    self.queue.extend(arrived.drain(..).map(|message: Box<Message>| *message));
+                }
             }
         }
     }
 
-    /// Notes that what an execution that is over had still to do is done.
-    async fn settle(&mut self) -> Result<(), EngineError> {
-        if self.taken_up && !self.unreached && self.machine.state().is_unsettled() {
-            self.taken_up = false;
-            self.input(Input::Settled).await?;
+    /// In the middle of a long event, what has arrived is taken between its commits.
+    fn take_arrived(&mut self) {
+        while self.queue.len() < BATCH
+            && let Ok(message) = self.claim.mailbox.try_recv()
+        {
+            self.queue.push_back(*message);
         }
-        Ok(())
     }
 
-    /// Whether what became of it has still to go down to its children, or to be heard by its parent.
-    fn is_descending(&self) -> bool {
-        let family = self.machine.state().family.as_ref();
-        family.is_some_and(|family| family.descending)
+    /// Ends the claim of a tree in which nothing runs, unless something has arrived meanwhile.
+    async fn come_to_rest(&mut self) -> Result<bool, EngineError> {
+        self.pay_debts().await;
+        if !self.machine.state().owed.is_empty() && self.unpaid.is_empty() {
+            self.input(Input::Settle).await?;
+        }
+        self.take_inbox().await?;
+        if self.is_running() || self.more || !self.queue.is_empty() {
+            return Ok(false);
+        }
+        Ok(self.claim.release_if_idle())
     }
 
     async fn input(&mut self, input: Input) -> Result<(), EngineError> {
-        let mut taken = Taken::new(&self.claim.execution);
+        let mut taken = Taken::new(&self.claim.tree);
         let step = self.machine.step(self.claim.shared.now(), input)?;
         taken.add(step, &mut self.more);
         self.store(taken).await
     }
 
     async fn control(&mut self, control: Control) -> Result<(), EngineError> {
-        let Control { input, reply } = control;
-        let mut taken = Taken::new(&self.claim.execution);
-        self.recovering = matches!(input, Input::Recover | Input::Resume { .. });
-        let result = match self.step_for(input, reply, &mut taken) {
+        let Control { execution, order, reply } = control;
+        let mut taken = Taken::new(&self.claim.tree);
+        let input = self.number(&execution).map(|execution| match order {
+            Order::Recover => Input::Recover,
+            Order::Cancel => Input::Cancel { execution },
+            Order::Resume(limits) => Input::Resume { execution, limits },
+        });
+        let result = match input {
+            Ok(input) => self.step_for(input, &execution, reply, &mut taken),
+            Err(error) => {
+                taken.refused.push((reply, error));
+                Ok(None)
+            }
+        };
+        match result {
             Ok(reply) => {
                 taken.replies.extend(reply);
-                // What has been stopped has nothing to go on with.
-                self.more &= self.machine.state().status == Status::Running;
                 self.store(taken).await
             }
-            Err(error) => Err(taken.fail(EngineError::from(error).of(&self.claim.execution))),
-        };
-        self.recovering = false;
-        result
+            Err(error) => Err(taken.fail(EngineError::from(error).of(&self.claim.tree))),
+        }
     }
 
-    /// What is left of the time that the execution may be active; `None` without such a limit, or while it isn't.
+    fn number(&self, execution: &ExecutionId) -> Result<u64, EngineError> {
+        let number = self.machine.state().number_of(execution);
+        number.ok_or_else(|| EngineError::new(EngineErrorKind::NotFound).of(execution))
+    }
+
+    /// What is left of the time that the tree may be active; `None` without such a limit, or while it isn't.
     fn active_time_left(&self) -> Option<Duration> {
-        let state = self.machine.state();
-        let limit = state.limits.active_time.filter(|_| state.status == Status::Running)?;
-        let stretch = state
-            .status_since
-            .map_or(Duration::ZERO, |since| self.claim.shared.now().since(since));
-        Some(limit.saturating_sub(Duration::from_micros(state.active_us).saturating_add(stretch)))
+        let limit = self.machine.state().limits.active_time.filter(|_| self.is_running())?;
+        let root = self.machine.state().root_state()?;
+        let active = Duration::from_micros(root.active_us_until(self.claim.shared.now()));
+        Some(limit.saturating_sub(active))
     }
 
-    /// Fails the execution if its active time is over.
+    /// Fails the tree if its active time is over.
     async fn active_time_is_over(&mut self) -> Result<(), EngineError> {
         if self.active_time_left().is_none_or(|left| !left.is_zero()) {
             return Ok(());
         }
         let limit = self.machine.state().limits.active_time.unwrap_or_default();
         let message = format!("it was active for {limit:?}");
-        self.more = false;
         self.input(Input::LimitExceeded {
             limit: "active_time",
             message,
@@ -256,15 +260,19 @@ impl Coordinator {
     }
 
     fn end(mut self, result: Result<(), EngineError>) {
-        self.performer.run.cancellation.cancel();
+        self.performer.abort_all();
         match result {
             Ok(()) => {
-                let ended = ended(self.machine.state(), self.cause.take());
+                let ended = ended(self.machine.state(), 0, self.cause.take());
                 self.claim.end(Progress::Ended(ended));
             }
             Err(error) => {
-                tracing::warn!(error = %format_args!("{error:#}"), "the execution's coordinator stopped");
-                let error = error.of(&self.claim.execution);
+                tracing::warn!(error = %format_args!("{error:#}"), "the tree's coordinator stopped");
+                let error = error.of(&self.claim.tree);
+                for (_, reply) in self.waiters.drain(..) {
+                    let _ = reply.send(Err(error.clone()));
+                }
+                self.queue.append(&mut self.blocked);
                 self.claim.refuse(self.queue, &error);
             }
         }

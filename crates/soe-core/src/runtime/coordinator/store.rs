@@ -5,109 +5,147 @@ use std::sync::Arc;
 use soe_backends::Status;
 
 use super::super::EngineError;
-use super::super::shared::Message;
+use super::super::shared::{Message, ended};
 use super::super::store::changes_workflows;
 use super::super::taken::Taken;
 use super::Coordinator;
-use crate::machine::{Denial, Effect, Spawn};
+use crate::machine::{Effect, Input};
+
+/// What may be owed to stores of their own before the tree waits for them.
+const MOST_UNPAID: usize = 10_000;
+
+/// How many messages of the inbox are taken together.
+const INBOX: usize = 64;
 
 impl Coordinator {
     /// Persists, then performs.
     pub(super) async fn store(&mut self, mut taken: Taken) -> Result<(), EngineError> {
         let commits = std::mem::take(&mut taken.commits);
-        let other_workflows = commits.iter().any(changes_workflows);
-        if let Err(error) = self.claim.shared.commit(&self.claim.execution, commits).await {
-            return Err(taken.fail(error));
-        }
-        if other_workflows {
-            self.claim.shared.show_workflows(self.machine.state()).await;
+        if !commits.is_empty() {
+            let other_workflows = commits.iter().any(changes_workflows);
+            let after = Arc::new(self.machine.state().clone());
+            if let Err(error) = self.claim.shared.commit(&self.claim.tree, commits, after).await {
+                return Err(taken.fail(error));
+            }
+            if other_workflows && let Some(root) = self.machine.state().root_state() {
+                self.claim.shared.show_workflows(root).await;
+            }
         }
         let effects = std::mem::take(&mut taken.effects);
-        let turns = self.store_turns(&effects).await;
-        if turns.is_ok() {
+        let paid = self.pay(&effects).await;
+        if paid.is_ok() {
             self.perform(effects);
         }
         taken.answer();
-        turns
+        self.answer_waiters();
+        paid
     }
 
-    /// Puts turns of the conversation into their store before anybody acts on what they follow.
-    async fn store_turns(&mut self, effects: &[Effect]) -> Result<(), EngineError> {
-        let shared = self.claim.shared.clone();
+    /// Gives stores of their own what commits owe them, before anybody acts on what these say.
+    async fn pay(&mut self, effects: &[Effect]) -> Result<(), EngineError> {
         for effect in effects {
-            let (Effect::StoreTurns(turns), Some(store)) = (effect, shared.backends.conversations()) else {
-                continue;
-            };
-            let stored = shared.call(store.append_turns(&self.performer.main, turns)).await;
-            stored.map_err(|error| error.of(&self.claim.execution))?;
-            self.machine.turns_stored(turns.len());
+            if let Effect::Pay(owed) = effect {
+                self.unpaid.definitions |= owed.definitions;
+                self.unpaid.turns.extend_from_slice(&owed.turns);
+                self.unpaid.events.extend_from_slice(&owed.events);
+            }
         }
-        Ok(())
+        if self.unpaid.is_empty() {
+            return Ok(());
+        }
+        let needed = self.unpaid.definitions || !self.unpaid.turns.is_empty();
+        match self.claim.shared.pay(self.machine.state(), &self.unpaid).await {
+            Ok(()) => {
+                self.machine.paid(&std::mem::take(&mut self.unpaid));
+                Ok(())
+            }
+            // Telemetry alone may come later: it waits in the state, and the tree goes on.
+            Err(error) if !needed && self.unpaid.events.len() < MOST_UNPAID => {
+                tracing::warn!(error = %format_args!("{error:#}"), "events wait for the telemetry store");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tries once more to pay what is owed.
+    pub(super) async fn pay_debts(&mut self) {
+        if let Err(error) = self.pay(&[]).await {
+            tracing::warn!(error = %format_args!("{error:#}"), "a store of its own is owed something still");
+        }
     }
 
     fn perform(&mut self, effects: Vec<Effect>) {
-        // All runs of an execution are aborted together: when it has failed or is cancelled. What was dispatched just
-        // before is not begun any more.
-        let aborted = effects.iter().any(|effect| matches!(effect, Effect::Abort { .. }));
-        if aborted {
-            self.performer.run.cancellation.cancel();
-        } else if self.performer.run.cancellation.is_cancelled() && self.machine.state().status == Status::Running {
-            // It was resumed.
-            self.performer = Arc::new(self.performer.resumed(&self.claim, &self.machine));
+        let performer = self.performer.clone();
+        let mut aborted = Vec::new();
+        for effect in &effects {
+            if let Effect::Abort { execution } = effect {
+                performer.abort(self.machine.state(), *execution);
+                aborted.push(*execution);
+            }
+        }
+        if self.is_running() {
             self.cause = None;
         }
         for effect in effects {
+            let tree = self.machine.state();
+            // What was dispatched just before an end is not begun any more; what a resumption performs is.
+            let stands = |execution: u64| tree.status(execution) == Some(Status::Running);
             match effect {
-                Effect::Tell { parent, message } => self.performer.tell(parent, message),
-                Effect::Acknowledge { child, number } => {
-                    if let Some(reply) = self.answers.remove(&(child, number)) {
-                        // Whoever delivered it may be gone: then it comes again.
-                        let _ = reply.send(Ok(()));
-                    }
-                }
-                Effect::Descend { what, children } => {
-                    self.descents += 1;
-                    self.performer.descend(what, children);
-                }
-                _ if aborted => {}
-                Effect::Spawn(spawn) => self.spawn(spawn),
-                Effect::CallTool(call) => self.performer.call_tool(call),
-                Effect::RunNode(run) => self.performer.run_node(run),
-                Effect::CallLlm(call) => self.performer.call_llm(call),
-                Effect::Reserve { run, call } => {
-                    let denied = self.reserve();
-                    self.queue.push_back(Message::Granted { run, call, denied });
-                }
-                Effect::Complete { run, attempt, outcome } => {
-                    self.queue.push_back(Message::Completed {
-                        run,
-                        attempt,
-                        outcome,
-                        cause: None,
-                    });
-                }
-                Effect::Continue => self.more = true,
-                Effect::StoreTurns(_) | Effect::Abort { .. } | Effect::Answer { .. } => {}
+                Effect::CallTool(call) if stands(call.execution.number) => performer.call_tool(tree, call),
+                Effect::RunNode(run) if stands(run.execution.number) => performer.run_node(tree, run),
+                Effect::CallLlm(call) if stands(call.execution.number) => performer.call_llm(tree, call),
+                Effect::Wait { execution, run, due } if stands(execution) => performer.wait(tree, execution, run, due),
+                Effect::Complete {
+                    execution,
+                    run,
+                    attempt,
+                    outcome,
+                } if stands(execution) => self.queue.push_back(Message::Completed {
+                    execution,
+                    run,
+                    attempt,
+                    outcome,
+                    cause: None,
+                }),
+                _ => {}
             }
         }
+        performer.forget(self.machine.state());
     }
 
-    /// Creates children, if the tree may have so many more.
-    fn spawn(&mut self, spawn: Spawn) {
-        let allowed = self.machine.state().limits.children;
-        let reserved = match self.recovering {
-            // They are registered, and so known already.
-            true => Ok(()),
-            false => self.performer.budget.reserve_children(spawn.children.len(), allowed),
-        };
-        match reserved {
-            Ok(()) => self.performer.spawn_children(spawn),
-            Err(denial) => self.queue.push_back(Message::Exceeded(denial)),
+    /// Tells those who wait for an execution that is at rest, or has ended.
+    pub(super) fn answer_waiters(&mut self) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        let tree = self.machine.state();
+        let is_over = |number: u64| tree.status(number) != Some(Status::Running);
+        let (over, waiting) = self.waiters.drain(..).partition(|(number, _)| is_over(*number));
+        self.waiters = waiting;
+        let over: Vec<_> = over;
+        for (number, reply) in over {
+            let _ = reply.send(ended(tree, number, None));
         }
     }
 
-    /// Reserves a request to an LLM; gives the reason if none may be made.
-    pub(super) fn reserve(&self) -> Option<Denial> {
-        self.performer.budget.reserve(&self.machine.state().limits).err()
+    /// Takes what waits in the inbox, in its order.
+    pub(super) async fn take_inbox(&mut self) -> Result<(), EngineError> {
+        loop {
+            let (shared, after) = (self.claim.shared.clone(), self.machine.state().inbox);
+            let context = shared.backends.context();
+            let posted = shared.call(context.inbox(&self.claim.tree, after, INBOX)).await?;
+            if posted.is_empty() {
+                return Ok(());
+            }
+            let mut taken = Taken::new(&self.claim.tree);
+            for posted in posted {
+                match self.machine.step(shared.now(), Input::Message(posted)) {
+                    Ok(step) => taken.add(step, &mut self.more),
+                    Err(error) => return Err(taken.fail(EngineError::from(error).of(&self.claim.tree))),
+                }
+            }
+            self.store(taken).await?;
+        }
     }
 }

@@ -1,108 +1,184 @@
 //! Taking what has arrived: messages become inputs of the machine.
 
-use soe_backends::Status;
+use soe_backends::{ExecutionId, Status};
 
-use super::super::shared::{Answer, Message, Reply};
+use super::super::shared::{Message, Reply, ended};
 use super::super::taken::{Taken, answered};
-use super::super::{EngineError, EngineErrorKind};
+use super::super::EngineError;
 use super::Coordinator;
-use crate::machine::{BuiltinCall, BuiltinRequest, Denial, Input, MachineError};
-use crate::tools::builtin::works_on_definitions;
+use crate::machine::{Input, MachineError};
 
 impl Coordinator {
     /// Takes what has arrived, up to the machine's next pause, and stores it together.
     pub(super) async fn work_off(&mut self) -> Result<(), EngineError> {
-        if !self.more
-            && self.queue.front().is_some_and(is_about_definitions)
-            && let Some(Message::Builtin { call, reply }) = self.queue.pop_front()
-        {
-            return self.define(*call, reply).await;
+        let mut taken = Taken::new(&self.claim.tree);
+        let mut look = false;
+        match self.take_queued(&mut taken, &mut look) {
+            Ok(()) => self.store(taken).await?,
+            Err(error) => return Err(taken.fail(EngineError::from(error).of(&self.claim.tree))),
         }
-        let mut taken = Taken::new(&self.claim.execution);
-        match self.take_queued(&mut taken) {
-            Ok(()) => self.store(taken).await,
-            Err(error) => Err(taken.fail(EngineError::from(error).of(&self.claim.execution))),
+        match look {
+            true => self.take_inbox().await,
+            false => Ok(()),
         }
     }
 
-    fn take_queued(&mut self, taken: &mut Taken) -> Result<(), MachineError> {
+    fn take_queued(&mut self, taken: &mut Taken, look: &mut bool) -> Result<(), MachineError> {
         if std::mem::take(&mut self.more) {
             self.step(Input::Continue, taken)?;
         }
-        // In this order: a message that is taken from the queue must be worked off.
-        while !self.more
-            && !self.queue.front().is_some_and(is_about_definitions)
-            && let Some(message) = self.queue.pop_front()
-        {
-            self.take_message(message, taken)?;
+        if !self.more && !self.blocked.is_empty() {
+            self.blocked.append(&mut self.queue);
+            self.queue = std::mem::take(&mut self.blocked);
+        }
+        for _ in 0..self.queue.len() {
+            match self.queue.pop_front() {
+                Some(Message::Inbox) => *look = true,
+                Some(message) => self.take_message(message, taken)?,
+                None => break,
+            }
         }
         Ok(())
     }
 
     fn take_message(&mut self, message: Message, taken: &mut Taken) -> Result<(), MachineError> {
         match message {
-            Message::Broadcast { signals, reply } => {
-                let reply = self.step_for(Input::Broadcast(signals), reply, taken)?;
+            Message::Signal {
+                execution,
+                signals,
+                reply,
+            } => self.take_named(&execution, reply, taken, |execution| Input::Signal { execution, signals }),
+            Message::Define { definitions, reply } => {
+                let reply = self.step_for(Input::Define(definitions), &self.claim.tree.clone(), reply, taken)?;
                 taken.replies.extend(reply);
+                Ok(())
             }
-            Message::FromChild { child, message, reply } => {
-                let answered = (child.clone(), message.number);
-                if let Some(reply) = self.step_for(Input::FromChild { child, message }, reply, taken)? {
-                    self.answers.insert(answered, reply);
+            Message::Wait { execution, reply } => {
+                match self.number(&execution) {
+                    Err(error) => drop(reply.send(Err(error))),
+                    Ok(number) if self.machine.state().status(number) == Some(Status::Running) => {
+                        self.waiters.push((number, reply));
+                    }
+                    Ok(number) => drop(reply.send(ended(self.machine.state(), number, None))),
                 }
+                Ok(())
             }
-            Message::Descended { reached } => {
-                self.descents -= 1;
-                // What went down last is what counts.
-                self.unreached = !reached;
-                if self.descents == 0 && reached && self.is_descending() {
-                    self.step(Input::Settled, taken)?;
-                }
-            }
-            Message::Acknowledged { number } => {
-                self.step(Input::Acknowledged { number }, taken)?;
-                let over = self.machine.state().status != Status::Running;
-                if self.descents == 0 && over && !self.unreached && self.is_descending() {
-                    self.step(Input::Settled, taken)?;
-                }
-            }
-            Message::Builtin { call, reply } => {
-                let mut step = self.machine.step(self.claim.shared.now(), Input::Builtin(call))?;
-                let result = answered(&mut step);
-                taken.add(step, &mut self.more);
-                taken.answers.push((reply, result));
-            }
-            Message::Revert { to, registry, reply } => {
-                let reply = self.step_for(Input::Revert { to, registry }, reply, taken)?;
-                taken.replies.extend(reply);
-            }
-            Message::Exceeded(Denial { limit, message }) => {
-                self.step(Input::LimitExceeded { limit, message }, taken)?
-            }
-            Message::Granted { run, call, denied } => self.step(Input::Granted { run, call, denied }, taken)?,
-            Message::Asked { run, call, reply } => match self.reserve() {
-                None => {
-                    self.step(Input::Asked { run, call }, taken)?;
-                    taken.replies.push(reply);
-                }
-                Some(denial) => {
-                    let error = EngineError::because(EngineErrorKind::Refused, denial.to_string());
-                    taken.refused.push((reply, error.of(&self.claim.execution)));
-                }
-            },
-            Message::Replied { run, call, usage } => self.step(Input::Replied { run, call, usage }, taken)?,
+            other => self.take_result(other, taken),
+        }
+    }
+
+    /// Takes what may have to wait until an event is over.
+    fn take_result(&mut self, message: Message, taken: &mut Taken) -> Result<(), MachineError> {
+        if self.more && !self.can_take(&message) {
+            self.blocked.push_back(message);
+            return Ok(());
+        }
+        match message {
             Message::Completed {
+                execution,
                 run,
                 attempt,
                 outcome,
                 cause,
             } => {
-                let was_running = self.machine.state().status == Status::Running;
-                self.step(Input::Completed { run, attempt, outcome }, taken)?;
+                let was_running = self.is_running();
+                self.step(
+                    Input::Completed {
+                        execution,
+                        run,
+                        attempt,
+                        outcome,
+                    },
+                    taken,
+                )?;
                 if was_running && self.failed_by_a_node() {
                     self.cause = cause;
                 }
+                Ok(())
             }
+            Message::Due { execution, run } => self.step(Input::Due { execution, run }, taken),
+            Message::Replied {
+                execution,
+                run,
+                call,
+                usage,
+            } => self.step(
+                Input::Replied {
+                    execution,
+                    run,
+                    call,
+                    usage,
+                },
+                taken,
+            ),
+            Message::Asked {
+                execution,
+                run,
+                call,
+                reply,
+            } => {
+                let input = Input::Asked { execution, run, call };
+                let reply = self.step_for(input, &self.claim.tree.clone(), reply, taken)?;
+                taken.replies.extend(reply);
+                Ok(())
+            }
+            Message::Revert {
+                execution,
+                to,
+                registry,
+                reply,
+            } => self.take_named(&execution, reply, taken, |execution| Input::Revert {
+                execution,
+                to,
+                registry,
+            }),
+            Message::Builtin { execution, call, reply } => {
+                let execution = match self.number(&execution) {
+                    Ok(execution) => execution,
+                    Err(error) => {
+                        let _ = reply.send(Err(error));
+                        return Ok(());
+                    }
+                };
+                let mut step = self
+                    .machine
+                    .step(self.claim.shared.now(), Input::Builtin { execution, call })?;
+                let result = answered(&mut step);
+                taken.add(step, &mut self.more);
+                taken.answers.push((reply, result));
+                Ok(())
+            }
+            Message::Signal { .. } | Message::Define { .. } | Message::Wait { .. } | Message::Inbox => Ok(()),
+        }
+    }
+
+    fn can_take(&self, message: &Message) -> bool {
+        let execution = match message {
+            Message::Completed { execution, .. }
+            | Message::Due { execution, .. }
+            | Message::Asked { execution, .. }
+            | Message::Replied { execution, .. } => Some(*execution),
+            Message::Builtin { execution, .. } | Message::Revert { execution, .. } => {
+                self.machine.state().number_of(execution)
+            }
+            _ => None,
+        };
+        execution.is_none_or(|execution| self.machine.can_take(&Input::Due { execution, run: 0 }))
+    }
+
+    fn take_named(
+        &mut self,
+        execution: &ExecutionId,
+        reply: Reply,
+        taken: &mut Taken,
+        input: impl FnOnce(u64) -> Input,
+    ) -> Result<(), MachineError> {
+        match self.number(execution) {
+            Ok(number) => {
+                let reply = self.step_for(input(number), execution, reply, taken)?;
+                taken.replies.extend(reply);
+            }
+            Err(error) => taken.refused.push((reply, error)),
         }
         Ok(())
     }
@@ -118,6 +194,7 @@ impl Coordinator {
     pub(super) fn step_for(
         &mut self,
         input: Input,
+        execution: &ExecutionId,
         reply: Reply,
         taken: &mut Taken,
     ) -> Result<Option<Reply>, MachineError> {
@@ -128,53 +205,17 @@ impl Coordinator {
                 Err(error)
             }
             Err(refused) => {
-                let error = EngineError::from(refused).of(&self.claim.execution);
+                let error = EngineError::from(refused).of(execution);
                 taken.refused.push((reply, error));
                 Ok(None)
             }
         }
     }
 
-    /// Reads or changes what the tree shares: on what is stored, by itself, so that no change is lost to another.
-    async fn define(&mut self, mut call: BuiltinCall, reply: Answer) -> Result<(), EngineError> {
-        let mut taken = Taken::new(&self.claim.execution);
-        let current = match self.claim.shared.definitions(&self.claim.execution).await {
-            Ok(current) => Box::new(current),
-            Err(error) => {
-                // An answer, and no reason for the execution to stop.
-                let _ = reply.send(Err(error));
-                return Ok(());
-            }
-        };
-        if let BuiltinRequest::Arguments(arguments) = call.request {
-            call.request = BuiltinRequest::Define { arguments, current };
-        }
-        let step = self
-            .machine
-            .step(self.claim.shared.now(), Input::Builtin(Box::new(call)));
-        match step {
-            Ok(mut step) => {
-                taken.answers.push((reply, answered(&mut step)));
-                taken.add(step, &mut self.more);
-                self.store(taken).await
-            }
-            Err(error) => {
-                let error = EngineError::from(error).of(&self.claim.execution);
-                let _ = reply.send(Err(error.clone()));
-                Err(error)
-            }
-        }
-    }
-
-    /// Whether the execution has failed because a node has, and not because of a limit.
+    /// Whether the root has failed because a node has, and not because of a limit.
     fn failed_by_a_node(&self) -> bool {
-        let state = self.machine.state();
-        let failure = state.failure.as_ref().filter(|_| state.status == Status::Failed);
+        let root = self.machine.state().root_state().filter(|root| root.status == Status::Failed);
+        let failure = root.and_then(|root| root.failure.as_ref());
         failure.is_some_and(|failure| failure.limit.is_none() && failure.node.is_some())
     }
-}
-
-/// Whether a message reads or changes what the tree shares, which is in the store.
-fn is_about_definitions(message: &Message) -> bool {
-    matches!(message, Message::Builtin { call, .. } if works_on_definitions(&call.tool))
 }

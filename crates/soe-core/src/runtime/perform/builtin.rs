@@ -9,9 +9,8 @@ use tokio::sync::oneshot;
 
 use super::super::EngineError;
 use super::super::shared::{BuiltinResult, Message};
-use super::Performer;
+use super::Task;
 use crate::machine::{BuiltinCall, BuiltinRequest, ToolCall, ToolFailure};
-use crate::tools::builtin::works_on_definitions;
 
 /// So many executions are listed.
 const MAX_LISTED: usize = 100;
@@ -19,13 +18,12 @@ const MAX_LISTED: usize = 100;
 /// So many signals of each are shown.
 const LAST_SIGNALS: usize = 5;
 
-impl Performer {
+impl Task {
     pub(super) async fn builtin_result(&self, call: ToolCall) -> BuiltinResult {
         match call.tool.as_ref() {
             "soe_call_tool" => self.call_by_name(call).await,
             "soe_copy_context" => self.copy_context(&call).await,
             "soe_list_contexts" => self.list_contexts(&call).await,
-            tool if works_on_definitions(tool) => self.with_definitions(&call).await,
             _ => {
                 self.ask_own(&call, BuiltinRequest::Arguments(call.arguments.clone()))
                     .await
@@ -36,10 +34,11 @@ impl Performer {
     /// Gives a call to the execution that makes it.
     async fn ask_own(&self, call: &ToolCall, request: BuiltinRequest) -> BuiltinResult {
         let (reply, answer) = oneshot::channel();
-        let call = Box::new(builtin_call(call, None, request));
+        let (execution, call) = (self.execution.id.clone(), Box::new(builtin_call(call, None, request)));
         let gone = || failed("the execution is not active any more");
-        self.mailbox
-            .send(Box::new(Message::Builtin { call, reply }))
+        self.performer
+            .mailbox
+            .send(Box::new(Message::Builtin { execution, call, reply }))
             .await
             .map_err(|_| gone())?;
         match answer.await {
@@ -51,30 +50,15 @@ impl Performer {
 
     /// Gives a call to another execution, which is taken up if it isn't active.
     async fn ask_other(&self, execution: &ExecutionId, call: &ToolCall, request: BuiltinRequest) -> BuiltinResult {
-        let call = builtin_call(call, Some(&self.execution), request);
+        let call = builtin_call(call, Some(&self.execution.id), request);
         let message = |reply| Message::Builtin {
+            execution: execution.clone(),
             call: Box::new(call.clone()),
             reply,
         };
-        match self.shared.ask(execution, message).await {
+        match self.performer.shared.ask(execution, message).await {
             Ok(result) => result,
             Err(error) => Err(unavailable(&error)),
-        }
-    }
-
-    async fn with_definitions(&self, call: &ToolCall) -> BuiltinResult {
-        let backends = &self.shared.backends;
-        let stored = match call.tool.contains("identit") {
-            true => backends.identities().is_some(),
-            false => backends.schemas().is_some(),
-        };
-        if !stored {
-            return Err(failed("this engine has no store for it"));
-        }
-        let request = BuiltinRequest::Arguments(call.arguments.clone());
-        match self.main == self.execution {
-            true => self.ask_own(call, request).await,
-            false => self.ask_other(&self.main, call, request).await,
         }
     }
 
@@ -84,11 +68,11 @@ impl Performer {
             .ask_own(&call, BuiltinRequest::Arguments(call.arguments.clone()))
             .await?;
         let name: Arc<str> = call.arguments["tool_name"].as_str().unwrap_or_default().into();
-        let (Some(arguments), Some(tool)) = (allowed.get("call"), self.shared.tools.get(&name)) else {
+        let (Some(arguments), Some(tool)) = (allowed.get("call"), self.performer.shared.tools.get(&name)) else {
             return Ok(allowed);
         };
-        let limits = [self.shared.permits.tools.get(&name), self.shared.permits.tasks.as_ref()];
-        let _permits = match self.permits(limits) {
+        let limits = [self.performer.shared.permits.tools.get(&name), self.performer.shared.permits.tasks.as_ref()];
+        let _permits = match self.performer.permits(limits) {
             None => Vec::new(),
             Some(permits) => permits.await,
         };
@@ -118,7 +102,7 @@ impl Performer {
             Err(unreached) => return self.not_reached(call, unreached).await,
         };
         let target = match self.reach(target).await {
-            Ok(target) => target.id,
+            Ok(target) => target.id.clone(),
             Err(unreached) => return self.not_reached(call, unreached).await,
         };
         let fields = copied(&call.arguments, &source).map_err(|error| failed(&error))?;
@@ -133,59 +117,70 @@ impl Performer {
         ]);
         let fields = fields.into_iter().map(|(_, to, history)| (to, history)).collect();
         let request = BuiltinRequest::Copy { fields, answer };
-        match target == self.execution {
+        match target == self.execution.id {
             true => self.ask_own(call, request).await,
             false => self.ask_other(&target, call, request).await,
         }
     }
 
     async fn list_contexts(&self, call: &ToolCall) -> BuiltinResult {
-        let everywhere = self.shared.specs.policy.allows_other_trees();
-        let query = ListQuery {
-            main_execution_id: (!everywhere).then(|| self.main.clone()),
-            limit: MAX_LISTED,
-            ..ListQuery::default()
+        let everywhere = self.performer.shared.specs.policy.allows_other_trees();
+        let (trees, mut more) = match everywhere {
+            true => self.all_trees().await?,
+            false => (vec![self.performer.tree.clone()], false),
         };
-        let page = self.shared.call(self.shared.backends.context().list(&query)).await;
-        let page = page.map_err(|error| unavailable(&error))?;
         let include_current = call.arguments["include_current"] != Json::Bool(false);
         let mut contexts = Vec::new();
-        for summary in &page.executions {
-            if summary.id == self.execution && !include_current {
-                continue;
-            }
+        for root in trees {
             // One that was deleted meanwhile is left out.
-            if let Some(state) = self
-                .shared
-                .find(&summary.id)
-                .await
-                .map_err(|error| unavailable(&error))?
-            {
-                contexts.push(described(&state, &self.execution));
+            let tree = self.performer.shared.find_tree(&root).await;
+            let Some(tree) = tree.map_err(|error| unavailable(&error))? else {
+                continue;
+            };
+            let executions = tree.executions.values();
+            for state in executions.filter(|state| include_current || state.id != self.execution.id) {
+                more |= contexts.len() >= MAX_LISTED;
+                if more {
+                    break;
+                }
+                contexts.push(described(state, &self.execution.id));
             }
         }
         let mut answer = vec![
-            ("current_execution_id", Value::from(self.execution.as_str())),
+            ("current_execution_id", Value::from(self.execution.id.as_str())),
             ("contexts", Value::list(contexts)),
         ];
-        if page.next.is_some() {
-            let more = format!("these are the {MAX_LISTED} newest; there are more");
+        if more {
+            let more = format!("these are {MAX_LISTED}; there are more");
             answer.push(("message", Value::from(more)));
         }
         Ok(Value::map(answer))
     }
 
+    /// The newest trees, and whether there are more.
+    async fn all_trees(&self) -> Result<(Vec<ExecutionId>, bool), ToolFailure> {
+        let query = ListQuery {
+            limit: MAX_LISTED,
+            ..ListQuery::default()
+        };
+        let shared = &self.performer.shared;
+        let page = shared.call(shared.backends.context().list(&query)).await;
+        let page = page.map_err(|error| unavailable(&error))?;
+        let roots = page.executions.into_iter().map(|root| root.id).collect();
+        Ok((roots, page.next.is_some()))
+    }
+
     /// The state of the execution that is meant, this one if none is named.
-    async fn reach(&self, id: &str) -> Result<ExecutionState, Unreached> {
+    async fn reach(&self, id: &str) -> Result<Arc<ExecutionState>, Unreached> {
         let id = match id {
-            "" => self.execution.clone(),
+            "" => self.execution.id.clone(),
             id => ExecutionId::new(id).map_err(|error| Unreached::Failed(failed(&error.to_string())))?,
         };
-        let found = self.shared.find(&id).await;
+        let found = self.performer.shared.find(&id).await;
         let found = found.map_err(|error| Unreached::Failed(unavailable(&error)))?;
-        let everywhere = self.shared.specs.policy.allows_other_trees();
+        let everywhere = self.performer.shared.specs.policy.allows_other_trees();
         match found {
-            Some(state) if everywhere || *state.main_execution_id() == self.main => Ok(state),
+            Some(state) if everywhere || *state.main_execution_id() == self.performer.tree => Ok(state),
             None if everywhere => Err(Unreached::Failed(failed(&format!("there is no execution '{id}'")))),
             // The same for one that doesn't exist: what there is elsewhere is not told.
             _ => Err(Unreached::Denied(format!(

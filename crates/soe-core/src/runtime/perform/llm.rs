@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use soe_backends::{ExecutionId, RunId, Turn};
+use soe_backends::{ExecutionId, RunId, TreeState, Turn};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::Instrument;
 
-use super::{Performer, contained, permits};
+use super::{Performer, Task, contained, permits};
 use crate::config::{AgentNode, FieldSchema, LlmNode, NodeKind};
 use crate::llm::{Asked, Llm, LlmError, LlmErrorKind, LlmReply, LlmRequest, Materials, TokenSink};
 use crate::machine::{LlmAnswer, LlmCall, Outcome};
@@ -23,30 +23,32 @@ type Answer = (Result<LlmAnswer, Arc<str>>, Option<Cause>);
 
 impl Performer {
     /// Makes a run's request in a task of its own.
-    pub(in crate::runtime) fn call_llm(self: &Arc<Self>, call: LlmCall) {
-        let this = self.clone();
+    pub(in crate::runtime) fn call_llm(self: &Arc<Self>, tree: &TreeState, call: LlmCall) {
+        let task = self.task(tree, call.execution.clone());
         let (run, number) = (call.run.number, calls(&call));
-        let span = self.span(run, &call.node.name, &call.node.type_name);
-        let task = async move {
+        let span = task.span(run, &call.node.name, &call.node.type_name);
+        task.spawn(span, async move |task| {
             let stage = call
                 .run
                 .progress
                 .dialogue()
                 .map(|dialogue| dialogue.question.stage.as_str());
             let span = tracing::info_span!("llm_call", call = number, stage);
-            let (answer, cause) = contained(this.llm_answer(call).instrument(span))
+            let (answer, cause) = contained(task.llm_answer(call).instrument(span))
                 .await
                 .unwrap_or_else(|panic| (Err(format!("the LLM caller panicked: {panic}").into()), None));
-            this.answer(run, number, Outcome::Llm(answer), cause).await;
-        };
-        self.spawn(task, span);
+            task.answer(run, number, Outcome::Llm(answer), cause).await;
+        });
     }
+}
 
+impl Task {
     async fn llm_answer(&self, call: LlmCall) -> Answer {
         let (NodeKind::Llm(node) | NodeKind::Agent(AgentNode { llm: node, .. })) = &call.node.kind else {
             return (Err("it is no node that asks an LLM".into()), None);
         };
-        let llm = match self.shared.llm(node.llm.as_deref()) {
+        let shared = &self.performer.shared;
+        let llm = match shared.llm(node.llm.as_deref()) {
             Ok(llm) => llm,
             Err(error) => return (Err(error.to_string().into()), None),
         };
@@ -57,21 +59,18 @@ impl Performer {
                 return (Err(message), Some(error.into()));
             }
         };
-        let asked = Asked::new(&self.execution, &call, llm.spec(), &self.shared.specs.tools, &materials);
+        let asked = Asked::new(&self.execution.id, &call, llm.spec(), &shared.specs.tools, &materials);
         let Some(asked) = asked else {
             return (
                 Err("the tool whose arguments are wanted is not registered with this engine".into()),
                 None,
             );
         };
-        let run = RunId::new(self.execution.clone(), call.run.number);
+        let run = RunId::new(self.execution.id.clone(), call.run.number);
         let mut request = asked.request().clone();
-        request.tokens = self.shared.token_sink(&run, &request, calls(&call));
-        match self.shared.request(node.llm.as_deref(), llm, request, true).await {
+        request.tokens = shared.token_sink(&run, &request, calls(&call));
+        match shared.request(node.llm.as_deref(), llm, request, true).await {
             Ok(reply) => {
-                if let Some(usage) = reply.usage {
-                    self.budget.spent(usage);
-                }
                 let usage = reply.usage;
                 let content = asked.understand(reply);
                 let answer = LlmAnswer {
@@ -94,10 +93,11 @@ impl Performer {
         call: &LlmCall,
         node: &LlmNode,
     ) -> Result<(Materials, Vec<Arc<str>>), soe_backends::BackendError> {
-        let (backends, mut warnings) = (&self.shared.backends, Vec::new());
+        let (backends, tree) = (&self.performer.shared.backends, &self.performer.tree);
+        let (definitions, mut warnings) = (&call.definitions, Vec::new());
         let mut materials = Materials::default();
-        if let (Some(field), Some(store)) = (&node.output_field, backends.schemas()) {
-            let schemas = store.schemas(&self.main).await?;
+        if let Some(field) = &node.output_field {
+            let schemas = &definitions.context_schema;
             match schemas.get(field) {
                 Some(definition) => match FieldSchema::from_definition(field, definition) {
                     Ok(schema) => materials.schema = Some(schema),
@@ -112,11 +112,9 @@ impl Performer {
         let Some(identity) = &call.identity else {
             return Ok((materials, warnings));
         };
-        if let Some(store) = backends.identities() {
-            materials.system = store.identities(&self.main).await?.get(identity).cloned();
-        }
+        materials.system = definitions.identities.get(identity).cloned();
         if let Some(store) = backends.conversations() {
-            materials.turns = store.turns(&self.main).await?;
+            materials.turns = store.turns(tree).await?;
             if let (true, Some(system)) = (materials.turns.is_empty(), &materials.system) {
                 // Two runs may both find it empty: the key lets the first one in alone.
                 let turn = Turn {
@@ -125,7 +123,7 @@ impl Performer {
                     tool_name: None,
                     key: Some(SYSTEM_KEY.into()),
                 };
-                store.append_turns(&self.main, &[turn]).await?;
+                store.append_turns(tree, &[turn]).await?;
             }
         }
         Ok((materials, warnings))
@@ -187,7 +185,7 @@ impl Shared {
 pub(super) struct EngineLlms {
     pub(super) shared: Arc<Shared>,
     pub(super) mailbox: mpsc::Sender<Box<Message>>,
-    pub(super) budget: Arc<crate::runtime::budget::Budget>,
+    pub(super) execution: u64,
 }
 
 #[async_trait]
@@ -200,7 +198,9 @@ impl LlmAsker for EngineLlms {
         call: u32,
     ) -> Result<LlmReply, LlmError> {
         let llm = self.shared.llm(name)?;
+        let execution = self.execution;
         self.counted(&run.execution, |reply| Message::Asked {
+            execution,
             run: run.number,
             call,
             reply,
@@ -212,11 +212,9 @@ impl LlmAsker for EngineLlms {
         // The node's own permit covers the call.
         let result = self.shared.request(name, llm, request, false).instrument(span).await;
         let usage = result.as_ref().ok().and_then(|reply| reply.usage);
-        if let Some(usage) = usage {
-            self.budget.spent(usage);
-        }
         let number = run.number;
         let told = Message::Replied {
+            execution,
             run: number,
             call,
             usage,

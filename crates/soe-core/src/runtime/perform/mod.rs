@@ -5,23 +5,22 @@ mod llm;
 mod permits;
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
-use soe_backends::{ExecutionId, RunId, Told};
+use soe_backends::{ExecutionId, RunId, Timestamp, TreeState};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::budget::Budget;
 use super::claim::Claim;
-use super::family::Queue;
 use super::shared::{Cause, Message, Shared};
 use super::signals::EngineSignals;
-use crate::machine::{Descend, Heard, Machine, NodeRun, Outcome, ToolCall, ToolFailure};
+use crate::machine::{NodeRun, Outcome, Target, ToolCall, ToolFailure};
 use crate::nodes::NodeInput;
 use crate::nodes::input::ToolCaller;
 use crate::tools::builtin::is_builtin;
@@ -29,144 +28,251 @@ use crate::tools::context::{CallInfo, RunScope};
 use crate::tools::{ToolContext, ToolError};
 use llm::EngineLlms;
 
-/// What goes down, and to which children.
-type Descent = (Descend, Vec<(ExecutionId, Heard)>);
+/// Scopes of executions in which nothing is in flight any more are forgotten when there are this many.
+const SWEEP_AT: usize = 64;
 
-/// What the tasks of one execution have in common.
+/// What the tasks of one tree have in common.
 pub(super) struct Performer {
     pub(super) shared: Arc<Shared>,
-    pub(super) execution: ExecutionId,
-    /// The root of its tree.
-    pub(super) main: ExecutionId,
-    pub(super) budget: Arc<Budget>,
-    /// Messages to the parent, one after the other.
-    pub(super) relay: Arc<Queue<Arc<Told>>>,
-    /// What goes down to the children, in its order.
-    pub(super) descents: Arc<Queue<Descent>>,
-    /// Held while coordinators of children are started.
-    pub(super) spawning: Arc<Mutex<()>>,
+    /// The root.
+    pub(super) tree: ExecutionId,
     pub(super) mailbox: mpsc::Sender<Box<Message>>,
-    /// Its token is cancelled when nobody wants the outcomes any more.
-    pub(super) run: Arc<RunScope>,
+    signals: Arc<EngineSignals>,
+    /// What is in flight, by execution. The lock is held for a look-up, never across an await.
+    scopes: Mutex<Scopes>,
+}
+
+struct Scopes {
+    by_execution: HashMap<u64, Arc<RunScope>>,
+    sweep_at: usize,
+}
+
+/// What one task performs, and for whom.
+pub(super) struct Task {
+    pub(super) performer: Arc<Performer>,
+    pub(super) execution: Target,
+    /// Its token is cancelled when nobody wants the outcome any more: it is a child of that of the parent execution.
+    pub(super) scope: Arc<RunScope>,
 }
 
 impl Performer {
-    pub(super) fn new(claim: &Claim, machine: &Machine) -> Self {
-        let (state, shared) = (machine.state(), &claim.shared);
-        let main = state.main_execution_id().clone();
-        let mailbox = claim.active.mailbox.clone();
+    pub(super) fn new(claim: &Claim) -> Self {
+        let (shared, mailbox) = (claim.shared.clone(), claim.active.mailbox.clone());
+        let signals = EngineSignals::new(shared.clone(), claim.tree.clone(), mailbox.clone());
         Self {
-            shared: shared.clone(),
-            execution: claim.execution.clone(),
-            main: main.clone(),
-            budget: shared.budget(&main, state.context.operational.tree),
-            relay: Arc::default(),
-            descents: Arc::default(),
-            spawning: Arc::default(),
-            mailbox: mailbox.clone(),
-            run: Arc::new(RunScope {
-                cancellation: CancellationToken::new(),
-                signals: Arc::new(EngineSignals::new(shared.clone(), main, mailbox)),
+            shared,
+            tree: claim.tree.clone(),
+            mailbox,
+            signals: Arc::new(signals),
+            scopes: Mutex::new(Scopes {
+                by_execution: HashMap::new(),
+                sweep_at: SWEEP_AT,
             }),
         }
     }
 
-    /// For an execution that goes on after its runs were aborted. What is on its way to its parent and its children stays
-    /// before what comes now: a suspension that came after the resumption would never end.
-    pub(super) fn resumed(&self, claim: &Claim, machine: &Machine) -> Self {
-        Self {
-            relay: self.relay.clone(),
-            descents: self.descents.clone(),
-            spawning: self.spawning.clone(),
-            ..Self::new(claim, machine)
+    fn scopes(&self) -> MutexGuard<'_, Scopes> {
+        // Nothing panics while it is held: entries are only inserted, read and removed.
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The scope of an execution's runs, under those of the executions above it.
+    fn scope(&self, tree: &TreeState, execution: u64) -> Arc<RunScope> {
+        let mut scopes = self.scopes();
+        let mut missing = Vec::new();
+        let mut found = None;
+        let mut next = Some(execution);
+        while let Some(number) = next {
+            if let Some(scope) = scopes.by_execution.get(&number) {
+                found = Some(scope.clone());
+                break;
+            }
+            missing.push(number);
+            next = tree.get(number).and_then(|state| state.parent());
+        }
+        for number in missing.into_iter().rev() {
+            let above = found.as_ref().map(|scope| scope.cancellation.child_token());
+            let scope = Arc::new(RunScope {
+                cancellation: above.unwrap_or_default(),
+                signals: self.signals.clone(),
+            });
+            scopes.by_execution.insert(number, scope.clone());
+            found = Some(scope);
+        }
+        found.unwrap_or_else(|| {
+            Arc::new(RunScope {
+                cancellation: CancellationToken::new(),
+                signals: self.signals.clone(),
+            })
+        })
+    }
+
+    /// Stops what is in flight in an execution and below it.
+    pub(super) fn abort(&self, tree: &TreeState, execution: u64) {
+        let mut scopes = self.scopes();
+        if let Some(scope) = scopes.by_execution.get(&execution) {
+            scope.cancellation.cancel();
+        }
+        scopes.by_execution.retain(|number, _| !tree.is_within(*number, execution));
+    }
+
+    pub(super) fn abort_all(&self) {
+        for (_, scope) in self.scopes().by_execution.drain() {
+            scope.cancellation.cancel();
         }
     }
 
-    /// Calls a tool in a task of its own.
-    pub(super) fn call_tool(self: &Arc<Self>, call: ToolCall) {
-        let this = self.clone();
-        let span = self.span(call.run, &call.node.name, &call.node.type_name);
-        let task = async move {
-            let (run, attempt, index) = (call.run, call.attempt, call.index);
-            let span = tracing::info_span!("tool_call", tool = %call.tool, attempt);
-            let name = call.tool.clone();
-            let (result, cause) = contained(this.tool_result(call).instrument(span))
-                .await
-                .unwrap_or_else(|panic| {
-                    let failure = ToolFailure {
-                        message: format!("tool '{name}' panicked: {panic}").into(),
-                        retryable: true,
-                    };
-                    (Err(failure), None)
-                });
-            let outcome = match index {
-                None => Outcome::Tool(result),
-                Some(index) => Outcome::AgentTool { index, result },
-            };
-            this.answer(run, attempt, outcome, cause).await;
+    /// Forgets the scopes of executions in which nothing is in flight.
+    pub(super) fn forget(&self, tree: &TreeState) {
+        let mut scopes = self.scopes();
+        if scopes.by_execution.len() < scopes.sweep_at {
+            return;
+        }
+        let is_active = |number: &u64| {
+            let state = tree.get(*number);
+            state.is_some_and(|state| !state.runs.is_empty() || state.active_children() > 0)
         };
-        self.spawn(task, span);
+        scopes.by_execution.retain(|number, _| is_active(number));
+        scopes.sweep_at = SWEEP_AT.max(2 * scopes.by_execution.len());
+    }
+
+    fn task(self: &Arc<Self>, tree: &TreeState, execution: Target) -> Task {
+        Task {
+            performer: self.clone(),
+            scope: self.scope(tree, execution.number),
+            execution,
+        }
+    }
+
+    /// Gives word when the next child of a run is due.
+    pub(super) fn wait(self: &Arc<Self>, tree: &TreeState, execution: u64, run: u64, due: Timestamp) {
+        let id = tree.get(execution).map_or_else(|| self.tree.clone(), |state| state.id.clone());
+        let task = self.task(tree, Target { number: execution, id });
+        let mailbox = self.mailbox.clone();
+        let left = due.since(self.shared.now());
+        task.spawn(tracing::Span::none(), async move |_| {
+            tokio::time::sleep(left).await;
+            let _ = mailbox.send(Box::new(Message::Due { execution, run })).await;
+        });
+    }
+
+    /// Calls a tool in a task of its own.
+    pub(super) fn call_tool(self: &Arc<Self>, tree: &TreeState, call: ToolCall) {
+        let task = self.task(tree, call.execution.clone());
+        let span = task.span(call.run, &call.node.name, &call.node.type_name);
+        match is_builtin(&call.tool) {
+            // Boxed: tools of the application, which are many, don't carry the space of its look into the stores.
+            true => task.spawn(span, async move |task| Box::pin(task.builtin(call)).await),
+            false => task.spawn(span, async move |task| task.tool(call).await),
+        }
     }
 
     /// Runs a custom node in a task of its own.
-    pub(super) fn run_node(self: &Arc<Self>, run: NodeRun) {
-        let this = self.clone();
-        let span = self.span(run.run, &run.node.name, &run.node_type);
-        let task = async move {
+    pub(super) fn run_node(self: &Arc<Self>, tree: &TreeState, run: NodeRun) {
+        let task = self.task(tree, run.execution.clone());
+        let span = task.span(run.run, &run.node.name, &run.node_type);
+        task.spawn(span, async move |task| {
             let number = run.run;
-            let (result, cause) = contained(this.node_result(run)).await.unwrap_or_else(|panic| {
+            let (result, cause) = contained(task.node_result(run)).await.unwrap_or_else(|panic| {
                 let message = format!("it panicked: {panic}");
                 (Err(message.into()), None)
             });
-            this.answer(number, 1, Outcome::Node(result), cause).await;
-        };
-        self.spawn(task, span);
+            task.answer(number, 1, Outcome::Node(result), cause).await;
+        });
     }
 
+    /// The right to make a call, to be waited for; `None` where nothing limits it. Boxed, so that unlimited calls don't carry
+    /// the space of waiting.
+    fn permits(&self, limits: [Option<&Arc<Semaphore>>; 2]) -> Option<BoxFuture<'static, Vec<OwnedSemaphorePermit>>> {
+        if limits.iter().all(Option::is_none) {
+            return None;
+        }
+        Some(Box::pin(permits::all(limits.into_iter().flatten().cloned().collect())))
+    }
+}
+
+impl Task {
     pub(super) fn span(&self, run: u64, node: &str, node_type: &str) -> tracing::Span {
-        tracing::info_span!("node_run", execution = %self.execution, node, node_type, run)
+        tracing::info_span!("node_run", execution = %self.execution.id, node, node_type, run)
     }
 
-    pub(super) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static, span: tracing::Span) {
-        let this = self.clone();
+    /// Runs its work as a Tokio task, until nobody wants the outcome any more.
+    pub(super) fn spawn<F>(self, span: tracing::Span, work: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (shared, scope) = (self.performer.shared.clone(), self.scope.clone());
         // Boxed, because Tokio moves what it is given several times.
-        let task = Box::pin(task);
+        let work = Box::pin(work(self));
         let task = async move {
-            if this.run.cancellation.is_cancelled() {
+            if scope.cancellation.is_cancelled() {
                 return;
             }
-            let cancelled = std::pin::pin!(this.run.cancellation.cancelled());
-            // Polls the task first: one that is done at once never registers with the token.
-            if let Either::Right(_) = select(task, cancelled).await {
+            let cancelled = std::pin::pin!(scope.cancellation.cancelled());
+            // Polls the work first: what is done at once never registers with the token.
+            if let Either::Right(_) = select(work, cancelled).await {
                 tracing::debug!("aborted");
             }
         };
         // A span that nobody listens to would still be entered at every poll.
-        if span.is_disabled() {
-            self.shared.tasks.spawn(task);
-        } else {
-            self.shared.tasks.spawn(task.instrument(span));
+        match span.is_disabled() {
+            true => drop(shared.tasks.spawn(task)),
+            false => drop(shared.tasks.spawn(task.instrument(span))),
         }
     }
 
     pub(super) async fn answer(&self, run: u64, attempt: u32, outcome: Outcome, cause: Option<Cause>) {
+        let message = Message::Completed {
+            execution: self.execution.number,
+            run,
+            attempt,
+            outcome,
+            cause,
+        };
         // A closed mailbox means that the coordinator has ended: the outcome isn't wanted any more.
-        let _ = self
-            .mailbox
-            .send(Box::new(Message::Completed {
-                run,
-                attempt,
-                outcome,
-                cause,
-            }))
-            .await;
+        let _ = self.performer.mailbox.send(Box::new(message)).await;
+    }
+
+    async fn builtin(self, call: ToolCall) {
+        let (run, attempt, index) = (call.run, call.attempt, call.index);
+        let span = tracing::info_span!("tool_call", tool = %call.tool, attempt);
+        let name = call.tool.clone();
+        let result = contained(self.builtin_result(call).instrument(span)).await;
+        self.answer_tool(run, attempt, index, &name, result.map(|result| (result, None))).await;
+    }
+
+    async fn tool(self, call: ToolCall) {
+        let (run, attempt, index) = (call.run, call.attempt, call.index);
+        let span = tracing::info_span!("tool_call", tool = %call.tool, attempt);
+        let name = call.tool.clone();
+        let result = contained(self.tool_result(call).instrument(span)).await;
+        self.answer_tool(run, attempt, index, &name, result).await;
+    }
+
+    async fn answer_tool(
+        &self,
+        run: u64,
+        attempt: u32,
+        index: Option<u32>,
+        name: &str,
+        result: Result<(Result<soe_backends::Value, ToolFailure>, Option<Cause>), String>,
+    ) {
+        let (result, cause) = result.unwrap_or_else(|panic| {
+            let failure = ToolFailure {
+                message: format!("tool '{name}' panicked: {panic}").into(),
+                retryable: true,
+            };
+            (Err(failure), None)
+        });
+        let outcome = match index {
+            None => Outcome::Tool(result),
+            Some(index) => Outcome::AgentTool { index, result },
+        };
+        self.answer(run, attempt, outcome, cause).await;
     }
 
     async fn tool_result(&self, call: ToolCall) -> (Result<soe_backends::Value, ToolFailure>, Option<Cause>) {
-        if is_builtin(&call.tool) {
-            return (self.builtin_result(call).await, None);
-        }
-        let Some(tool) = self.shared.tools.get(&call.tool) else {
+        let Some(tool) = self.performer.shared.tools.get(&call.tool) else {
             let message = format!("tool '{}' is not registered with this engine", call.tool).into();
             return (
                 Err(ToolFailure {
@@ -177,10 +283,10 @@ impl Performer {
             );
         };
         let limits = [
-            self.shared.permits.tools.get(&call.tool),
-            self.shared.permits.tasks.as_ref(),
+            self.performer.shared.permits.tools.get(&call.tool),
+            self.performer.shared.permits.tasks.as_ref(),
         ];
-        let _permits = match self.permits(limits) {
+        let _permits = match self.performer.permits(limits) {
             None => Vec::new(),
             Some(permits) => permits.await,
         };
@@ -205,23 +311,23 @@ impl Performer {
     }
 
     async fn node_result(&self, run: NodeRun) -> (Result<crate::nodes::NodeOutput, Arc<str>>, Option<Cause>) {
-        let Some(node) = self.shared.nodes.get(&run.node_type) else {
+        let Some(node) = self.performer.shared.nodes.get(&run.node_type) else {
             return (
                 Err(format!("node type '{}' is not registered with this engine", run.node_type).into()),
                 None,
             );
         };
-        let _permits = match self.permits([self.shared.permits.tasks.as_ref(), None]) {
+        let _permits = match self.performer.permits([self.performer.shared.permits.tasks.as_ref(), None]) {
             None => Vec::new(),
             Some(permits) => permits.await,
         };
         let context = self.context(run.run, 1, &run.node.name, &run.node.config);
         let llms = EngineLlms {
-            shared: self.shared.clone(),
-            mailbox: self.mailbox.clone(),
-            budget: self.budget.clone(),
+            shared: self.performer.shared.clone(),
+            mailbox: self.performer.mailbox.clone(),
+            execution: self.execution.number,
         };
-        let tools = Arc::new(EngineTools(self.shared.clone()));
+        let tools = Arc::new(EngineTools(self.performer.shared.clone()));
         let input = NodeInput::new(run.context, context, tools, Arc::new(llms));
         match node.run(input).await {
             Ok(output) => (Ok(output), None),
@@ -237,22 +343,13 @@ impl Performer {
         node_config: &Arc<soe_backends::Map>,
     ) -> ToolContext {
         let call = CallInfo {
-            run: RunId::new(self.execution.clone(), run),
+            run: RunId::new(self.execution.id.clone(), run),
             index: None,
             attempt,
             node_name: node_name.clone(),
             node_config: node_config.clone(),
         };
-        ToolContext::new(call, self.run.clone())
-    }
-
-    /// The right to make a call, to be waited for; `None` where nothing limits it. Boxed, so that unlimited calls don't carry
-    /// the space of waiting.
-    fn permits(&self, limits: [Option<&Arc<Semaphore>>; 2]) -> Option<BoxFuture<'static, Vec<OwnedSemaphorePermit>>> {
-        if limits.iter().all(Option::is_none) {
-            return None;
-        }
-        Some(Box::pin(permits::all(limits.into_iter().flatten().cloned().collect())))
+        ToolContext::new(call, self.scope.clone())
     }
 }
 

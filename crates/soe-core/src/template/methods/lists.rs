@@ -12,7 +12,7 @@ use super::super::python::compare::{equal, sort_by_keys};
 use super::super::python::kinds::{int, is_dict, is_range, is_tuple, type_error};
 use super::super::python::objects::{Sequence, entries, list};
 use super::super::python::sequence::{items, length};
-use super::super::view::is_same_object;
+use super::super::view::{SignalsView, is_same_object};
 
 /// Why the context's own lists and mappings refuse.
 pub(super) const IN_PLACE: &str = "the context's data can't be changed in place: {% set %} a variable to it first";
@@ -21,12 +21,7 @@ pub(super) fn call(state: &mut State<'_, '_>, value: &Value, name: &str, args: &
     match name {
         "count" => {
             let args = bind(name, &["value"], args)?;
-            let wanted = args.required(0)?;
-            let mut found = 0;
-            for item in items(value, &*state)? {
-                found += i128::from(equal(&item, wanted, &*state)?);
-            }
-            Ok(int(found))
+            count(state, value, args.required(0)?)
         }
         "index" => {
             let args = bind(name, &["value", "start"], args)?;
@@ -45,6 +40,18 @@ pub(super) fn call(state: &mut State<'_, '_>, value: &Value, name: &str, args: &
         }
         _ => Err(super::unknown()),
     }
+}
+
+fn count(state: &State<'_, '_>, value: &Value, wanted: &Value) -> Result<Value> {
+    if let Some(signals) = value.downcast_object_ref::<SignalsView>() {
+        return Ok(int(signals.count(wanted) as i128));
+    }
+    let mut found = 0;
+    for item in value.try_iter()?.checked() {
+        state.consume_fuel(1)?;
+        found += i128::from(equal(&item?, wanted, state)?);
+    }
+    Ok(int(found))
 }
 
 fn position(state: &State<'_, '_>, all: &[Value], start: usize, wanted: &Value) -> Result<Option<usize>> {

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use indexmap::IndexSet;
+
 use super::ast::{Expr, ExprKind, Stmt, StmtKind, Target};
 use super::names::MAPPING_METHODS;
 use super::statements::target_names;
@@ -27,7 +29,7 @@ const MUTATORS: [&str; 12] = [
 #[derive(Debug, Default)]
 pub(crate) struct Analysis {
     /// The context fields, in order of first mention.
-    pub(crate) fields: Vec<Arc<str>>,
+    pub(crate) fields: IndexSet<Arc<str>>,
     /// Those of them that the template expects to be missing: it asks whether they are defined, or has a default for them.
     pub(crate) optional: HashSet<Arc<str>>,
     /// Whether something is assigned to the name `context`.
@@ -200,8 +202,8 @@ impl Analysis {
     }
 
     fn field(&mut self, name: &str) {
-        if !name.starts_with("__") && !self.fields.iter().any(|known| &**known == name) {
-            self.fields.push(name.into());
+        if !name.starts_with("__") && !self.fields.contains(name) {
+            self.fields.insert(name.into());
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::analysis::{Analysis, context_field};
 use super::ast::{Args, Expr, ExprKind};
+use super::plain::equal_items;
 
 /// Writes the translation of a template.
 pub(crate) struct Emitter<'a> {
@@ -74,7 +75,11 @@ impl Emitter<'_> {
                 self.out.push(')');
             }
             K::Call(callee, args) => self.function(callee, args),
-            K::Filter(value, name, args) => self.filter(value, name, args),
+            K::Filter(of, name, args) => match equal_items(value) {
+                // Counted where they are: the engine would make a list of them first.
+                Some((list, item)) => self.call("count_equal", list, [item]),
+                None => self.filter(of, name, args),
+            },
             K::Test { value, name, args } => {
                 self.at_least(value, Form::Piped);
                 self.put(format_args!(" is __soe_{name}"));

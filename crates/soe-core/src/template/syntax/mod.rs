@@ -13,6 +13,7 @@ mod lexer;
 pub(crate) mod names;
 mod numbers;
 mod parser;
+mod plain;
 mod statements;
 mod strings;
 mod token;
@@ -20,6 +21,7 @@ mod token;
 use std::sync::Arc;
 
 use super::TemplateError;
+use super::plain::Term;
 use ast::{Stmt, StmtKind};
 
 /// The prefix of the names of our functions, which templates can't use.
@@ -39,7 +41,12 @@ pub(crate) struct Translation {
 #[derive(Debug)]
 pub(crate) enum Code {
     /// The template is one `{{ expression }}` and nothing else.
-    Expression { code: String, line: usize },
+    Expression {
+        code: String,
+        line: usize,
+        /// The expression again, if it can be evaluated without the engine.
+        plain: Option<Term>,
+    },
     /// Anything else.
     Template(String),
 }
@@ -77,6 +84,7 @@ pub(crate) fn translate(source: &str, max_depth: u16) -> Result<Translation, Tem
             Code::Expression {
                 code: emitter.out,
                 line: *line,
+                plain: plain::plain(value),
             }
         }
         _ => {
@@ -88,6 +96,6 @@ pub(crate) fn translate(source: &str, max_depth: u16) -> Result<Translation, Tem
     Ok(Translation {
         code,
         needed: analysis.fields.iter().filter(is_needed).cloned().collect(),
-        fields: analysis.fields,
+        fields: analysis.fields.into_iter().collect(),
     })
 }
