@@ -128,59 +128,45 @@ async fn told(engine: &Engine, execution: &ExecutionId) -> Vec<(String, String)>
         .collect()
 }
 
-/// Whether something is under way of which a fork can't have the rest: children that nobody starts again, or whose results
-/// have come already.
-fn depends_on_children(state: &ExecutionState) -> bool {
-    let Some(family) = &state.family else { return false };
-    let spawns = state
-        .runs
-        .values()
-        .any(|run| matches!(run.progress, Progress::Child(_)));
-    let heard = family.children.values().any(|child| child.received > 0);
-    !family.inbox.is_empty() || if spawns { heard } else { family.active > 0 }
-}
-
 async fn forks_at_every_version(schedule: Schedule) {
     let Lab { engine, .. } = lab().await;
     let source = soon(engine.orchestrate(flow(schedule))).await.unwrap().execution;
-    let end = engine.state(&source).await.unwrap();
-    assert!(end.context.operational.signals.contains("DONE"));
+    let end = engine.tree(&source).await.unwrap();
+    assert!(root_of(&end).context.operational.signals.contains("DONE"));
     let conversation = told(&engine, &source).await;
     assert_eq!(conversation.len(), TURNS, "{conversation:?}");
-    let mut compared = 0;
+    assert!(end.version > 10, "only {}", end.version);
     for version in 1..=end.version {
-        let state = engine.state_at(&source, version).await.unwrap();
-        assert_eq!(state.version, version);
+        let tree = engine.tree_at(&source, version).await.unwrap();
+        assert_eq!(tree.version, version);
         let fork = engine.fork(&source, Fork::at(version)).await.unwrap();
-        let first = engine.state_at(fork.id(), 1).await.unwrap();
-        assert_eq!(first.context.fields, state.context.fields, "at {version}");
-        assert_eq!(
-            first.context.operational.signals.len(),
-            state.context.operational.signals.len()
-        );
-        assert_eq!(first.context.operational.nodes, state.context.operational.nodes);
-        assert_eq!(first.main_execution_id(), fork.id());
-        soon(fork.wait()).await.unwrap();
-        let ended = engine.state(fork.id()).await.unwrap();
-        let conversation_of_fork = told(&engine, fork.id()).await;
-        if depends_on_children(&state) {
-            continue;
+        let first = engine.tree_at(fork.id(), 1).await.unwrap();
+        assert_eq!(first.executions.len(), tree.executions.len(), "at {version}");
+        for (of_fork, state) in first.executions.values().zip(tree.executions.values()) {
+            let of_both = [of_fork, state].map(|state| &state.context);
+            assert_eq!(of_both[0].fields, of_both[1].fields, "at {version}");
+            let [counts, wanted] = of_both.map(|context| &context.operational);
+            assert_eq!(counts.signals.len(), wanted.signals.len());
+            assert_eq!(counts.nodes, wanted.nodes);
+            assert_eq!(of_fork.main_execution_id(), fork.id());
         }
-        compared += 1;
-        assert_eq!(come_to(&ended), come_to(&end), "forked at {version}");
-        assert_eq!(conversation_of_fork, conversation, "forked at {version}");
+        soon(fork.wait()).await.unwrap();
+        let ended = engine.tree(fork.id()).await.unwrap();
+        assert_eq!(ended.executions.len(), 2, "forked at {version}");
+        for number in 0..2 {
+            let [of_fork, of_source] = [&ended, &end].map(|tree| come_to(tree.get(number).unwrap()));
+            assert_eq!(of_fork, of_source, "execution {number}, forked at {version}");
+        }
+        assert_eq!(told(&engine, fork.id()).await, conversation, "forked at {version}");
         assert_eq!(
-            ended.context.operational.tool_calls,
-            end.context.operational.tool_calls + restarted_calls(&state)
+            root_of(&ended).context.operational.tool_calls,
+            root_of(&end).context.operational.tool_calls
         );
     }
-    assert!(compared > 10, "only {compared} of {}", end.version);
 }
 
-/// Calls that an agent in flight had made: it makes them again, and they count again.
-fn restarted_calls(state: &ExecutionState) -> u64 {
-    let dialogues = state.runs.values().filter_map(|run| run.progress.dialogue());
-    dialogues.map(|dialogue| u64::from(dialogue.tool_calls)).sum()
+fn root_of(tree: &TreeState) -> &ExecutionState {
+    tree.root_state().unwrap()
 }
 
 #[tokio::test]
@@ -206,7 +192,7 @@ async fn a_fork_of_a_resting_execution_rests_with_all_that_it_had() {
     assert_eq!(fork.status().await.unwrap().status, Status::Rested);
     let state = engine.state(fork.id()).await.unwrap();
     assert_eq!(state.context.history("topic").unwrap().len(), 2);
-    assert_eq!(state.context.operational.tree.children, 0);
+    assert_eq!(state.context.operational.tree.children, 1);
     let of_its_own = Operational {
         main_execution_id: Some(id("copy")),
         tree: state.context.operational.tree,
@@ -222,6 +208,9 @@ async fn a_fork_of_a_resting_execution_rests_with_all_that_it_had() {
     );
     assert_eq!(definitions.context_schema().await.unwrap().len(), 2);
     assert_eq!(engine.state(&source).await.unwrap(), before, "the source isn't changed");
+    let tree = engine.tree(fork.id()).await.unwrap();
+    let names: Vec<_> = tree.executions.values().map(|state| state.id.to_string()).collect();
+    assert!(names.len() == 2 && names[1].starts_with("copy."), "{names:?}");
 
     // Nothing depends on the source.
     engine.delete(&source).await.unwrap();
@@ -252,7 +241,7 @@ async fn what_a_tree_shared_is_what_it_shared_then() {
         .await
         .unwrap()
         .execution;
-    let rested = engine.state(&source).await.unwrap().version;
+    let rested = engine.tree(&source).await.unwrap().version;
     // Later than its last commit, whatever the clock's resolution.
     tokio::time::sleep(Duration::from_millis(2)).await;
     let definitions = engine.definitions(&source).await.unwrap();
@@ -274,7 +263,7 @@ async fn what_a_tree_shared_is_what_it_shared_then() {
     let shared = engine.definitions(then.id()).await.unwrap();
     assert_eq!(shared.identities().await.unwrap()["poet"].as_ref(), "You are a poet.");
     assert_eq!(shared.context_schema().await.unwrap().len(), 2);
-    let last = engine.state(&source).await.unwrap().version;
+    let last = engine.tree(&source).await.unwrap().version;
     let now = engine.fork(&source, Fork::at(last)).await.unwrap();
     assert_eq!(told(&engine, now.id()).await.len(), 1);
     let shared = engine.definitions(now.id()).await.unwrap();
@@ -314,12 +303,12 @@ async fn a_fork_is_what_its_first_commit_makes() {
     let config = Config::from_yaml(FLOW).unwrap();
     for schedule in [Schedule::Concurrent, Schedule::DepthFirst] {
         let source = soon(engine.orchestrate(flow(schedule))).await.unwrap().execution;
-        let end = engine.state(&source).await.unwrap();
+        let end = engine.tree(&source).await.unwrap();
         for version in 1..=end.version {
             let fork = machine::Fork {
                 id: id("fork"),
-                source: engine.state_at(&source, version).await.unwrap(),
-                shared: TreeShared::default(),
+                source: engine.tree_at(&source, version).await.unwrap(),
+                turns: Vec::new(),
                 registries: vec![config.registry().clone()],
                 fields: vec![("topic".into(), History::from_iter([Value::from("war")]))],
                 limits: None,
@@ -328,7 +317,7 @@ async fn a_fork_is_what_its_first_commit_makes() {
             let (machine, step) = Machine::fork(at, fork.clone(), machine::Specs::default()).unwrap();
             let commit = step.commit.unwrap();
             assert_eq!(
-                ExecutionState::create(&commit).unwrap(),
+                TreeState::create(&commit).unwrap(),
                 *machine.state(),
                 "at {version}"
             );
@@ -355,41 +344,34 @@ async fn the_rest_of_a_cascade_goes_on() {
     let config = Config::from_yaml(cascade).unwrap();
     let source = Orchestration::new(config, "flow").signal("START");
     let source = soon(engine.orchestrate(source)).await.unwrap().execution;
-    let end = engine.state(&source).await.unwrap();
+    let end = engine.tree(&source).await.unwrap();
     assert!(end.version > 3, "it was cut into {} commits", end.version);
     for version in 1..=end.version {
         let fork = engine.fork(&source, Fork::at(version)).await.unwrap();
         soon(fork.wait()).await.unwrap();
         assert_eq!(
             come_to(&engine.state(fork.id()).await.unwrap()),
-            come_to(&end),
+            come_to(root_of(&end)),
             "forked at {version}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_child_is_forked_as_a_root() {
+async fn a_child_is_forked_with_its_tree_only() {
     let Lab { engine, .. } = lab().await;
     let source = soon(engine.orchestrate(flow(Schedule::Concurrent)))
         .await
         .unwrap()
         .execution;
-    let tree = ListQuery {
-        main_execution_id: Some(source.clone()),
-        ..ListQuery::default()
-    };
-    let page = engine.list(&tree).await.unwrap();
-    let child = page.executions.into_iter().find(|child| child.id != source).unwrap();
-    for version in 1..=child.version {
-        let fork = engine.fork(&child.id, Fork::at(version)).await.unwrap();
-        soon(fork.wait()).await.unwrap();
-        let state = engine.state(fork.id()).await.unwrap();
-        assert_eq!(state.context.value("verdict"), Some(&42.into()), "at {version}");
-        assert!(state.context.parent.is_none() && state.family.is_none());
-        let definitions = engine.definitions(fork.id()).await.unwrap();
-        assert_eq!(definitions.identities().await.unwrap().len(), 1);
-    }
+    let child = engine.tree(&source).await.unwrap().get(1).unwrap().id.clone();
+    let error = engine.fork(&child, Fork::latest()).await.unwrap_err();
+    assert_eq!(*error.kind(), EngineErrorKind::NotRoot { root: source.clone() });
+    // What a child began with can be had for a tree of its own.
+    let checker = Config::from_yaml(FLOW).unwrap();
+    let alone = Orchestration::new(checker, "checker").signal("GO").inherit_context_from(child);
+    let alone = soon(engine.orchestrate(alone)).await.unwrap().execution;
+    assert_eq!(engine.history(&alone, "verdict").await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -408,13 +390,14 @@ async fn history_is_read_page_by_page_and_folds_to_each_state() {
         }
         commits.extend(page);
     }
-    let mut state = ExecutionState::create(&commits[0]).unwrap();
+    let mut state = TreeState::create(&commits[0]).unwrap();
     for commit in &commits[1..] {
         state.apply(commit).unwrap();
-        assert_eq!(engine.state_at(&source, commit.version).await.unwrap(), state);
-        assert_eq!(engine.context_at(&source, commit.version).await.unwrap(), state.context);
+        assert_eq!(*engine.tree_at(&source, commit.version).await.unwrap(), state);
+        let context = engine.context_at(&source, commit.version).await.unwrap();
+        assert_eq!(context, root_of(&state).context);
     }
-    assert_eq!(state, engine.state(&source).await.unwrap());
+    assert_eq!(state, *engine.tree(&source).await.unwrap());
 }
 
 #[tokio::test]
@@ -424,9 +407,9 @@ async fn what_is_not_there_is_said() {
         .await
         .unwrap()
         .execution;
-    let last = engine.state(&source).await.unwrap().version;
+    let last = engine.tree(&source).await.unwrap().version;
     for version in [0, last + 1, u64::MAX] {
-        let error = engine.state_at(&source, version).await.unwrap_err();
+        let error = engine.tree_at(&source, version).await.unwrap_err();
         assert_eq!(*error.kind(), EngineErrorKind::NoSuchVersion { version, last });
         assert!(
             error.to_string().contains(&format!("versions are 1 to {last}")),
@@ -436,7 +419,7 @@ async fn what_is_not_there_is_said() {
     }
     let nobody = id("nobody");
     for error in [
-        engine.state_at(&nobody, 1).await.unwrap_err(),
+        engine.tree_at(&nobody, 1).await.unwrap_err(),
         engine.commits(&nobody, 0, 1).await.unwrap_err(),
         engine.fork(&nobody, Fork::latest()).await.unwrap_err(),
     ] {
@@ -470,17 +453,17 @@ async fn what_is_not_there_is_said() {
             .await
             .unwrap()
             .execution;
-        let last = engine.state(&source).await.unwrap().version;
+        let last = engine.tree(&source).await.unwrap().version;
         for error in [
             engine.commits(&source, 0, 1).await.unwrap_err(),
-            engine.state_at(&source, 1).await.unwrap_err(),
+            engine.tree_at(&source, 1).await.unwrap_err(),
             engine.fork(&source, Fork::at(1)).await.unwrap_err(),
         ] {
             assert_eq!(*error.kind(), EngineErrorKind::Unsupported);
             assert!(format!("{error:#}").contains("SQLite"), "{error:#}");
         }
         // The present can be had, and forked, everywhere.
-        engine.state_at(&source, last).await.unwrap();
+        engine.tree_at(&source, last).await.unwrap();
         let fork = engine.fork(&source, Fork::at(last).field("bonus", 1)).await.unwrap();
         fork.signal(["AGAIN"]).await.unwrap();
         soon(fork.wait()).await.unwrap();

@@ -43,7 +43,7 @@ impl Fork {
         }
     }
 
-    /// Appends a value to a field of the root's context.
+    /// Appends a value to a field of the root's context. What is tried again in the root reads it.
     pub fn field(mut self, name: impl Into<Arc<str>>, value: impl Into<Value>) -> Self {
         self.fields.entry(name.into()).or_default().push(value.into().bounded());
         self

@@ -39,7 +39,7 @@ async fn futures_are_send() {
     future(&engine.collect(&Retention::older_than(std::time::Duration::ZERO)));
     future(&engine.collectable(&Retention::older_than(std::time::Duration::ZERO)));
     future(&engine.commits(&id, 0, 1));
-    future(&engine.state_at(&id, 1));
+    future(&engine.tree_at(&id, 1));
     future(&engine.fork(&id, Fork::latest()));
     future(&engine.shutdown(std::time::Duration::ZERO));
 }

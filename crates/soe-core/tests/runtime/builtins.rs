@@ -304,7 +304,7 @@ async fn a_node_can_remove_itself_and_the_workflow_that_runs() {
     soon(engine.broadcast_signals(&execution, ["START"])).await.unwrap();
     soon(engine.wait(&execution)).await.unwrap();
     assert_eq!(
-        engine.state(&execution).await.unwrap().runs_started,
+        engine.tree(&execution).await.unwrap().used.runs,
         1,
         "nobody listens any more"
     );
@@ -364,7 +364,7 @@ async fn signals_are_added_and_their_conditions_changed() {
     assert_eq!(result["status"], "added");
     soon(engine.broadcast_signals(&execution, ["START"])).await.unwrap();
     soon(engine.wait(&execution)).await.unwrap();
-    let workflows = engine.state(&execution).await.unwrap().registry;
+    let workflows = engine.state(&execution).await.unwrap().registry.clone();
     let document = engine
         .backends()
         .workflows()

@@ -60,10 +60,10 @@ async fn a_loop_without_guard_can_be_cancelled_on_one_thread() {
     let engine = builder().build().unwrap();
     let execution = engine.start(start(LOOP)).await.unwrap();
     soon(execution.cancel()).await.unwrap();
-    let state = engine.state(execution.id()).await.unwrap();
-    assert_eq!(state.status, Status::Cancelled);
-    assert!(state.broadcasts < state.limits.broadcasts);
-    assert!(state.stack.is_empty() && state.runs.is_empty());
+    let tree = engine.tree(execution.id()).await.unwrap();
+    assert_eq!(tree.status(0), Some(Status::Cancelled));
+    assert!(tree.used.broadcasts < tree.limits.broadcasts);
+    assert!(tree.work.is_empty() && tree.root_state().unwrap().runs.is_empty());
 }
 
 #[tokio::test]

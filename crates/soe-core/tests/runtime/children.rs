@@ -1,7 +1,6 @@
 //! Child executions: what goes down to them, what comes back, and who ends when.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde_json::json;
 use soe_backends::*;
@@ -69,10 +68,7 @@ async fn a_childs_signal_and_result_arrive_together() {
         .unwrap();
     soon(execution.wait()).await.unwrap();
     let context = execution.context().await.unwrap();
-    let mut signals = signals(&context);
-    // The child may be done before its parent hears that it is created.
-    signals.sort();
-    assert_eq!(signals, ["DONE", "START", "STARTED", "WORKED"]);
+    assert_eq!(signals(&context), ["START", "STARTED", "WORKED", "DONE"]);
     assert_eq!(context.history("result").unwrap().len(), 1);
     assert_eq!(
         (context.operational.tree.children, context.operational.tree.tool_calls),
@@ -80,10 +76,9 @@ async fn a_childs_signal_and_result_arrive_together() {
     );
     assert_eq!(context.operational.tool_calls, 0, "the parent itself called none");
 
-    let state = engine.state(execution.id()).await.unwrap();
-    let (id, child) = state.family.as_ref().unwrap().children.iter().next().unwrap();
-    assert_eq!(child.status, ChildStatus::Rested);
-    let child = engine.state(id).await.unwrap();
+    let tree = engine.tree(execution.id()).await.unwrap();
+    assert_eq!(tree.status(1), Some(Status::Rested));
+    let child = engine.state(&tree.get(1).unwrap().id).await.unwrap();
     assert_eq!(child.main_execution_id(), execution.id());
     let own = &child.context;
     assert_eq!(
@@ -102,14 +97,9 @@ async fn a_childs_signal_and_result_arrive_together() {
             .collect::<Vec<_>>(),
         ["GO", "WORKED"]
     );
-    let listed = engine
-        .list(&ListQuery {
-            main_execution_id: Some(execution.id().clone()),
-            ..ListQuery::default()
-        })
-        .await
-        .unwrap();
-    assert_eq!(listed.executions.len(), 2);
+    assert_eq!(tree.executions.len(), 2);
+    let listed = engine.list(&ListQuery::default()).await.unwrap().executions;
+    assert_eq!((listed.len(), listed[0].children), (1, 1), "a list has the roots");
 }
 
 const FAN: &str = "
@@ -205,11 +195,7 @@ parent:
         panic!("{error}")
     };
     assert!(failure.message.contains("limit depth exceeded"), "{failure}");
-    let query = ListQuery {
-        main_execution_id: Some(execution.id().clone()),
-        ..ListQuery::default()
-    };
-    assert_eq!(engine.list(&query).await.unwrap().executions.len(), 4);
+    assert_eq!(engine.tree(execution.id()).await.unwrap().executions.len(), 4);
 }
 
 #[tokio::test]
@@ -313,21 +299,9 @@ leaf:
             _ => execution.signal(["FAIL"]).await.unwrap(),
         }
         soon(execution.wait()).await.unwrap_err();
-        let query = ListQuery {
-            main_execution_id: Some(execution.id().clone()),
-            ..ListQuery::default()
-        };
-        let all_ended = async {
-            loop {
-                let page = engine.list(&query).await.unwrap();
-                let others: Vec<_> = page.executions.iter().filter(|e| e.id != *execution.id()).collect();
-                if others.len() == 2 && others.iter().all(|e| e.status == expected) {
-                    return;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        soon(all_ended).await;
+        // An end is one mark: it holds for all below from the same commit on.
+        let statuses: Vec<Status> = executions_of(&engine, execution.id()).await.iter().map(|one| one.status).collect();
+        assert_eq!(statuses[1..], [expected; 2]);
         assert_eq!(engine.shutdown(std::time::Duration::from_secs(10)).await.stopped, []);
     }
 }
@@ -356,21 +330,13 @@ child:
         1,
         "told when the child rested, without a signal"
     );
-    let state = engine.state(execution.id()).await.unwrap();
-    let child = state.family.unwrap().children.keys().next().unwrap().clone();
+    let child = engine.tree(execution.id()).await.unwrap().get(1).unwrap().id.clone();
     engine.broadcast_signals(&child, ["AGAIN"]).await.unwrap();
     soon(engine.wait(&child)).await.unwrap();
     engine.broadcast_signals(&child, ["SAY"]).await.unwrap();
-    let told = async {
-        loop {
-            let context = execution.context().await.unwrap();
-            if signals(&context).contains(&"NEWS".to_owned()) {
-                return context;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let context = soon(told).await;
+    soon(execution.wait()).await.unwrap();
+    let context = execution.context().await.unwrap();
+    assert_eq!(count(&context, "NEWS"), 1);
     assert_eq!(context.history("x").unwrap().len(), 2, "each value once");
     soon(execution.wait()).await.unwrap();
     assert_eq!(engine.status(execution.id()).await.unwrap().status, Status::Rested);
@@ -429,21 +395,15 @@ async fn the_tree_shares_its_limit_of_children() {
     assert!(error.to_string().contains("limit children exceeded"), "{error}");
 }
 
-/// Takes up whatever a failure of the store has left behind, until the root has come to an end.
-async fn taken_up(engine: &Engine, root: &ExecutionId) -> ExecutionState {
-    let query = ListQuery {
-        limit: 100,
-        ..ListQuery::default()
-    };
+/// Takes up what a failure of the store has left behind, until the root has come to an end.
+async fn taken_up(engine: &Engine, root: &ExecutionId) -> std::sync::Arc<TreeState> {
     loop {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let state = engine.state(root).await.unwrap();
-        if !matches!(state.status, Status::Running | Status::Prepared) {
-            return state;
-        }
-        for left in engine.list(&query).await.unwrap().executions {
-            // One that rests may have told something that its parent didn't hear. One that has failed takes no signal.
-            let _ = engine.broadcast_signals(&left.id, ["GO_ON"]).await;
+        // It fails when the failure of the store is still to come, or comes.
+        let _ = engine.resume(root).await;
+        let _ = engine.wait(root).await;
+        let tree = engine.tree(root).await.unwrap();
+        if !tree.is_unsettled() {
+            return tree;
         }
     }
 }
@@ -469,46 +429,31 @@ async fn children_that_are_created_again_after_a_failure_of_the_store_count_once
             if started.is_err() && fault == Fault::Before {
                 continue;
             }
-            let state = soon(taken_up(&engine, execution.id())).await;
-            match state.failure {
-                None => {
-                    recovered += 1;
-                    assert_eq!(state.context.operational.tree.children, 70, "{commits} {fault:?}");
-                }
-                // It may be the creation of a child that failed: that is its parent's failure.
-                Some(failure) => assert!(failure.message.contains("the store failed"), "{failure}"),
-            }
+            let tree = soon(taken_up(&engine, execution.id())).await;
+            let root = tree.root_state().unwrap();
+            // A failure of the store is nobody's failure: the tree goes on where it was.
+            assert_eq!((root.status, &root.failure), (Status::Rested, &None), "{commits} {fault:?}");
+            assert_eq!(tree.used.children, 70, "{commits} {fault:?}");
+            recovered += 1;
         }
     }
     assert!(recovered > 5, "{recovered}");
 }
 
 #[tokio::test]
-async fn an_unknown_tool_of_a_child_is_its_parents_failure() {
-    let yaml = ONE.replace("tool_name: double", "tool_name: unknown");
+async fn what_a_child_needs_is_checked_before_anything_starts() {
     let engine = engine();
-    let execution = engine.start(parent(&yaml).field("n", 1)).await.unwrap();
-    let error = soon(execution.wait()).await.unwrap_err();
-    assert!(
-        error.to_string().contains("node 'Delegate': ") && error.to_string().contains("uses tool 'unknown'"),
-        "{error}"
-    );
-}
-
-#[tokio::test]
-async fn a_child_whose_parent_was_deleted_waits_for_nobody() {
-    let engine = engine();
-    let x = ExecutionId::new("x").unwrap();
-    soon(engine.orchestrate(parent(ONE).id(x.clone()).field("n", 7)))
-        .await
-        .unwrap();
-    let child = ExecutionId::new("x.1.0").unwrap();
-    soon(engine.wait(&child)).await.unwrap();
-    let state = engine.state(&x).await.unwrap();
-    engine.backends().delete(&state).await.unwrap();
-    engine.broadcast_signals(&child, ["GO"]).await.unwrap();
-    assert_eq!(soon(engine.wait(&child)).await.unwrap().status, Status::Rested);
-    assert_eq!(engine.history(&child, "result").await.unwrap().len(), 2);
+    let below = "
+  Delegate: {node_type: child, event_triggers: [GO], child_workflow_name: last, child_initial_signals: [GO]}
+last:
+  Work: {node_type: tool, event_triggers: [GO], tool_name: unknown}
+";
+    for yaml in [ONE.replace("tool_name: double", "tool_name: unknown"), format!("{ONE}{}", below.trim_start_matches('\n'))] {
+        let error = engine.start(parent(&yaml).field("n", 1)).await.unwrap_err();
+        assert_eq!(*error.kind(), EngineErrorKind::Refused);
+        assert!(error.to_string().contains("uses tool 'unknown'"), "{error}");
+    }
+    assert!(engine.list(&ListQuery::default()).await.unwrap().executions.is_empty());
 }
 
 #[tokio::test]

@@ -144,7 +144,7 @@ pub(crate) struct FaultyStore {
     pub(crate) commits: AtomicUsize,
     fault: Mutex<Option<(usize, Fault)>>,
     pub(crate) load_fails: Mutex<bool>,
-    /// So many executions can still be deleted.
+    /// So many trees can still be deleted.
     pub(crate) deletes: Mutex<usize>,
 }
 
@@ -190,17 +190,17 @@ fn down() -> BackendError {
 
 #[async_trait]
 impl ContextBackend for FaultyStore {
-    async fn commit(&self, commits: Vec<Commit>) -> Result<(), BackendError> {
+    async fn commit(&self, commits: Vec<Commit>, after: Option<Arc<TreeState>>) -> Result<(), BackendError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
         let delay = *self.delay.lock().unwrap();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
         match self.next_fault() {
-            None => self.inner.commit(commits).await,
+            None => self.inner.commit(commits, after).await,
             Some(Fault::Before) => Err(down()),
             Some(Fault::After) => {
-                self.inner.commit(commits).await?;
+                self.inner.commit(commits, after).await?;
                 Err(down())
             }
             Some(Fault::Panic) => panic!("a defect in the store"),
@@ -208,12 +208,12 @@ impl ContextBackend for FaultyStore {
         }
     }
 
-    async fn load(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, BackendError> {
+    async fn load(&self, tree: &ExecutionId) -> Result<Option<Arc<TreeState>>, BackendError> {
         let fails = *self.load_fails.lock().unwrap();
         if fails {
             Err(down())
         } else {
-            self.inner.load(execution).await
+            self.inner.load(tree).await
         }
     }
 
@@ -221,9 +221,27 @@ impl ContextBackend for FaultyStore {
         self.inner.list(query).await
     }
 
-    async fn delete(&self, execution: &ExecutionId) -> Result<bool, BackendError> {
+    async fn delete(&self, tree: &ExecutionId, guard: Guard) -> Result<Deletion, BackendError> {
         let left = self.deletes.lock().unwrap().checked_sub(1).ok_or_else(down)?;
         *self.deletes.lock().unwrap() = left;
-        ContextBackend::delete(self.inner.as_ref(), execution).await
+        ContextBackend::delete(self.inner.as_ref(), tree, guard).await
     }
+
+    async fn post(&self, tree: &ExecutionId, message: &Message) -> Result<Post, BackendError> {
+        self.inner.post(tree, message).await
+    }
+
+    async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
+        self.inner.inbox(tree, after, limit).await
+    }
+
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        self.inner.waiting(limit).await
+    }
+}
+
+/// The executions of a tree, as a list says of each.
+pub(crate) async fn executions_of(engine: &Engine, root: &ExecutionId) -> Vec<ExecutionSummary> {
+    let tree = engine.tree(root).await.unwrap();
+    tree.executions.keys().filter_map(|number| tree.summary_of(number)).collect()
 }

@@ -54,22 +54,24 @@ async fn a_tree_is_deleted_as_a_whole_and_by_its_root() {
     let engine = builder().build().unwrap();
     let root = soon(engine.orchestrate(resting().id(id("a")))).await.unwrap().execution;
     let other = soon(engine.orchestrate(resting())).await.unwrap().execution;
-    let tree = all(&engine).await;
-    assert_eq!(tree.len(), 14);
-    for below in tree
-        .iter()
-        .filter(|below| below.main_execution_id == root && below.id != root)
-    {
+    assert_eq!(all(&engine).await.len(), 2);
+    let tree = executions_of(&engine, &root).await;
+    assert_eq!(tree.len(), 7);
+    for below in &tree[1..] {
         let error = engine.delete(&below.id).await.unwrap_err();
         assert_eq!(*error.kind(), EngineErrorKind::NotRoot { root: root.clone() });
         assert!(error.to_string().contains("belongs to the tree of a"), "{error}");
     }
-    assert_eq!(all(&engine).await.len(), 14);
+    assert_eq!(executions_of(&engine, &root).await.len(), 7);
     engine.delete(&root).await.unwrap();
     let left = all(&engine).await;
-    assert!(left.len() == 7 && left.iter().all(|left| left.main_execution_id == other));
-    for deleted in tree.iter().filter(|below| below.main_execution_id == root) {
+    assert_eq!((left.len(), &left[0].id, left[0].children), (1, &other, 6));
+    for deleted in &tree {
         assert!(engine.telemetry(&deleted.id, 0, 10).await.unwrap().is_empty());
+        assert_eq!(
+            *engine.state(&deleted.id).await.unwrap_err().kind(),
+            EngineErrorKind::NotFound
+        );
     }
     assert_eq!(
         *engine.delete(&root).await.unwrap_err().kind(),
@@ -89,7 +91,7 @@ async fn nothing_is_deleted_of_a_tree_in_which_something_runs() {
     assert_eq!(*error.kind(), EngineErrorKind::Active);
     let retention = Retention::older_than(Duration::ZERO).rested();
     assert_eq!(engine.collect(&retention).await.unwrap().trees, 0);
-    assert_eq!(all(&engine).await.len(), 7);
+    assert_eq!(executions_of(&engine, execution.id()).await.len(), 7);
     gate.open(3);
     soon(execution.wait()).await.unwrap();
     engine.delete(execution.id()).await.unwrap();
@@ -97,30 +99,17 @@ async fn nothing_is_deleted_of_a_tree_in_which_something_runs() {
 }
 
 #[tokio::test]
-async fn wherever_a_deletion_ends_repeating_it_finishes_it() {
-    for deletes in 0..7 {
-        let store = FaultyStore::new();
-        let engine = builder().backends(store.backends()).build().unwrap();
-        let root = soon(engine.orchestrate(resting())).await.unwrap().execution;
-        *store.deletes.lock().unwrap() = deletes;
-        assert_eq!(
-            *engine.delete(&root).await.unwrap_err().kind(),
-            EngineErrorKind::Backend
-        );
-        let left = all(&engine).await;
-        assert_eq!(left.len(), 7 - deletes);
-        assert!(left.iter().any(|left| left.id == root), "the root goes last");
-        *store.deletes.lock().unwrap() = usize::MAX;
-        engine.delete(&root).await.unwrap();
-        assert!(all(&engine).await.is_empty());
-    }
-}
-
-#[tokio::test]
-async fn what_is_left_of_a_tree_without_its_root_can_be_deleted() {
-    let engine = builder().build().unwrap();
+async fn a_deletion_that_fails_deletes_nothing_and_can_be_repeated() {
+    let store = FaultyStore::new();
+    let engine = builder().backends(store.backends()).build().unwrap();
     let root = soon(engine.orchestrate(resting())).await.unwrap().execution;
-    engine.backends().context().delete(&root).await.unwrap();
+    *store.deletes.lock().unwrap() = 0;
+    assert_eq!(
+        *engine.delete(&root).await.unwrap_err().kind(),
+        EngineErrorKind::Backend
+    );
+    assert_eq!(executions_of(&engine, &root).await.len(), 7);
+    *store.deletes.lock().unwrap() = usize::MAX;
     engine.delete(&root).await.unwrap();
     assert!(all(&engine).await.is_empty());
 }
@@ -151,18 +140,6 @@ async fn only_what_has_ended_long_ago_is_collected() {
         soon(gate.called()).await;
     }
     cancelled.cancel().await.unwrap();
-    let _ = soon(cancelled.wait()).await;
-    let settled = async {
-        while all(&engine)
-            .await
-            .iter()
-            .any(|e| e.main_execution_id == *cancelled.id() && e.unsettled)
-        {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    soon(settled).await;
-
     let hour = Retention::older_than(Duration::from_secs(3_600));
     assert!(engine.collectable(&hour).await.unwrap().is_empty());
     now.fetch_add(3_600_000_000, Ordering::SeqCst);

@@ -117,8 +117,7 @@ workflows:
 identities: {ada: You are Ada.}
 ";
     let root = started(&engine, start(yaml)).await;
-    let state = engine.state(&root).await.unwrap();
-    let child = state.family.as_ref().unwrap().children.keys().next().unwrap().clone();
+    let child = engine.tree(&root).await.unwrap().get(1).unwrap().id.clone();
     let orchestration = Orchestration::without_config("work")
         .signal("START")
         .inherit_config_from(child.clone())

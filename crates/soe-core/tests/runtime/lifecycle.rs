@@ -199,14 +199,14 @@ async fn dropping_handles_and_futures_cancels_nothing() {
     gate.open(3);
     for name in ["a", "b", "c"] {
         let rested = async {
-            while backends.context().load(&id(name)).await.unwrap().unwrap().status != Status::Rested {
+            while backends.context().load(&id(name)).await.unwrap().unwrap().status(0) != Some(Status::Rested) {
                 tokio::task::yield_now().await;
             }
         };
         soon(rested).await;
     }
-    let context = backends.context().load(&id("b")).await.unwrap().unwrap().context;
-    assert_eq!(count(&context, "X"), 1);
+    let tree = backends.context().load(&id("b")).await.unwrap().unwrap();
+    assert_eq!(count(&tree.root_state().unwrap().context, "X"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
