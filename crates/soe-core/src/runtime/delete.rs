@@ -208,7 +208,17 @@ impl Shared {
             return Err(EngineError::new(kind).of(root));
         }
         // The claim keeps it from being taken up here meanwhile; the guard keeps it from what other processes do.
-        let (_claim, tree) = self.take_idle(root).await?;
+        let (_claim, tree) = match self.take_idle(root).await {
+            Ok(idle) => idle,
+            Err(error) => {
+                if *error.kind() == EngineErrorKind::NotFound {
+                    // A deletion that ended in the middle may have left what belongs to it.
+                    let guard = Guard { version: 0, fence: 0 };
+                    self.call(self.backends.delete(root, guard)).await.map_err(|error| error.of(root))?;
+                }
+                return Err(error);
+            }
+        };
         if !wanted(&tree) {
             return Ok(None);
         }

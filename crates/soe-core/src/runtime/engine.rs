@@ -73,6 +73,8 @@ impl Engine {
         let end = end_of(&mut progress).await;
         begun.stored().await?;
         match end {
+            // Another process has taken it over: it is what that one makes of it.
+            Some(Err(error)) if *error.kind() == EngineErrorKind::LostRace => self.wait(&id).await,
             Some(result) => result,
             None => self.wait(&id).await,
         }

@@ -1,6 +1,7 @@
 //! Asking something of a tree: by its coordinator, if this process runs it or may; else by its inbox, which the process that
 //! runs it empties.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,6 +120,7 @@ impl Shared {
     pub(super) async fn control(self: &Arc<Self>, execution: &ExecutionId, order: Order) -> Result<(), EngineError> {
         let root = execution.root();
         let taken = match order {
+            Order::Cancel if *execution == root => TakenUp::Ended,
             Order::Cancel => TakenUp::Stopped,
             Order::Recover | Order::Resume(_) => TakenUp::Recovered,
         };
@@ -153,6 +155,10 @@ impl Shared {
     /// this one if that one ends.
     async fn post(self: &Arc<Self>, execution: &ExecutionId, request: Request) -> Result<(), EngineError> {
         let root = execution.root();
+        let order = match request {
+            Request::Cancel => Order::Cancel,
+            _ => Order::Recover,
+        };
         let letter = Letter {
             id: uuid::Uuid::now_v7().to_string().into(),
             at: self.now(),
@@ -165,20 +171,41 @@ impl Shared {
             Post::Stored(seq) | Post::Duplicate(seq) => seq,
             Post::NoSuchTree => return Err(EngineError::new(EngineErrorKind::NotFound).of(execution)),
         };
+        let mut tried = false;
         loop {
             let tree = self.load_tree(execution).await?;
             if tree.inbox >= seq {
                 return self.became_of(&root, &letter.id, before).await.map_err(|error| error.of(execution));
             }
-            if self.check_owner(&tree).await.is_ok()
-                && let Claiming::Claimed(claim) = Claim::take(self, &root)?
-            {
-                // Nobody runs it any more: it is taken here.
-                Coordinator::spawn_stored(claim, TakenUp::Recovered);
+            if !tried && self.check_owner(&tree).await.is_ok() {
+                tried = true;
+                self.empty_inbox(execution, order.clone()).await?;
+                continue;
             }
+            tried = false;
             tokio::select! {
                 () = self.stop.cancelled() => return Err(EngineError::new(EngineErrorKind::ShutDown).of(execution)),
                 () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Has this process take what waits in the inbox of a tree that nobody else runs.
+    ///
+    /// # Errors
+    /// It can't go on with the tree.
+    async fn empty_inbox(self: &Arc<Self>, execution: &ExecutionId, order: Order) -> Result<(), EngineError> {
+        if self.wake(&execution.root()) {
+            return Ok(());
+        }
+        match self.control(execution, order).await {
+            Ok(()) => Ok(()),
+            // Somebody has taken it up meanwhile, or ended it.
+            Err(error) if is_elsewhere(&error) || *error.kind() == EngineErrorKind::LostRace => Ok(()),
+            Err(error) => {
+                let kind = error.kind().clone();
+                let message = format!("nobody runs it, and this engine can't: {error:#}. The message waits for whoever runs it next");
+                Err(EngineError::because(kind, message).of(execution))
             }
         }
     }
@@ -212,32 +239,50 @@ impl Shared {
     pub(super) fn look_for_messages(self: &Arc<Self>) {
         let (shared, stop) = (Arc::downgrade(self), self.stop.clone());
         tokio::spawn(async move {
+            let mut tried = HashMap::new();
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(LOOK) => {}
                 }
                 let Some(shared) = shared.upgrade() else { return };
-                if *shared.active_count.borrow() == 0 {
-                    continue;
-                }
-                match shared.backends.context().waiting(TREES).await {
-                    Ok(trees) => trees.iter().for_each(|tree| shared.wake(tree)),
-                    Err(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "messages of other processes can't be looked for");
-                    }
+                if let Err(error) = shared.take_messages(&mut tried).await {
+                    tracing::warn!(error = %format_args!("{error:#}"), "messages of other processes can't be looked for");
                 }
             }
         });
     }
 
-    /// Has the coordinator of a tree look into its inbox, if this process runs it.
-    fn wake(&self, tree: &ExecutionId) {
+    /// Has what waits for trees of this process be taken. `tried` are the versions of those that were taken up for that.
+    async fn take_messages(self: &Arc<Self>, tried: &mut HashMap<ExecutionId, u64>) -> Result<(), EngineError> {
+        let waiting = self.call(self.backends.context().waiting(TREES)).await?;
+        tried.retain(|tree, _| waiting.contains(tree));
+        for root in waiting {
+            if self.wake(&root) {
+                continue;
+            }
+            // A failure of the store has ended its coordinator: for others, this process runs it still.
+            let Some(tree) = self.find_tree(&root).await? else { continue };
+            if self.owns(&tree)
+                && tried.insert(root.clone(), tree.version) != Some(tree.version)
+                && let Claiming::Claimed(claim) = Claim::take(self, &root)?
+            {
+                Coordinator::spawn_stored(claim, TakenUp::Recovered);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the coordinator of a tree look into its inbox, if this process runs it. Says whether it does.
+    fn wake(&self, tree: &ExecutionId) -> bool {
         let active = self.active().get(tree).cloned();
-        if let Some(active) = active {
-            // A full mailbox is being emptied: the next look is soon.
-            let _ = active.mailbox.try_send(Box::new(Message::Inbox));
+        match active {
+            Some(active) => {
+                // A full mailbox is being emptied: the next look is soon.
+                let _ = active.mailbox.try_send(Box::new(Message::Inbox));
+                true
+            }
+            None => false,
         }
     }
 }

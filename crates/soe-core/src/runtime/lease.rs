@@ -103,6 +103,13 @@ impl Shared {
         }
     }
 
+    /// Whether a tree runs, and this process is the last that ran it.
+    pub(super) fn owns(&self, tree: &TreeState) -> bool {
+        let runs = tree.root_state().is_some_and(|root| root.status == Status::Running);
+        let own = self.lease.as_ref().map(|lease| &lease.process);
+        runs && own.is_some() && own == tree.owner.as_ref().map(|owner| &owner.process)
+    }
+
     /// Whether this process may go on with a tree.
     ///
     /// # Errors

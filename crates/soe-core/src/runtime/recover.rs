@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
-use soe_backends::{Damaged, ExecutionId, ExecutionSummary, Limits, ListQuery};
+use soe_backends::{Damaged, ExecutionId, Limits, ListQuery};
 
 use super::shared::{Order, Shared};
 use super::{Engine, EngineError, EngineErrorKind, Execution};
@@ -53,16 +53,21 @@ impl Engine {
             limit: PAGE,
             ..ListQuery::default()
         };
+        // Those that rest, and have messages.
+        let mut waiting = shared.call(shared.backends.context().waiting(PAGE)).await?;
         loop {
             shared.check_open()?;
             let page = shared.call(shared.backends.context().list(&query)).await?;
-            let take_up = |summary: ExecutionSummary| take_up(shared, &found, summary);
-            futures::stream::iter(page.executions)
-                .for_each_concurrent(ABREAST, take_up)
-                .await;
+            let roots: Vec<ExecutionId> = page.executions.into_iter().map(|root| root.id).collect();
+            waiting.retain(|root| !roots.contains(root));
+            let up = |root: ExecutionId| take_up(shared, &found, root);
+            futures::stream::iter(roots).for_each_concurrent(ABREAST, up).await;
             found.lock().unwrap_or_else(PoisonError::into_inner).damaged.extend(page.damaged);
             query.after = page.next;
             if query.after.is_none() {
+                for root in waiting {
+                    take_up(shared, &found, root).await;
+                }
                 return Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner));
             }
         }
@@ -99,8 +104,7 @@ impl Engine {
     }
 }
 
-async fn take_up(shared: &Arc<Shared>, found: &Mutex<Recovered>, root: ExecutionSummary) {
-    let id: ExecutionId = root.id;
+async fn take_up(shared: &Arc<Shared>, found: &Mutex<Recovered>, id: ExecutionId) {
     if shared.active().contains_key(&id) {
         return;
     }

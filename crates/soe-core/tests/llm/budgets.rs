@@ -60,7 +60,7 @@ async fn without_a_failure_signal_a_denied_request_fails_the_execution_and_names
         "node 'N': limit llm_calls exceeded: all 2 requests to LLMs were made"
     );
     let state = failed.engine.state(&failed.id).await.unwrap();
-    assert_eq!(state.failure.unwrap().limit.as_deref(), Some("llm_calls"));
+    assert_eq!(state.failure.clone().unwrap().limit.as_deref(), Some("llm_calls"));
     assert_eq!(llm.calls(), 2, "retries are requests");
 }
 

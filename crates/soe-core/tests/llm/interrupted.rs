@@ -29,8 +29,8 @@ async fn until_it_hangs(llm: &MockLlm, store: &Arc<MemoryStore>, flow: Orchestra
         .await
         .unwrap()
         .unwrap()
-        .status;
-    assert_eq!(status, Status::Running);
+        .status(0);
+    assert_eq!(status, Some(Status::Running));
     execution.id().clone()
 }
 

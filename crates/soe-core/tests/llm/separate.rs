@@ -38,23 +38,35 @@ struct History(Arc<Faulty>);
 
 #[async_trait]
 impl ContextBackend for States {
-    async fn commit(&self, commits: Vec<Commit>) -> Result<(), BackendError> {
+    async fn commit(&self, commits: Vec<Commit>, after: Option<Arc<TreeState>>) -> Result<(), BackendError> {
         if self.0.commits.load(Ordering::SeqCst) > 0 && self.0.commits.fetch_sub(1, Ordering::SeqCst) == 1 {
             return Err(unavailable());
         }
-        self.0.states.commit(commits).await
+        self.0.states.commit(commits, after).await
     }
 
-    async fn load(&self, execution: &ExecutionId) -> Result<Option<ExecutionState>, BackendError> {
-        self.0.states.load(execution).await
+    async fn load(&self, tree: &ExecutionId) -> Result<Option<Arc<TreeState>>, BackendError> {
+        self.0.states.load(tree).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, BackendError> {
         self.0.states.list(query).await
     }
 
-    async fn delete(&self, execution: &ExecutionId) -> Result<bool, BackendError> {
-        ContextBackend::delete(&self.0.states, execution).await
+    async fn delete(&self, tree: &ExecutionId, guard: Guard) -> Result<Deletion, BackendError> {
+        ContextBackend::delete(&self.0.states, tree, guard).await
+    }
+
+    async fn post(&self, tree: &ExecutionId, message: &Message) -> Result<Post, BackendError> {
+        self.0.states.post(tree, message).await
+    }
+
+    async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
+        self.0.states.inbox(tree, after, limit).await
+    }
+
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        self.0.states.waiting(limit).await
     }
 }
 
@@ -145,7 +157,7 @@ async fn turns_that_could_not_be_stored_are_stored_before_anybody_acts_on_them()
     execution.wait().await.unwrap_err();
     assert_eq!(llm.calls(), 1, "the second node wasn't asked");
     assert_eq!(
-        engine.state(execution.id()).await.unwrap().turns.len(),
+        engine.tree(execution.id()).await.unwrap().owed.turns.len(),
         2,
         "they wait in the state"
     );

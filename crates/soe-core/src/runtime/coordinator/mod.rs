@@ -27,8 +27,10 @@ const BATCH: usize = 64;
 pub(super) enum TakenUp {
     /// Its runs in flight are performed again at once.
     Recovered,
-    /// There is an order in its claim that stops something in it.
+    /// There is an order in its claim that stops something in it, before the rest goes on.
     Stopped,
+    /// There is an order in its claim that stops all of it.
+    Ended,
 }
 
 /// Runs a tree until it has nothing more to do.
@@ -42,12 +44,16 @@ pub(super) struct Coordinator {
     blocked: VecDeque<Message>,
     /// The machine wants to go on after the others had their turn.
     more: bool,
+    /// There may be something in the inbox.
+    look: bool,
     /// The application's error that failed the root.
     cause: Option<Cause>,
     /// Those who wait until an execution is at rest.
     waiters: Vec<(u64, Reply<Finished>)>,
     /// What stores of their own didn't take yet.
     unpaid: Owed,
+    /// Whether it has stored something.
+    stored: bool,
 }
 
 impl Coordinator {
@@ -59,14 +65,16 @@ impl Coordinator {
             let mut taken = Taken::new(&this.claim.tree);
             taken.add(step, &mut this.more);
             taken.replies.push(created);
-            match contained(this.store(taken)).await {
-                Ok(()) => {
-                    let result = contained(this.serve()).await;
-                    this.end(result);
+            let result = match contained(this.store(taken)).await {
+                Ok(()) => contained(this.serve()).await,
+                Err(error) if !this.stored => {
+                    // Whoever has sent it something meanwhile tries again: there may be another tree of that id.
+                    tracing::debug!(%error, "the tree was not created");
+                    return;
                 }
-                // Whoever has sent it something meanwhile tries again: there may be another tree of that id.
-                Err(error) => tracing::debug!(%error, "the tree was not created"),
-            }
+                Err(error) => Err(error),
+            };
+            this.end(result);
         };
         tokio::spawn(run.instrument(span));
     }
@@ -97,7 +105,8 @@ impl Coordinator {
         let tree = shared.load_tree(&claim.tree).await?;
         shared.check_owner(&tree).await?;
         let registries = shared.call(shared.registries.load(&shared.backends, &tree)).await?;
-        if taken == TakenUp::Recovered {
+        // To end it, nothing is needed.
+        if taken != TakenUp::Ended {
             shared.check_taken_up(&tree, &registries)?;
         }
         let state = Arc::unwrap_or_clone(tree);
@@ -113,9 +122,11 @@ impl Coordinator {
             queue: VecDeque::new(),
             blocked: VecDeque::new(),
             more: false,
+            look: false,
             cause: None,
             waiters: Vec::new(),
             unpaid: Owed::default(),
+            stored: false,
         }
     }
 
@@ -131,14 +142,14 @@ impl Coordinator {
     }
 
     async fn serve_stored(&mut self, taken: TakenUp) -> Result<(), EngineError> {
-        // An end comes before what it stops is performed again.
-        if taken == TakenUp::Stopped {
+        // An end comes before what it stops is performed again, also one that waits in the inbox.
+        if taken != TakenUp::Recovered {
             while let Ok(control) = self.claim.control.try_recv() {
                 self.control(*control).await?;
             }
         }
-        self.input(Input::Recover).await?;
-        self.take_inbox().await?;
+        let posted = self.posted().await;
+        self.take_posted(Some(Input::Recover), posted).await?;
         self.serve().await
     }
 
@@ -150,14 +161,14 @@ impl Coordinator {
             while let Ok(control) = self.claim.control.try_recv() {
                 self.control(*control).await?;
             }
-            if self.more || !self.queue.is_empty() {
+            if self.has_work() {
                 if stop.is_cancelled() {
                     return Err(EngineError::new(EngineErrorKind::ShutDown));
                 }
                 self.active_time_is_over().await?;
                 self.take_arrived();
                 self.work_off().await?;
-                if self.more || !self.queue.is_empty() {
+                if self.has_work() {
                     // A loop that awaits nothing would keep its thread from everybody else.
                     tokio::task::yield_now().await;
                 }
@@ -177,6 +188,10 @@ impl Coordinator {
                 }
             }
         }
+    }
+
+    fn has_work(&self) -> bool {
+        self.more || self.look || !self.queue.is_empty()
     }
 
     /// In the middle of a long event, what has arrived is taken between its commits.
@@ -200,7 +215,7 @@ impl Coordinator {
             }
         }
         self.take_inbox().await?;
-        if self.is_running() || self.more || !self.queue.is_empty() {
+        if self.is_running() || self.has_work() {
             return Ok(false);
         }
         Ok(self.claim.release_if_idle())

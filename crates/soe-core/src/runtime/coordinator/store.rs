@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::Status;
+use soe_backends::{Posted, Status};
 
 use super::super::EngineError;
 use super::super::shared::{Message, ended};
@@ -27,6 +27,7 @@ impl Coordinator {
             if let Err(error) = self.claim.shared.commit(&self.claim.tree, commits, after).await {
                 return Err(taken.fail(error));
             }
+            self.stored = true;
             if other_workflows && let Some(root) = self.machine.state().root_state() {
                 self.claim.shared.show_workflows(root).await;
             }
@@ -77,31 +78,37 @@ impl Coordinator {
 
     fn perform(&mut self, effects: Vec<Effect>) {
         let performer = self.performer.clone();
-        let mut aborted = Vec::new();
-        for effect in &effects {
-            if let Effect::Abort { execution } = effect {
-                performer.abort(self.machine.state(), *execution);
-                aborted.push(*execution);
-            }
-        }
         if self.is_running() {
             self.cause = None;
         }
+        let tree = self.machine.state();
+        let mut left: Vec<Effect> = Vec::with_capacity(effects.len());
         for effect in effects {
+            let Effect::Abort { execution } = effect else {
+                left.push(effect);
+                continue;
+            };
+            performer.abort(tree, execution);
+            // What came before an end is not begun any more, also if it was resumed since: that performs it again.
+            let stays = |effect: &Effect| !effect.performs_for().is_some_and(|number| tree.is_within(number, execution));
+            left.retain(stays);
+        }
+        for effect in left {
             let tree = self.machine.state();
-            // What was dispatched just before an end is not begun any more; what a resumption performs is.
-            let stands = |execution: u64| tree.status(execution) == Some(Status::Running);
+            if effect.performs_for().is_some_and(|execution| tree.status(execution) != Some(Status::Running)) {
+                continue;
+            }
             match effect {
-                Effect::CallTool(call) if stands(call.execution.number) => performer.call_tool(tree, call),
-                Effect::RunNode(run) if stands(run.execution.number) => performer.run_node(tree, run),
-                Effect::CallLlm(call) if stands(call.execution.number) => performer.call_llm(tree, call),
-                Effect::Wait { execution, run, due } if stands(execution) => performer.wait(tree, execution, run, due),
+                Effect::CallTool(call) => performer.call_tool(tree, call),
+                Effect::RunNode(run) => performer.run_node(tree, run),
+                Effect::CallLlm(call) => performer.call_llm(tree, call),
+                Effect::Wait { execution, run, due } => performer.wait(tree, execution, run, due),
                 Effect::Complete {
                     execution,
                     run,
                     attempt,
                     outcome,
-                } if stands(execution) => self.queue.push_back(Message::Completed {
+                } => self.queue.push_back(Message::Completed {
                     execution,
                     run,
                     attempt,
@@ -129,23 +136,37 @@ impl Coordinator {
         }
     }
 
-    /// Takes what waits in the inbox, in its order.
+    /// Takes what waits in the inbox, in its order: some of it, so that others have their turn in between.
     pub(super) async fn take_inbox(&mut self) -> Result<(), EngineError> {
-        loop {
-            let (shared, after) = (self.claim.shared.clone(), self.machine.state().inbox);
-            let context = shared.backends.context();
-            let posted = shared.call(context.inbox(&self.claim.tree, after, INBOX)).await?;
-            if posted.is_empty() {
-                return Ok(());
-            }
-            let mut taken = Taken::new(&self.claim.tree);
-            for posted in posted {
-                match self.machine.step(shared.now(), Input::Message(posted)) {
-                    Ok(step) => taken.add(step, &mut self.more),
-                    Err(error) => return Err(taken.fail(EngineError::from(error).of(&self.claim.tree))),
-                }
-            }
-            self.store(taken).await?;
+        let posted = self.posted().await;
+        match posted.is_empty() {
+            true => Ok(()),
+            false => self.take_posted(None, posted).await,
         }
+    }
+
+    /// What waits in the inbox. That it can't be read stops nothing: senders go on looking whether it was taken, and so does the
+    /// engine.
+    pub(super) async fn posted(&mut self) -> Vec<Posted> {
+        let (shared, after) = (&self.claim.shared, self.machine.state().inbox);
+        let posted = shared.call(shared.backends.context().inbox(&self.claim.tree, after, INBOX)).await;
+        let posted = posted.unwrap_or_else(|error: EngineError| {
+            tracing::warn!(error = %format_args!("{error:#}"), "the inbox can't be read");
+            Vec::new()
+        });
+        self.look = posted.len() >= INBOX;
+        posted
+    }
+
+    /// Takes messages of the inbox after another input, and stores all of it together.
+    pub(super) async fn take_posted(&mut self, first: Option<Input>, posted: Vec<Posted>) -> Result<(), EngineError> {
+        let mut taken = Taken::new(&self.claim.tree);
+        for input in first.into_iter().chain(posted.into_iter().map(Input::Message)) {
+            match self.machine.step(self.claim.shared.now(), input) {
+                Ok(step) => taken.add(step, &mut self.more),
+                Err(error) => return Err(taken.fail(EngineError::from(error).of(&self.claim.tree))),
+            }
+        }
+        self.store(taken).await
     }
 }

@@ -2,7 +2,7 @@
 
 use soe_backends::{ExecutionId, Status};
 
-use super::super::shared::{Message, Reply, ended};
+use super::super::shared::{Message, Reply};
 use super::super::taken::{Taken, answered};
 use super::super::EngineError;
 use super::Coordinator;
@@ -12,28 +12,28 @@ impl Coordinator {
     /// Takes what has arrived, up to the machine's next pause, and stores it together.
     pub(super) async fn work_off(&mut self) -> Result<(), EngineError> {
         let mut taken = Taken::new(&self.claim.tree);
-        let mut look = false;
-        match self.take_queued(&mut taken, &mut look) {
+        match self.take_queued(&mut taken) {
             Ok(()) => self.store(taken).await?,
             Err(error) => return Err(taken.fail(EngineError::from(error).of(&self.claim.tree))),
         }
-        match look {
+        match std::mem::take(&mut self.look) {
             true => self.take_inbox().await,
             false => Ok(()),
         }
     }
 
-    fn take_queued(&mut self, taken: &mut Taken, look: &mut bool) -> Result<(), MachineError> {
+    fn take_queued(&mut self, taken: &mut Taken) -> Result<(), MachineError> {
         if std::mem::take(&mut self.more) {
             self.step(Input::Continue, taken)?;
         }
-        if !self.more && !self.blocked.is_empty() {
+        // What waits comes first, so that what is for one execution stays in its order.
+        if !self.blocked.is_empty() {
             self.blocked.append(&mut self.queue);
             self.queue = std::mem::take(&mut self.blocked);
         }
         for _ in 0..self.queue.len() {
             match self.queue.pop_front() {
-                Some(Message::Inbox) => *look = true,
+                Some(Message::Inbox) => self.look = true,
                 Some(message) => self.take_message(message, taken)?,
                 None => break,
             }
@@ -54,12 +54,10 @@ impl Coordinator {
                 Ok(())
             }
             Message::Wait { execution, reply } => {
+                // Answered when what came before is stored.
                 match self.number(&execution) {
                     Err(error) => drop(reply.send(Err(error))),
-                    Ok(number) if self.machine.state().status(number) == Some(Status::Running) => {
-                        self.waiters.push((number, reply));
-                    }
-                    Ok(number) => drop(reply.send(ended(self.machine.state(), number, None))),
+                    Ok(number) => self.waiters.push((number, reply)),
                 }
                 Ok(())
             }
