@@ -157,7 +157,7 @@ async fn list(
 }
 
 async fn show(State(app): State<App>, Id(id): Id) -> Result<impl IntoResponse, ApiError> {
-    let state = app.engine.state(&id).await?;
+    let (state, summary) = tokio::try_join!(app.engine.state(&id), app.engine.status(&id))?;
     let fields = state.context.fields.iter();
     let current: serde_json::Map<_, _> = fields
         .filter_map(|(name, history)| Some((name.to_string(), history.last()?.to_json())))
@@ -165,7 +165,7 @@ async fn show(State(app): State<App>, Id(id): Id) -> Result<impl IntoResponse, A
     Ok(Json(json!({
         "id": state.id,
         "workflow": state.workflow,
-        "status": state.status,
+        "status": summary.status,
         "failure": state.failure,
         "signals": state.context.operational.signals,
         "context": current,
@@ -220,9 +220,9 @@ async fn events(State(app): State<App>, Id(execution): Id, headers: HeaderMap) -
 fn sse_event(item: StreamItem) -> Result<Event, axum::Error> {
     match item {
         StreamItem::Event(happened) => Event::default()
-            .id(happened.event.seq.to_string())
-            .event(happened.event.kind.name())
-            .json_data(&happened.event),
+            .id(happened.seq.to_string())
+            .event(happened.kind.name())
+            .json_data(&happened),
         // A client that reads slowly doesn't hold the engine up. It is told how many events it missed.
         StreamItem::Missed(count) => Ok(Event::default().event("missed").data(count.to_string())),
         _ => Ok(Event::default().comment("")),

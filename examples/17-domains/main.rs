@@ -6,7 +6,7 @@ mod shop;
 
 use std::sync::Arc;
 
-use soe_backends::{ExecutionId, ListQuery};
+use soe_backends::ExecutionId;
 use soe_core::config::Config;
 use soe_core::runtime::{Engine, EngineBuilder, Orchestration};
 use soe_examples::{plain, signals};
@@ -31,15 +31,9 @@ async fn main() -> anyhow::Result<()> {
 
 /// What each execution of a tree knows in the end, in the order in which they began.
 async fn show_tree(engine: &Engine, root: &ExecutionId) -> anyhow::Result<()> {
-    let query = ListQuery {
-        main_execution_id: Some(root.clone()),
-        ..ListQuery::default()
-    };
-    let mut executions = engine.list(&query).await?.executions;
-    executions.sort_by_key(|execution| (execution.created_at, execution.id.clone()));
-    for execution in executions {
-        let context = engine.context(&execution.id).await?;
-        println!("  {}: {}", execution.workflow, signals(&context));
+    for execution in engine.tree(root).await?.executions.values() {
+        let context = &execution.context;
+        println!("  {}: {}", execution.workflow, signals(context));
         for (field, history) in context.fields.iter() {
             println!("    {field}: {}", history.last().map(plain).unwrap_or_default());
         }

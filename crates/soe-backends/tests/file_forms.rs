@@ -142,7 +142,7 @@ async fn a_person_finds_fields_first_and_bookkeeping_last() {
     assert_eq!(read("identities/sample.yaml"), "helper: |-\n  You help.\n  Always.\n");
     assert_eq!(read("schemas/sample.yaml"), "topic:\n  type: string\n");
     assert!(read("conversations/sample.json").contains("\"content\": \"Hi\""));
-    assert!(read("trees/sample.head").contains("\"status\": \"prepared\""));
+    assert!(read("trees/sample.head").contains("\"status\":\"prepared\""));
 }
 
 #[tokio::test]

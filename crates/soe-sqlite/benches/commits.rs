@@ -9,8 +9,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use futures::future::join_all;
 use rusqlite::Connection;
 use soe_backends::{
-    Backends, Change, Commit, Event, EventKind, ExecutionId, Genesis, Limits, Progress, RegistryId, Run, Schedule,
-    Status, Timestamp, Value,
+    Backends, Change, Commit, Event, EventKind, ExecutionChange, ExecutionId, Genesis, Limits, Progress, RegistryId,
+    Run, Schedule, Status, Timestamp, TreeGenesis, Value,
 };
 use soe_sqlite::SqliteStore;
 use tempfile::TempDir;
@@ -40,17 +40,27 @@ fn log(folder: &Path) -> File {
 
 fn commit(id: &ExecutionId, version: u64, changes: Vec<Change>, kinds: Vec<EventKind>, first_event: u64) -> Commit {
     let time = Timestamp::from_micros(1_700_000_000_000_000 + version);
-    let events = (first_event..).zip(kinds).map(|(seq, kind)| Event { seq, time, kind });
-    Commit {
+    let events = (first_event..).zip(kinds).map(|(seq, kind)| Event {
+        seq,
+        time,
         execution: id.clone(),
+        kind,
+    });
+    Commit {
+        tree: id.clone(),
         version,
+        fence: 0,
         at: time,
         changes,
-        registry: None,
+        registries: Vec::new(),
         definitions: None,
-        turns: None,
+        turns: Vec::new(),
         events: events.collect(),
     }
+}
+
+fn root(change: ExecutionChange) -> Change {
+    Change::In { execution: 0, change }
 }
 
 fn node(name: &str, run: Option<u64>) -> EventKind {
@@ -64,7 +74,7 @@ fn node(name: &str, run: Option<u64>) -> EventKind {
 fn broadcast(signal: &str) -> (Change, EventKind) {
     let signals: soe_backends::Batch = [signal.into()].into();
     (
-        Change::Broadcast(signals.clone()),
+        root(ExecutionChange::Broadcast(signals.clone())),
         EventKind::SignalsBroadcast { signals },
     )
 }
@@ -74,18 +84,22 @@ fn first(id: &ExecutionId) -> Commit {
     let registry = RegistryId::from_digest([7; 32]);
     let at = Timestamp::from_micros(1_700_000_000_000_000);
     let genesis = Genesis {
+        id: id.clone(),
+        origin: None,
         workflow: "main_workflow".into(),
         registry: registry.clone(),
-        main_execution_id: id.clone(),
         parent: None,
-        schedule: Schedule::Concurrent,
-        limits: Limits::default().into(),
         fields: vec![(
             "topic".into(),
             [Value::from("a topic of a few words")].into_iter().collect(),
         )],
         context_bytes: 32,
-        forked: None,
+    };
+    let genesis = TreeGenesis {
+        schedule: Schedule::Concurrent,
+        limits: Limits::default().into(),
+        definitions: Default::default(),
+        root: genesis,
     };
     let run = Run {
         number: 1,
@@ -97,19 +111,20 @@ fn first(id: &ExecutionId) -> Commit {
         progress: Progress::Tool { attempt: 1 },
     };
     let ((start, started), (go, going)) = (broadcast("START"), broadcast("GO"));
-    let status = Change::Status {
+    let status = root(ExecutionChange::Status {
         status: Status::Running,
         at,
         failure: None,
-    };
-    let routed = Change::Routed { node: "route".into() };
+    });
+    let routed = root(ExecutionChange::Routed { node: "route".into() });
     let changes = vec![
         Change::Created(Box::new(genesis)),
         status,
         start,
         routed,
         go,
-        Change::Dispatched(run.into()),
+        root(ExecutionChange::Dispatched(run.into())),
+        root(ExecutionChange::Snapshot { run: 1 }),
     ];
     let begun = EventKind::OrchestrationStart {
         workflow_name: "main_workflow".into(),
@@ -126,17 +141,18 @@ fn first(id: &ExecutionId) -> Commit {
 /// What it stores when the tool is done and nothing is left to do.
 fn second(id: &ExecutionId) -> Commit {
     let value = Value::from("a result of a few words");
-    let appended = Change::Appended {
+    let appended = root(ExecutionChange::Appended {
         field: "result".into(),
         size: value.size(),
         value,
-    };
+        delivered: false,
+    });
     let (done, told) = broadcast("DONE");
-    let status = Change::Status {
+    let status = root(ExecutionChange::Status {
         status: Status::Rested,
         at: Timestamp::from_micros(1_700_000_000_000_100),
         failure: None,
-    };
+    });
     let finished = EventKind::NodeFinished {
         node_name: "work".into(),
         run: 1,
@@ -148,10 +164,10 @@ fn second(id: &ExecutionId) -> Commit {
         length: 1,
     };
     let changes = vec![
-        Change::Finished { run: 1 },
+        root(ExecutionChange::Finished { run: 1 }),
         appended,
         done,
-        Change::Routed { node: "join".into() },
+        root(ExecutionChange::Routed { node: "join".into() }),
         status,
     ];
     commit(
@@ -172,17 +188,18 @@ fn second(id: &ExecutionId) -> Commit {
 /// A step of a loop: one more value.
 fn step(id: &ExecutionId, version: u64) -> Commit {
     let value = Value::from(version);
-    let appended = Change::Appended {
+    let appended = root(ExecutionChange::Appended {
         field: "n".into(),
         size: value.size(),
         value,
-    };
+        delivered: false,
+    });
     let (go, going) = broadcast("GO");
     let kinds = vec![going, node("work", None)];
     commit(
         id,
         version,
-        vec![appended, go, Change::Routed { node: "work".into() }],
+        vec![appended, go, root(ExecutionChange::Routed { node: "work".into() })],
         kinds,
         2 * version + 3,
     )
@@ -216,7 +233,7 @@ impl Store {
     }
 
     async fn store(&self, commit: Commit) {
-        self.backends.commit(vec![commit]).await.expect("it is stored");
+        self.backends.commit(vec![commit], None).await.expect("it is stored");
     }
 }
 
@@ -298,7 +315,7 @@ fn history(criterion: &mut Criterion) {
                 store.store(first(&id)).await;
                 let before: Vec<_> = (2..from).map(|version| step(&id, version)).collect();
                 if !before.is_empty() {
-                    store.backends.commit(before).await.expect("they are stored");
+                    store.backends.commit(before, None).await.expect("they are stored");
                 }
                 let start = Instant::now();
                 for version in from..from + 100 {

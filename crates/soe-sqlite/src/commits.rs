@@ -194,12 +194,7 @@ fn create(
 }
 
 /// Adds the row of a tree that has a state, or changes one that had events only. Gives its key.
-pub(crate) fn put_row(
-    db: &Connection,
-    bare: Option<i64>,
-    stored: &Stored,
-    next_event: u64,
-) -> Result<i64, Failure> {
+pub(crate) fn put_row(db: &Connection, bare: Option<i64>, stored: &Stored, next_event: u64) -> Result<i64, Failure> {
     let state = &stored.state;
     let root = state.root_state();
     let sql = match bare {
@@ -296,7 +291,8 @@ fn add_rows(db: &Connection, key: i64, new: &Prepared) -> Result<(), Failure> {
 
 /// Adds the row of a tree that has events only. Gives its key.
 pub(crate) fn add_bare(db: &Connection, tree: &str) -> rusqlite::Result<i64> {
-    let sql = "INSERT INTO trees (id, epoch, version, fence, status, owes, children, created_at, updated_at, next_event,
+    let sql =
+        "INSERT INTO trees (id, epoch, version, fence, status, owes, children, created_at, updated_at, next_event,
             inbox, log, flushed, due)
         VALUES (?1, 0, 0, 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0) RETURNING key";
     db.prepare_cached(sql)?.query_row([tree], |row| row.get(0))

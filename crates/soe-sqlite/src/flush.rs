@@ -37,9 +37,9 @@ pub(crate) struct Changed {
 #[derive(Default)]
 struct Executions {
     epoch: i64,
-    /// The version as of which the states are written.
+    /// The version as of which the states are written, or being written.
     since: u64,
-    /// Of how many commits since then this is.
+    /// Of how many commits since then this is: of all, unless others wrote some or these were noted in another order.
     commits: u64,
     numbers: BTreeSet<u64>,
 }
@@ -52,7 +52,9 @@ pub(crate) fn touched(commits: &[Commit], after: &TreeState) -> BTreeSet<u64> {
         match change {
             Change::Created(_) | Change::Forked(_) => numbers.extend(after.executions.keys()),
             Change::Started(genesis) => {
-                let Some((origin, place)) = &genesis.origin else { continue };
+                let Some((origin, place)) = &genesis.origin else {
+                    continue;
+                };
                 let children = after.get(origin.parent).and_then(|state| state.children.as_ref());
                 let of_run = children.and_then(|children| children.by_run.get(origin.run));
                 numbers.extend(of_run.and_then(|of_run| of_run.get(*place)));
@@ -81,7 +83,12 @@ pub(crate) fn consider(inner: &Arc<Inner>, stored: Stored) {
         if !is_due || !changed.writing.insert(tree.clone()) {
             return;
         }
-        changed.trees.remove(&tree)
+        let next = Executions {
+            epoch: stored.epoch,
+            since: stored.state.version,
+            ..Executions::default()
+        };
+        changed.trees.insert(tree.clone(), next)
     };
     let version = stored.state.version;
     let complete = known.filter(|known| known.since == stored.flushed && known.since + known.commits == version);
@@ -108,15 +115,18 @@ impl Changed {
             self.trees.clear();
         }
         let known = self.trees.entry(tree.clone()).or_default();
-        if (known.epoch, known.since) != (stored.epoch, stored.flushed) {
+        // It is later where the states are just being written.
+        if known.epoch != stored.epoch || known.since < stored.flushed {
             *known = Executions {
                 epoch: stored.epoch,
                 since: stored.flushed,
                 ..Executions::default()
             };
         }
-        known.commits += stored.commits;
-        known.numbers.extend(&stored.touched);
+        if stored.state.version > known.since {
+            known.commits += stored.commits;
+            known.numbers.extend(&stored.touched);
+        }
     }
 }
 
@@ -146,13 +156,20 @@ impl Writing {
         };
         let (mut piece, mut bytes, mut all) = (Vec::new(), 0, 0);
         for number in numbers {
-            let Some(execution) = self.state.get(number) else { continue };
-            let Ok(json) = stored::write_execution(execution) else { return };
+            let Some(execution) = self.state.get(number) else {
+                continue;
+            };
+            let Ok(json) = stored::write_execution(execution) else {
+                return;
+            };
             bytes += json.len();
             all += json.len() as u64;
             piece.push((number, json));
             if bytes >= PIECE {
-                self.put(std::mem::take(&mut piece), None);
+                // One at a time: commits of others come in between.
+                if !self.put(std::mem::take(&mut piece), None) {
+                    return;
+                }
                 bytes = 0;
             }
         }
@@ -165,7 +182,9 @@ impl Writing {
     /// The executions that commits have changed since the last time.
     fn read_numbers(&self, db: &Connection) -> Option<BTreeSet<u64>> {
         let _snapshot = db.unchecked_transaction().ok()?;
-        let row = Row::of(db, self.tree.as_str()).ok()?.filter(|row| row.epoch == self.epoch)?;
+        let row = Row::of(db, self.tree.as_str())
+            .ok()?
+            .filter(|row| row.epoch == self.epoch)?;
         let history = History::of(db, &self.inner, &self.tree, row.key);
         let mut numbers = BTreeSet::new();
         let read = history.each(self.flushed + 1, self.state.version, usize::MAX, |commit, _| {
@@ -175,13 +194,15 @@ impl Writing {
         read.ok().map(|()| numbers)
     }
 
-    fn put(&self, piece: Vec<(u64, String)>, head: Option<(String, u64)>) {
+    /// Says whether it is stored.
+    fn put(&self, piece: Vec<(u64, String)>, head: Option<(String, u64)>) -> bool {
         let (tree, epoch, version, log) = (self.tree.clone(), self.epoch, self.state.version, self.log);
         let executions = self.state.executions.len() as u64;
-        self.inner.write_later(move |db| {
+        self.inner.write_blocking(move |db| {
             let row = Row::of(db, tree.as_str())?;
             // Another process, or this one, may have been faster.
-            let Some(row) = row.filter(|row| row.epoch == epoch && row.version >= version && row.flushed < version) else {
+            let Some(row) = row.filter(|row| row.epoch == epoch && row.version >= version && row.flushed < version)
+            else {
                 return Ok(());
             };
             put_states(db, row.key, version, &piece)?;
@@ -192,7 +213,7 @@ impl Writing {
                     .execute(params![row.key, integer(version), integer(due)])?;
             }
             Ok(())
-        });
+        })
     }
 }
 

@@ -82,7 +82,10 @@ fn select(query: &ListQuery, limit: usize) -> (String, Vec<Sql>) {
         term(" AND created_at >= ?", vec![integer(since.as_micros()).into()]);
     }
     if let Some(after) = &query.after {
-        let place = vec![integer(after.created_at.as_micros()).into(), after.id.to_string().into()];
+        let place = vec![
+            integer(after.created_at.as_micros()).into(),
+            after.id.to_string().into(),
+        ];
         term(" AND (created_at, id) < (?, ?)", place);
     }
     let limit = Sql::from(i64::try_from(limit).unwrap_or(i64::MAX));

@@ -39,7 +39,10 @@ impl Prepared {
         }
         let last = commits.last().map_or(0, |commit| commit.version);
         let mut json = inner.buffers.json();
-        let changes = commits.iter().map(|commit| json.write(&commit.changes)).collect::<Result<_, _>>()?;
+        let changes = commits
+            .iter()
+            .map(|commit| json.write(&commit.changes))
+            .collect::<Result<_, _>>()?;
         let mut registries = Vec::new();
         let mut definitions = None;
         for commit in &mut commits {
@@ -101,7 +104,12 @@ impl NewEvents {
         let mut compact = Vec::new();
         for event in events {
             numbers.push(event.seq);
-            compact.push((event.seq, event.time.as_micros(), path(tree, &event.execution), &event.kind));
+            compact.push((
+                event.seq,
+                event.time.as_micros(),
+                path(tree, &event.execution),
+                &event.kind,
+            ));
         }
         let list = match compact.is_empty() {
             true => 0..0,

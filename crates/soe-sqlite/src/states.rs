@@ -122,13 +122,17 @@ impl<'a> History<'a> {
         if state.version != version {
             return Err(self.damaged(&what, "it is one of another version"));
         }
-        let sql = "SELECT state FROM states WHERE tree = ?1 AND number = ?2 AND version <= ?3 ORDER BY version DESC LIMIT 1";
+        let sql =
+            "SELECT state FROM states WHERE tree = ?1 AND number = ?2 AND version <= ?3 ORDER BY version DESC LIMIT 1";
         let mut select = self.db.prepare_cached(sql)?;
         for number in 0..executions {
-            let read = |row: &rusqlite::Row<'_>| Ok(stored::read_execution(row.get_ref(0)?.as_bytes().unwrap_or_default()));
+            let read =
+                |row: &rusqlite::Row<'_>| Ok(stored::read_execution(row.get_ref(0)?.as_bytes().unwrap_or_default()));
             let found = select.query_row(params![self.key, integer(number), integer(version)], read);
             let what = || format!("the state of execution number {number} at version {version}");
-            let execution = found.optional()?.ok_or_else(|| self.damaged(&what(), "it is missing"))?;
+            let execution = found
+                .optional()?
+                .ok_or_else(|| self.damaged(&what(), "it is missing"))?;
             let execution = execution.map_err(|error| self.damaged(&what(), error))?;
             state.executions.insert(number, Arc::new(execution));
         }
@@ -210,7 +214,11 @@ pub(crate) fn commits(
             Ok(())
         })?;
     }
-    let with_events = || bare.iter().map(|(_, numbers)| numbers).filter(|numbers| !numbers.is_empty());
+    let with_events = || {
+        bare.iter()
+            .map(|(_, numbers)| numbers)
+            .filter(|numbers| !numbers.is_empty())
+    };
     let all = match (with_events().next(), with_events().next_back()) {
         (Some(first), Some(last)) => first.start..last.end,
         _ => 0..0,
@@ -232,7 +240,9 @@ pub(crate) fn commits(
 /// Deletes a state with all its commits and its inbox, if it is as `guard` says and no message waits; events stay.
 pub(crate) fn delete(db: &Connection, tree: &ExecutionId, guard: Guard) -> Result<Deletion, Failure> {
     let Some(row) = Row::of_state(db, tree.as_str())? else {
-        let damaged = db.prepare_cached("DELETE FROM damaged WHERE id = ?1")?.execute([tree.as_str()])?;
+        let damaged = db
+            .prepare_cached("DELETE FROM damaged WHERE id = ?1")?
+            .execute([tree.as_str()])?;
         return Ok(match damaged {
             0 => Deletion::NoSuchTree,
             _ => Deletion::Deleted,

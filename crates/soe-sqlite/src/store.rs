@@ -99,13 +99,11 @@ impl Inner {
         answer.await.map_err(|_| self.place.closed())?
     }
 
-    /// As [`Inner::write`], from a thread that may block, without waiting for the end.
-    pub(crate) fn write_later<T: Send + 'static>(
-        &self,
-        work: impl FnMut(&Connection) -> Result<T, Failure> + Send + 'static,
-    ) {
-        let (message, _) = writer::work(work);
-        let _ = self.writer.blocking_send(message);
+    /// As [`Inner::write`], from a thread that may block. Says whether it is done.
+    pub(crate) fn write_blocking(&self, work: impl FnMut(&Connection) -> Result<(), Failure> + Send + 'static) -> bool {
+        let (message, answer) = writer::work(work);
+        let sent = self.writer.blocking_send(message).is_ok();
+        sent && matches!(answer.blocking_recv(), Ok(Ok(())))
     }
 
     /// Does work that only reads, on one snapshot of the database.

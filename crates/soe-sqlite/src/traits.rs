@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use indexmap::IndexMap;
 use soe_backends::{
-    BackendError, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, Deletion, Event, ExecutionId,
-    Guard, IdentityBackend, ListPage, ListQuery, Message, Post, Posted, RegistryDocument, RegistryId, Sections,
-    TelemetryBackend, Timestamp, TreeState, Turn, Value, WorkflowBackend, stored,
+    BackendError, Commit, ContextBackend, ContextSchemaBackend, ConversationHistoryBackend, Deletion, Event,
+    ExecutionId, Guard, IdentityBackend, ListPage, ListQuery, Message, Post, Posted, RegistryDocument, RegistryId,
+    Sections, TelemetryBackend, Timestamp, TreeState, Turn, Value, WorkflowBackend, stored,
 };
 
 use crate::prepare::NewEvents;
@@ -238,9 +238,6 @@ impl TelemetryBackend for SqliteStore {
 
     async fn delete_events(&self, tree: &ExecutionId) -> Result<(), BackendError> {
         let id = tree.clone();
-        self.0
-            .write(move |db| telemetry::delete(db, &id))
-            .await
-            .about(tree)
+        self.0.write(move |db| telemetry::delete(db, &id)).await.about(tree)
     }
 }

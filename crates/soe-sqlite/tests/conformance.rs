@@ -69,7 +69,7 @@ fn a_store_in_memory_conforms() {
     }));
     assert_eq!(
         report.skipped.len(),
-        5,
+        7,
         "only what needs re-opening is skipped: {report}"
     );
 }

@@ -96,7 +96,8 @@ async fn damage_is_reported_where_it_is() {
     let db = Connection::open(&path).unwrap();
     let place = "(SELECT key << 32 FROM trees WHERE id = 'one')";
     let spoil = |what: &str, offset: u64| {
-        db.execute(&format!("{what} WHERE place = {place} + {offset}"), []).unwrap();
+        db.execute(&format!("{what} WHERE place = {place} + {offset}"), [])
+            .unwrap();
     };
     spoil("UPDATE log SET changes = '[{'", 3);
     let store = SqliteStore::open(&path).await.unwrap();
@@ -117,7 +118,8 @@ async fn damage_is_reported_where_it_is() {
     );
     assert_eq!(consistent(&store, &two).await, 4);
     // A row that says nonsense doesn't keep the others from being listed.
-    db.execute("UPDATE trees SET status = 'asleep' WHERE id = 'one'", []).unwrap();
+    db.execute("UPDATE trees SET status = 'asleep' WHERE id = 'one'", [])
+        .unwrap();
     let page = store.list(&ListQuery::default()).await.unwrap();
     assert_eq!((page.executions.len(), page.damaged.len()), (1, 1));
     assert_eq!(page.damaged[0].tree, "one");

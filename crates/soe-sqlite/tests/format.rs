@@ -55,7 +55,11 @@ async fn goes_on(backends: &Backends, tree: &str) {
     assert_eq!(backends.context().commits(&id(tree), 0, 9).await.unwrap(), [next]);
     let context = backends.context();
     assert_eq!(context.load_at(&id(tree), state.version).await.unwrap(), Some(state));
-    assert_eq!(context.load_at(&id(tree), 1).await.unwrap(), None, "what was before its conversion is gone");
+    assert_eq!(
+        context.load_at(&id(tree), 1).await.unwrap(),
+        None,
+        "what was before its conversion is gone"
+    );
 }
 
 /// An execution with a checkpoint, a cascade in progress, and what its tree shares.
@@ -81,7 +85,11 @@ async fn format_1_is_readable() {
     assert_eq!(page.executions, [state.summary().unwrap()]);
     let lease = backends.context().lease("engine").await.unwrap();
     assert_eq!(lease, Some(Timestamp::from_micros(1_750_000_009_000_000)));
-    let registry = backends.workflows().registry(&RegistryId::from_digest([0xcd; 32])).await.unwrap();
+    let registry = backends
+        .workflows()
+        .registry(&RegistryId::from_digest([0xcd; 32]))
+        .await
+        .unwrap();
     assert!(registry.is_some());
     let turns = backends.conversations().unwrap().turns(&id("sample")).await.unwrap();
     assert_eq!(turns[0].key.as_deref(), Some("sample:1/0"));
@@ -89,7 +97,12 @@ async fn format_1_is_readable() {
     assert_eq!(identities, state.definitions.identities);
     let schemas = backends.schemas().unwrap().schemas(&id("sample")).await.unwrap();
     assert_eq!(schemas["topic"].get("type"), Some(&Value::from("string")));
-    let events = backends.telemetry().unwrap().events(&id("sample"), 0, 10).await.unwrap();
+    let events = backends
+        .telemetry()
+        .unwrap()
+        .events(&id("sample"), 0, 10)
+        .await
+        .unwrap();
     assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [0, 1, 2, 3]);
     goes_on(&backends, "sample").await;
     store.close().await;
@@ -125,8 +138,17 @@ async fn format_2_is_readable() {
             });
             assert_eq!(execution.active_children(), running, "{}", execution.id);
         }
-        let events = backends.telemetry().unwrap().events(&found.id, 0, usize::MAX).await.unwrap();
-        assert!(events.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq && pair[0].time <= pair[1].time));
+        let events = backends
+            .telemetry()
+            .unwrap()
+            .events(&found.id, 0, usize::MAX)
+            .await
+            .unwrap();
+        assert!(
+            events
+                .windows(2)
+                .all(|pair| pair[0].seq + 1 == pair[1].seq && pair[0].time <= pair[1].time)
+        );
         assert_eq!(events.last().unwrap().seq + 1, tree.next_event);
         assert!(events.iter().all(|event| tree.find(&event.execution).is_some()));
         let begun = |kind: &EventKind| matches!(kind, EventKind::OrchestrationStart { .. });
@@ -156,7 +178,10 @@ async fn runs_in_flight_and_marks_of_format_2_are_kept() {
     };
 
     let killed = load("killed").await;
-    assert_eq!(runs(&killed), [("killed.1.1".to_owned(), 1), ("killed.1.2".to_owned(), 1)]);
+    assert_eq!(
+        runs(&killed),
+        [("killed.1.1".to_owned(), 1), ("killed.1.2".to_owned(), 1)]
+    );
     let root = killed.root_state().unwrap();
     assert_eq!(root.active_children(), 2);
     assert_eq!(root.context.value("result"), Some(&Value::from("a done")));
@@ -166,23 +191,67 @@ async fn runs_in_flight_and_marks_of_format_2_are_kept() {
     let failed = load("failed").await;
     let own = |child: &str| failed.find(&id(child)).unwrap().status;
     let holds = |child: &str| failed.status(failed.number_of(&id(child)).unwrap());
-    assert_eq!((own("failed.1.0"), holds("failed.1.0")), (Status::Rested, Some(Status::Suspended)));
-    assert_eq!((own("failed.1.1"), holds("failed.1.1")), (Status::Running, Some(Status::Suspended)));
-    assert_eq!((own("failed.1.2"), holds("failed.1.2")), (Status::Failed, Some(Status::Failed)));
-    assert!(failed.root_state().unwrap().failure.as_ref().unwrap().message.contains("depth"));
-    let spawning = failed.find(&id("failed.1.2")).unwrap().runs.get(1).unwrap().progress.clone();
+    assert_eq!(
+        (own("failed.1.0"), holds("failed.1.0")),
+        (Status::Rested, Some(Status::Suspended))
+    );
+    assert_eq!(
+        (own("failed.1.1"), holds("failed.1.1")),
+        (Status::Running, Some(Status::Suspended))
+    );
+    assert_eq!(
+        (own("failed.1.2"), holds("failed.1.2")),
+        (Status::Failed, Some(Status::Failed))
+    );
+    assert!(
+        failed
+            .root_state()
+            .unwrap()
+            .failure
+            .as_ref()
+            .unwrap()
+            .message
+            .contains("depth")
+    );
+    let spawning = failed
+        .find(&id("failed.1.2"))
+        .unwrap()
+        .runs
+        .get(1)
+        .unwrap()
+        .progress
+        .clone();
     assert!(matches!(spawning, Progress::Child(spawning) if spawning.total.is_none()));
 
     let deep = load("deep").await;
     assert_eq!(
         runs(&deep),
-        [("deep".to_owned(), 1), ("deep.1.0".to_owned(), 1), ("deep.1.0.1.1".to_owned(), 1)]
+        [
+            ("deep".to_owned(), 1),
+            ("deep.1.0".to_owned(), 1),
+            ("deep.1.0.1.1".to_owned(), 1)
+        ]
     );
-    let stack: Vec<_> = deep.work.stack.iter().map(|frame| (frame.execution, frame.then.is_some())).collect();
-    assert_eq!(stack, [(0, true), (1, true)], "what creates children waits for them, the root below");
+    let stack: Vec<_> = deep
+        .work
+        .stack
+        .iter()
+        .map(|frame| (frame.execution, frame.then.is_some()))
+        .collect();
+    assert_eq!(
+        stack,
+        [(0, true), (1, true)],
+        "what creates children waits for them, the root below"
+    );
 
     assert!(load("cancelled").await.work.is_empty());
-    assert!(load("rested").await.executions.values().all(|state| state.status == Status::Rested));
+    assert!(
+        load("rested")
+            .await
+            .executions
+            .values()
+            .all(|state| state.status == Status::Rested)
+    );
     store.close().await;
 }
 
@@ -202,11 +271,18 @@ async fn a_damaged_tree_of_format_2_takes_nothing_down() {
     assert_eq!(page.executions.len(), 3);
     let damaged: Vec<_> = page.damaged.iter().map(|damaged| damaged.tree.as_str()).collect();
     assert_eq!(damaged, ["deep", "failed"]);
-    assert!(page.damaged[1].problem.contains("execution failed"), "{}", page.damaged[1].problem);
+    assert!(
+        page.damaged[1].problem.contains("execution failed"),
+        "{}",
+        page.damaged[1].problem
+    );
     let error = store.load(&id("deep")).await.unwrap_err();
     assert_eq!(error.kind(), soe_backends::BackendErrorKind::Corrupt, "{error}");
     let guard = soe_backends::Guard { version: 0, fence: 0 };
-    assert_eq!(store.delete(&id("deep"), guard).await.unwrap(), soe_backends::Deletion::Deleted);
+    assert_eq!(
+        store.delete(&id("deep"), guard).await.unwrap(),
+        soe_backends::Deletion::Deleted
+    );
     assert_eq!(store.list(&ListQuery::default()).await.unwrap().damaged.len(), 1);
     store.close().await;
 }

@@ -108,7 +108,11 @@ async fn tree_of(store: &SqliteStore, children: u64) -> Arc<TreeState> {
     store.commit(vec![first], Some(Arc::new(state.clone()))).await.unwrap();
     let numbers: Vec<u64> = (1..=children).collect();
     for chunk in numbers.chunks(500) {
-        first = bare(&one, state.version + 1, chunk.iter().flat_map(|number| started(*number)).collect());
+        first = bare(
+            &one,
+            state.version + 1,
+            chunk.iter().flat_map(|number| started(*number)).collect(),
+        );
         state.apply(&first).unwrap();
         store.commit(vec![first], Some(Arc::new(state.clone()))).await.unwrap();
     }
@@ -196,21 +200,34 @@ async fn states_are_written_in_proportion_to_the_commits() {
         }
     }
     store.close().await;
-    let written = number(&path, "SELECT (SELECT sum(length(state)) FROM states) + (SELECT sum(length(head)) FROM heads)");
+    let written = number(
+        &path,
+        "SELECT (SELECT sum(length(state)) FROM states) + (SELECT sum(length(head)) FROM heads)",
+    );
     let commits = number(&path, "SELECT sum(length(changes)) FROM log");
     assert!(number(&path, "SELECT count(*) FROM heads") >= 2);
-    assert!(written <= 4 * commits, "{written} bytes of states for {commits} of commits");
+    assert!(
+        written <= 4 * commits,
+        "{written} bytes of states for {commits} of commits"
+    );
     let store = relaxed(&path).await;
     assert_eq!(*store.load(&id("one")).await.unwrap().unwrap(), state);
     for then in then {
         assert_eq!(*store.load_at(&id("one"), then.version).await.unwrap().unwrap(), then);
     }
     // What a process doesn't know it reads from the commits.
-    let commit = bare(&id("one"), state.version + 1, vec![append(3, "n", "x".repeat(1 << 20).into())]);
+    let commit = bare(
+        &id("one"),
+        state.version + 1,
+        vec![append(3, "n", "x".repeat(1 << 20).into())],
+    );
     state.apply(&commit).unwrap();
     store.commit(vec![commit], None).await.unwrap();
     store.close().await;
-    assert_eq!(number(&path, "SELECT max(place) & 4294967295 FROM heads") as u64, state.version);
+    assert_eq!(
+        number(&path, "SELECT max(place) & 4294967295 FROM heads") as u64,
+        state.version
+    );
     let store = relaxed(&path).await;
     assert_eq!(*store.load(&id("one")).await.unwrap().unwrap(), state);
 }

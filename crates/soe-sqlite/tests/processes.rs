@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use soe_backends::{
-    BackendErrorKind, Change, Commit, ContextBackend, Deletion, ExecutionChange, Guard, ListQuery, Message, Owner, Post,
-    Request, Status, Timestamp,
+    BackendErrorKind, Change, Commit, ContextBackend, Deletion, ExecutionChange, Guard, ListQuery, Message, Owner,
+    Post, Request, Status, Timestamp,
 };
 use soe_sqlite::{Durability, SqliteStore};
 use support::{commit, consistent, id, number};
@@ -57,12 +57,16 @@ async fn what_one_deleted_and_created_anew_is_not_what_the_other_remembers() {
     let left = SqliteStore::open(&path).await.unwrap();
     let right = SqliteStore::open(&path).await.unwrap();
     let one = id("one");
-    left.commit(vec![commit(&one, 1, 0), commit(&one, 2, 0)], None).await.unwrap();
+    left.commit(vec![commit(&one, 1, 0), commit(&one, 2, 0)], None)
+        .await
+        .unwrap();
     assert_eq!(consistent(&right, &one).await, 2);
     let guard = Guard { version: 2, fence: 0 };
     left.backends().delete(&one, guard).await.unwrap();
     assert!(right.load(&one).await.unwrap().is_none());
-    left.commit(vec![commit(&one, 1, 7), commit(&one, 2, 0)], None).await.unwrap();
+    left.commit(vec![commit(&one, 1, 7), commit(&one, 2, 0)], None)
+        .await
+        .unwrap();
     let state = right.load(&one).await.unwrap().unwrap();
     let root = state.root_state().unwrap();
     assert!(
@@ -137,7 +141,10 @@ fn taken(tree: &soe_backends::ExecutionId, version: u64, seq: u64) -> Commit {
 async fn any_process_posts_and_the_owner_takes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let (owner, other) = (SqliteStore::open(&path).await.unwrap(), SqliteStore::open(&path).await.unwrap());
+    let (owner, other) = (
+        SqliteStore::open(&path).await.unwrap(),
+        SqliteStore::open(&path).await.unwrap(),
+    );
     let one = id("one");
     assert_eq!(other.post(&one, &message("a")).await.unwrap(), Post::NoSuchTree);
     owner.commit(vec![commit(&one, 1, 0)], None).await.unwrap();
@@ -145,7 +152,10 @@ async fn any_process_posts_and_the_owner_takes() {
     assert_eq!(owner.post(&one, &message("b")).await.unwrap(), Post::Stored(2));
     assert_eq!(other.post(&one, &message("a")).await.unwrap(), Post::Duplicate(1));
     let waiting = owner.inbox(&one, 0, 10).await.unwrap();
-    let ids: Vec<_> = waiting.iter().map(|posted| (posted.seq, posted.message.id.as_ref())).collect();
+    let ids: Vec<_> = waiting
+        .iter()
+        .map(|posted| (posted.seq, posted.message.id.as_ref()))
+        .collect();
     assert_eq!(ids, [(1, "a"), (2, "b")]);
     assert_eq!(owner.inbox(&one, 1, 10).await.unwrap().len(), 1);
     let guard = |version| Guard { version, fence: 0 };
@@ -161,7 +171,10 @@ async fn any_process_posts_and_the_owner_takes() {
     }
     owner.commit(vec![taken(&one, 4, 1_009)], None).await.unwrap();
     assert_eq!(number(&path, "SELECT count(*) FROM inbox"), 1_000);
-    assert_eq!(other.post(&one, &message("1009")).await.unwrap(), Post::Duplicate(1_009));
+    assert_eq!(
+        other.post(&one, &message("1009")).await.unwrap(),
+        Post::Duplicate(1_009)
+    );
     assert_eq!(owner.delete(&one, guard(3)).await.unwrap(), Deletion::Changed);
     assert_eq!(owner.delete(&one, guard(4)).await.unwrap(), Deletion::Deleted);
     assert_eq!(number(&path, "SELECT count(*) FROM inbox"), 0);
@@ -172,7 +185,10 @@ async fn any_process_posts_and_the_owner_takes() {
 async fn a_commit_under_another_fence_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let (left, right) = (SqliteStore::open(&path).await.unwrap(), SqliteStore::open(&path).await.unwrap());
+    let (left, right) = (
+        SqliteStore::open(&path).await.unwrap(),
+        SqliteStore::open(&path).await.unwrap(),
+    );
     let one = id("one");
     left.commit(vec![commit(&one, 1, 0)], None).await.unwrap();
     let mut owned = commit(&one, 2, 0);

@@ -10,6 +10,7 @@
 //! [`TreeState::definitions`]. The commits from before aren't the tree's: it can't be loaded as it was before its
 //! conversion.
 
+mod changes;
 mod fold;
 mod levels;
 mod numbering;

@@ -19,6 +19,9 @@ pub(super) struct Numbered {
     numbers: HashMap<ExecutionId, u64>,
 }
 
+/// A child's number, and the place that its name tells.
+type Named = (u64, Option<u64>);
+
 /// Where a child is in its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -108,7 +111,7 @@ pub(super) fn numbered(mut old: Vec<State>) -> Result<Numbered, ConvertError> {
 
 impl Numbered {
     fn place_children(&mut self) -> Result<(), ConvertError> {
-        let mut by_run: BTreeMap<(u64, u64), Vec<(u64, Option<u64>)>> = BTreeMap::new();
+        let mut by_run: BTreeMap<(u64, u64), Vec<Named>> = BTreeMap::new();
         for (state, number) in self.old.iter().zip(0..) {
             let Some(parent) = state.parent() else { continue };
             let orphan = || ConvertError::Orphan(state.id.clone());

@@ -166,15 +166,15 @@ pub(super) fn put(tree: &Numbered, levels: &Levels, pending: Pending, state: &mu
         }
     };
     for frame in frames {
-        lists
-            .of(levels.fate(frame.execution))
-            .map(|list| list.stack.push(frame));
+        if let Some(list) = lists.of(levels.fate(frame.execution)) {
+            list.stack.push(frame);
+        }
     }
     for delivery in pending.deliveries {
         let parent = tree.parent(delivery.child).unwrap_or_default();
-        lists
-            .of(levels.fate(parent))
-            .map(|list| list.deliveries.push(Arc::new(delivery)));
+        if let Some(list) = lists.of(levels.fate(parent)) {
+            list.deliveries.push(Arc::new(delivery));
+        }
     }
     for (old, execution) in tree.old.iter().zip(0..) {
         if let Some(list) = lists.of(levels.fate(execution)) {

@@ -1,15 +1,15 @@
 //! `trees/ID.head`: what a list says of a tree, and of which content of its journal that is said. Nothing of it counts: it is
 //! written after all other files for people, so that who finds it as it should be knows that those are, too.
 
+use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{self, Staged};
-use super::journal::{Journal, Mark};
+use super::disk::{self, Staged, failed};
+use super::journal::{Journal, Line, Mark};
 use super::open::Entry;
-use super::trees::pretty;
-use crate::{BackendError, Durability, ExecutionSummary};
+use crate::{BackendError, Durability, ExecutionSummary, stored};
 
 /// What a list says of a tree.
 #[derive(Serialize, Deserialize)]
@@ -29,9 +29,9 @@ impl Head {
     }
 }
 
-/// What stands there, of whatever content of the journal; `None` if nothing does.
+/// What stands there, of whatever content of the journal; `None` if nothing does, or half of something.
 pub(super) fn read(path: &Path) -> Result<Option<Head>, BackendError> {
-    let content = disk::read(path)?;
+    let content = disk::read(path)?.and_then(|content| Line::content(&content));
     content.map(|content| disk::parse(&content, path)).transpose()
 }
 
@@ -53,5 +53,20 @@ pub(super) fn write(path: &Path, entry: &Entry) -> Result<(), BackendError> {
         telemetry: entry.shown.telemetry,
         journal: (journal.mark.token.clone(), journal.mark.length),
     };
-    Staged::replace(path.to_owned(), &[&pretty(&head)?], Durability::Relaxed)?.publish(Durability::Relaxed)
+    let line = Line::new(&stored::write(&head)?)?;
+    match overwrite(path, line.bytes()) {
+        Ok(()) => Ok(()),
+        // Something else has its name.
+        Err(_) => Staged::replace(path.to_owned(), &[line.bytes()], Durability::Relaxed)?.publish(Durability::Relaxed),
+    }
+}
+
+/// Replacing a file makes some file systems write it to the disk at once, and that takes longer than all else.
+fn overwrite(path: &Path, content: &[u8]) -> Result<(), BackendError> {
+    let mut file = disk::open_to_change(path, true)?;
+    let mut write = || {
+        file.write_all(content)?;
+        file.set_len(content.len() as u64)
+    };
+    write().map_err(|error| failed("write", path, error))
 }

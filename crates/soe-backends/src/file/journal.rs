@@ -57,6 +57,18 @@ impl Line {
     }
 }
 
+impl Line {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What stands in a file that should be one line; `None` if it isn't as it was written.
+    pub(super) fn content(mut file: &[u8]) -> Option<Vec<u8>> {
+        let (left, mut content) = (file.len() as u64, Vec::new());
+        record(&mut file, left, &mut content).ok()?.then_some(content)
+    }
+}
+
 /// FNV-1a: it tells what was written as a whole from what was not.
 fn checksum(content: &[u8]) -> u64 {
     content.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use soe_backends::{
     Change, Context, Definitions, EventKind, ExecutionChange, ExecutionId, ExecutionState, FORMAT, History, Limits, NumberMap,
-    Owed, ParentInfo, Status, Timestamp, TreeState, Turn,
+    Owed, ParentInfo, Progress, Run, Status, Timestamp, TreeState, Turn,
 };
 
 use super::transaction::{Applied, Transaction};
@@ -35,7 +35,7 @@ impl Machine {
     /// its first.
     ///
     /// Everything is as it was, with these exceptions. Its executions are named after the new root, so runs in flight start
-    /// again under new keys. What the root had failed with is tried again; a root that was cancelled has nothing in flight, and
+    /// again under new keys; those of the root begin anew if fields are given, and read them. What the root had failed with is tried again; a root that was cancelled has nothing in flight, and
     /// rests. The inbox and the owner are the source's own.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Machine {
         transaction.registries = documents;
         let definitions = transaction.machine.state.definitions.clone();
         transaction.definitions = Some(definitions).filter(|shared| **shared != Definitions::default());
-        transaction.turns = turns_of(&fork.source, fork.turns, &fork.id);
+        transaction.turns = turns_of(&fork.source, fork.turns, &fork.id, !fork.fields.is_empty());
         transaction.forked_events(&fork.source);
         transaction.merge(fork.fields)?;
         transaction.go_on_as(&fork.source)?;
@@ -99,8 +99,20 @@ impl Transaction<'_> {
             });
         }
         self.event(EventKind::ContextMerge { fields: names.into() });
-        // What is tried again is tried with them.
-        let snapshots: BTreeSet<u64> = self.state().runs.values().map(|run| run.snapshot).collect();
+        Ok(self.begin_anew()?)
+    }
+
+    /// The root was given other values: its runs in flight begin anew and read them, but for those that start children.
+    fn begin_anew(&mut self) -> Applied {
+        let runs: Vec<Arc<Run>> = self.state().runs.values().cloned().collect();
+        for run in runs.iter().filter(|run| !matches!(run.progress, Progress::Child(_))) {
+            let node = self.node_of(run)?;
+            if let Some(progress) = self.beginning(&node) {
+                let run = run.number;
+                self.change(ExecutionChange::Progressed { run, progress })?;
+            }
+        }
+        let snapshots: BTreeSet<u64> = runs.iter().map(|run| run.snapshot).collect();
         for run in snapshots {
             self.change(ExecutionChange::Snapshot { run })?;
         }
@@ -224,16 +236,18 @@ fn renamed(id: &ExecutionId, source: &ExecutionId, root: &ExecutionId) -> Execut
     named.unwrap_or_else(|| root.clone())
 }
 
-/// The conversation as it was: without what later runs have said. Runs in flight go on where they were, so what they have said is
-/// part of it, and so is what was on its way to a store of its own.
-fn turns_of(source: &TreeState, stored: Vec<Turn>, root: &ExecutionId) -> Vec<Turn> {
-    let is_later = |turn: &Turn| {
+/// The conversation as it was: without what runs have said later, or that begin `anew`. What was on its way to a store of its own
+/// is part of it.
+fn turns_of(source: &TreeState, stored: Vec<Turn>, root: &ExecutionId, anew: bool) -> Vec<Turn> {
+    let left_out = |turn: &Turn| {
         let (run, _) = written_by(turn)?;
-        Some(run.number >= source.find(&run.execution)?.next_run)
+        let state = source.find(&run.execution)?;
+        let begins_anew = anew && state.number == 0 && state.runs.contains(run.number);
+        Some(run.number >= state.next_run || begins_anew)
     };
     let is_stored = |turn: &&Turn| stored.iter().any(|stored| stored.key == turn.key);
     let owed: Vec<Turn> = source.owed.turns.iter().filter(|turn| !is_stored(turn)).cloned().collect();
-    let kept = stored.into_iter().chain(owed).filter(|turn| !is_later(turn).unwrap_or(false));
+    let kept = stored.into_iter().chain(owed).filter(|turn| !left_out(turn).unwrap_or(false));
     let rename = |turn: Turn| match written_by(&turn) {
         Some((run, number)) => Turn {
             key: Some(format!("{}:{}/{number}", renamed(&run.execution, &source.root, root), run.number).into()),

@@ -1,7 +1,6 @@
 //! 17 Domains as child workflows.
 
 use serde_json::{Value, json};
-use soe_backends::ListQuery;
 use soe_core::runtime::{Engine, EngineBuilder};
 
 use crate::support::{Done, has_line, run, stdout};
@@ -18,19 +17,12 @@ async fn order(message: &str) -> Done {
 impl Done {
     /// The workflows of the tree, each with the names of its fields, in the order in which they began.
     async fn knowledge(&self) -> Vec<(String, Vec<String>)> {
-        let query = ListQuery {
-            main_execution_id: Some(self.id.clone()),
-            ..ListQuery::default()
-        };
-        let mut executions = self.engine.list(&query).await.unwrap().executions;
-        executions.sort_by_key(|execution| (execution.created_at, execution.id.clone()));
-        let mut known = Vec::new();
-        for execution in executions {
-            let context = self.engine.context(&execution.id).await.unwrap();
-            let fields = context.fields.iter().map(|(name, _)| name.to_string()).collect();
-            known.push((execution.workflow.to_string(), fields));
-        }
-        known
+        let tree = self.engine.tree(&self.id).await.unwrap();
+        let known = tree.executions.values().map(|execution| {
+            let fields = execution.context.fields.iter().map(|(name, _)| name.to_string());
+            (execution.workflow.to_string(), fields.collect())
+        });
+        known.collect()
     }
 }
 
