@@ -336,6 +336,43 @@ async fn a_fork_is_what_its_first_commit_makes() {
 }
 
 #[tokio::test]
+async fn what_a_run_that_begins_anew_has_said_is_not_said_twice() {
+    let Lab { engine, .. } = lab().await;
+    let config = Config::from_yaml(FLOW).unwrap();
+    let source = soon(engine.orchestrate(flow(Schedule::Concurrent))).await.unwrap().execution;
+    let last = engine.tree(&source).await.unwrap().version;
+    let mut told = 0;
+    for version in 1..=last {
+        let tree = engine.tree_at(&source, version).await.unwrap();
+        let Some(run) = root_of(&tree).runs.values().find(|run| run.progress.dialogue().is_some()) else {
+            continue;
+        };
+        let turn = Turn {
+            role: "tool".into(),
+            tool_name: Some("double".into()),
+            content: "10".into(),
+            key: Some(format!("{source}:{}/0", run.number).into()),
+        };
+        let turns_with = |fields: Vec<(std::sync::Arc<str>, History)>| {
+            let fork = machine::Fork {
+                id: id("fork"),
+                source: tree.clone(),
+                turns: vec![turn.clone()],
+                registries: vec![config.registry().clone()],
+                fields,
+                limits: None,
+            };
+            let (_, step) = Machine::fork(Timestamp::from_micros(1), fork, machine::Specs::default()).unwrap();
+            step.commit.unwrap().turns.len()
+        };
+        assert_eq!(turns_with(Vec::new()), 1, "it goes on where it was");
+        assert_eq!(turns_with(vec![("topic".into(), History::from_iter([Value::from("war")]))]), 0);
+        told += 1;
+    }
+    assert!(told > 3, "{told}");
+}
+
+#[tokio::test]
 async fn the_rest_of_a_cascade_goes_on() {
     let Lab { engine, .. } = lab().await;
     let cascade = "flow: {Loop: {node_type: router, event_triggers: [START, MORE], event_emissions: [
