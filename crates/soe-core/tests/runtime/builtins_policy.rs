@@ -8,6 +8,7 @@ use soe_core::policy::Policy;
 use soe_core::runtime::EngineErrorKind;
 
 use crate::builtins::*;
+use crate::builtins_agent::{AGENT, saying};
 use crate::common::*;
 
 #[tokio::test]

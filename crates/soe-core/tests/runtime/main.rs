@@ -4,10 +4,12 @@
 
 mod api;
 mod builtins;
+mod builtins_agent;
 mod builtins_policy;
 mod builtins_tree;
 mod cancel;
 mod children;
+mod children_ends;
 mod common;
 mod custom_nodes;
 mod delete;
@@ -19,6 +21,7 @@ mod limits;
 mod many_senders;
 mod parallel;
 mod resume;
+mod resume_used;
 mod separate;
 mod shutdown;
 mod store_faults;
