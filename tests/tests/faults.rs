@@ -262,7 +262,10 @@ async fn survives(kind: Kind, seeds: std::ops::Range<u64>) {
     // A few seeds don't meet those that are called once a tree.
     let rare = ["put_schemas", "put_identities", "append_turns", "turns"];
     let rare = rare.iter().filter(|_| kind == Kind::Memory);
-    for call in ["commit", "load", "registry", "append_events", "inbox"].iter().chain(rare) {
+    for call in ["commit", "load", "registry", "append_events", "inbox"]
+        .iter()
+        .chain(rare)
+    {
         assert!(failed.contains_key(*call), "{call} never failed: {failed:?}");
     }
 }

@@ -83,7 +83,10 @@ async fn survives(seed: u64, failed: &mut BTreeMap<&'static str, usize>) {
             assert!(places.len() <= 1, "seed {seed}: {signal} came {} times", places.len());
             assert!(!acknowledged || places.len() == 1, "seed {seed}: {signal} is lost");
             if let (true, Some(found)) = (acknowledged, places.first()) {
-                assert!(*found >= place, "seed {seed}: {signal} came before what was acknowledged before it was sent");
+                assert!(
+                    *found >= place,
+                    "seed {seed}: {signal} came before what was acknowledged before it was sent"
+                );
                 place = *found;
             }
         }

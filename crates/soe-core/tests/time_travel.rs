@@ -316,11 +316,7 @@ async fn a_fork_is_what_its_first_commit_makes() {
             let at = Timestamp::from_micros(1);
             let (machine, step) = Machine::fork(at, fork.clone(), machine::Specs::default()).unwrap();
             let commit = step.commit.unwrap();
-            assert_eq!(
-                TreeState::create(&commit).unwrap(),
-                *machine.state(),
-                "at {version}"
-            );
+            assert_eq!(TreeState::create(&commit).unwrap(), *machine.state(), "at {version}");
             let json = serde_json::to_string(&commit).unwrap();
             assert_eq!(serde_json::from_str::<Commit>(&json).unwrap(), commit);
             let again = Machine::fork(at, fork.clone(), machine::Specs::default()).unwrap();
@@ -339,12 +335,19 @@ async fn a_fork_is_what_its_first_commit_makes() {
 async fn what_a_run_that_begins_anew_has_said_is_not_said_twice() {
     let Lab { engine, .. } = lab().await;
     let config = Config::from_yaml(FLOW).unwrap();
-    let source = soon(engine.orchestrate(flow(Schedule::Concurrent))).await.unwrap().execution;
+    let source = soon(engine.orchestrate(flow(Schedule::Concurrent)))
+        .await
+        .unwrap()
+        .execution;
     let last = engine.tree(&source).await.unwrap().version;
     let mut told = 0;
     for version in 1..=last {
         let tree = engine.tree_at(&source, version).await.unwrap();
-        let Some(run) = root_of(&tree).runs.values().find(|run| run.progress.dialogue().is_some()) else {
+        let Some(run) = root_of(&tree)
+            .runs
+            .values()
+            .find(|run| run.progress.dialogue().is_some())
+        else {
             continue;
         };
         let turn = Turn {
@@ -366,7 +369,10 @@ async fn what_a_run_that_begins_anew_has_said_is_not_said_twice() {
             step.commit.unwrap().turns.len()
         };
         assert_eq!(turns_with(Vec::new()), 1, "it goes on where it was");
-        assert_eq!(turns_with(vec![("topic".into(), History::from_iter([Value::from("war")]))]), 0);
+        assert_eq!(
+            turns_with(vec![("topic".into(), History::from_iter([Value::from("war")]))]),
+            0
+        );
         told += 1;
     }
     assert!(told > 3, "{told}");
@@ -406,7 +412,9 @@ async fn a_child_is_forked_with_its_tree_only() {
     assert_eq!(*error.kind(), EngineErrorKind::NotRoot { root: source.clone() });
     // What a child began with can be had for a tree of its own.
     let checker = Config::from_yaml(FLOW).unwrap();
-    let alone = Orchestration::new(checker, "checker").signal("GO").inherit_context_from(child);
+    let alone = Orchestration::new(checker, "checker")
+        .signal("GO")
+        .inherit_context_from(child);
     let alone = soon(engine.orchestrate(alone)).await.unwrap().execution;
     assert_eq!(engine.history(&alone, "verdict").await.unwrap().len(), 2);
 }

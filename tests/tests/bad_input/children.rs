@@ -180,7 +180,9 @@ async fn children_that_signal_while_and_after_their_parent_fails() {
         // What a child has done is applied, or kept for when the parent is resumed: once.
         let kept = parent.stopped.iter().flat_map(|stopped| &stopped.deliveries).count();
         let children = tree.executions.values().filter(|state| state.number > 0);
-        let done = children.filter(|child| child.context.history("result").is_some()).count();
+        let done = children
+            .filter(|child| child.context.history("result").is_some())
+            .count();
         assert_eq!(applied + kept, done);
         if round == 0 {
             soon(resumed(execution.id(), &engine)).await;

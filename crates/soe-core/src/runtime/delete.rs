@@ -6,8 +6,8 @@ use std::time::Duration;
 use soe_backends::{Deletion, ExecutionId, ExecutionSummary, Guard, ListQuery, Status, Timestamp, TreeState};
 
 use super::claim::{Claim, Claiming};
-use super::wait::end_of;
 use super::shared::{Active, Shared};
+use super::wait::end_of;
 use super::{Engine, EngineError, EngineErrorKind};
 
 /// How many trees are looked up at a time.
@@ -175,9 +175,7 @@ impl Roots<'_> {
         if self.query.after.is_none() {
             self.statuses.pop();
         }
-        let is_wanted = |execution: &ExecutionSummary| {
-            execution.updated_at <= self.before && !execution.unsettled
-        };
+        let is_wanted = |execution: &ExecutionSummary| execution.updated_at <= self.before && !execution.unsettled;
         Ok(Some(page.executions.into_iter().filter(is_wanted).collect()))
     }
 }
@@ -214,7 +212,9 @@ impl Shared {
                 if *error.kind() == EngineErrorKind::NotFound {
                     // A deletion that ended in the middle may have left what belongs to it.
                     let guard = Guard { version: 0, fence: 0 };
-                    self.call(self.backends.delete(root, guard)).await.map_err(|error| error.of(root))?;
+                    self.call(self.backends.delete(root, guard))
+                        .await
+                        .map_err(|error| error.of(root))?;
                 }
                 return Err(error);
             }

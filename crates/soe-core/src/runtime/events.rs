@@ -121,11 +121,7 @@ impl Subscribers {
         self.count.fetch_add(1, Ordering::AcqRel);
         let new = || broadcast::channel(CAPACITY).0;
         match tree {
-            Some(tree) => channels
-                .trees
-                .entry(tree.clone())
-                .or_insert_with(new)
-                .subscribe(),
+            Some(tree) => channels.trees.entry(tree.clone()).or_insert_with(new).subscribe(),
             None => channels.all.get_or_insert_with(new).subscribe(),
         }
     }
@@ -157,11 +153,7 @@ struct Subscription {
 impl Subscription {
     fn new(shared: Arc<Shared>, tree: Option<ExecutionId>) -> Self {
         let receiver = Some(shared.subscribers.subscribe(tree.as_ref()));
-        Self {
-            shared,
-            tree,
-            receiver,
-        }
+        Self { shared, tree, receiver }
     }
 
     /// What happens next; `None` at the end.
@@ -304,7 +296,11 @@ impl Follower {
             self.ready.push_back(StreamItem::Missed(seq - next));
         }
         self.next = Some(seq + 1);
-        if self.execution.as_ref().is_none_or(|execution| *execution == event.execution) {
+        if self
+            .execution
+            .as_ref()
+            .is_none_or(|execution| *execution == event.execution)
+        {
             self.ready.push_back(StreamItem::Event(event));
         }
     }

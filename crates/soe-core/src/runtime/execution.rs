@@ -5,8 +5,8 @@ use std::sync::Arc;
 use soe_backends::{Context, ExecutionId, ExecutionSummary, History};
 use tokio::sync::watch;
 
-use super::wait::end_of;
 use super::shared::{Finished, Progress};
+use super::wait::end_of;
 use super::{Engine, EngineError, EngineErrorKind, EventStream, TokenStream};
 
 /// A handle on an execution. Cheap to clone; dropping it doesn't cancel the execution.
@@ -36,7 +36,9 @@ impl Execution {
         {
             let explains = match error.kind() {
                 // Why nobody runs it.
-                EngineErrorKind::NotActive => matches!(first.kind(), EngineErrorKind::Backend | EngineErrorKind::Internal),
+                EngineErrorKind::NotActive => {
+                    matches!(first.kind(), EngineErrorKind::Backend | EngineErrorKind::Internal)
+                }
                 // The same failure, with the application's error as its source.
                 kind => first.kind() == kind,
             };

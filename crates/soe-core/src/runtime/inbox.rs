@@ -57,7 +57,11 @@ impl Shared {
     }
 
     /// Replaces what a tree shares, whoever runs it.
-    pub(super) async fn define(self: &Arc<Self>, root: &ExecutionId, definitions: Definitions) -> Result<(), EngineError> {
+    pub(super) async fn define(
+        self: &Arc<Self>,
+        root: &ExecutionId,
+        definitions: Definitions,
+    ) -> Result<(), EngineError> {
         self.check_open().map_err(|error| error.of(root))?;
         let definitions = Arc::new(definitions);
         let message = |reply| Message::Define {
@@ -97,7 +101,7 @@ impl Shared {
         message: impl Fn(oneshot::Sender<Result<T, EngineError>>) -> Message,
     ) -> Result<T, EngineError> {
         let root = execution.root();
-        for _ in 0..TRIES {
+        for tries in 0..TRIES {
             let (reply, answer) = oneshot::channel();
             let message = Box::new(message(reply));
             match Claim::take(self, &root)? {
@@ -113,7 +117,7 @@ impl Shared {
                 }
             }
             match answer.await {
-                Ok(Err(error)) if *error.kind() == EngineErrorKind::LostRace => {}
+                Ok(Err(error)) if *error.kind() == EngineErrorKind::LostRace => give_way(tries).await,
                 Ok(answer) => return answer,
                 Err(_) => {}
             }
@@ -129,7 +133,7 @@ impl Shared {
             Order::Cancel => TakenUp::Stopped,
             Order::Recover | Order::Resume(_) => TakenUp::Recovered,
         };
-        for _ in 0..TRIES {
+        for tries in 0..TRIES {
             let (reply, answer) = oneshot::channel();
             let control = Box::new(Control {
                 execution: execution.clone(),
@@ -148,7 +152,7 @@ impl Shared {
                 }
             }
             match answer.await {
-                Ok(Err(error)) if *error.kind() == EngineErrorKind::LostRace => {}
+                Ok(Err(error)) if *error.kind() == EngineErrorKind::LostRace => give_way(tries).await,
                 Ok(answer) => return answer,
                 Err(_) => {}
             }
@@ -181,7 +185,10 @@ impl Shared {
         loop {
             let tree = self.load_tree(execution).await?;
             if tree.inbox >= seq {
-                return self.became_of(&root, &letter.id, before).await.map_err(|error| error.of(execution));
+                return self
+                    .became_of(&root, &letter.id, before)
+                    .await
+                    .map_err(|error| error.of(execution));
             }
             if !tried && self.check_owner(&tree).await.is_ok() {
                 tried = true;
@@ -210,7 +217,9 @@ impl Shared {
             Err(error) if is_elsewhere(&error) || *error.kind() == EngineErrorKind::LostRace => Ok(()),
             Err(error) => {
                 let kind = error.kind().clone();
-                let message = format!("nobody runs it, and this engine can't: {error:#}. The message waits for whoever runs it next");
+                let message = format!(
+                    "nobody runs it, and this engine can't: {error:#}. The message waits for whoever runs it next"
+                );
                 Err(EngineError::because(kind, message).of(execution))
             }
         }
@@ -271,7 +280,9 @@ impl Shared {
                 continue;
             }
             // A failure of the store has ended its coordinator: for others, this process runs it still.
-            let Some(tree) = self.find_tree(&root).await? else { continue };
+            let Some(tree) = self.find_tree(&root).await? else {
+                continue;
+            };
             tried.insert(root.clone(), Instant::now());
             if self.owns(&tree)
                 && let Claiming::Claimed(claim) = Claim::take(self, &root)?
@@ -293,6 +304,14 @@ impl Shared {
             }
             None => false,
         }
+    }
+}
+
+/// Somebody else was faster: those who are on it are let go on, the longer the more often it happens.
+async fn give_way(tries: usize) {
+    let pause = tries.saturating_sub(2).min(20);
+    if pause > 0 {
+        tokio::time::sleep(Duration::from_millis(pause as u64)).await;
     }
 }
 

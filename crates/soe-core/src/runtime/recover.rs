@@ -62,7 +62,11 @@ impl Engine {
             waiting.retain(|root| !roots.contains(root));
             let up = |root: ExecutionId| take_up(shared, &found, root);
             futures::stream::iter(roots).for_each_concurrent(ABREAST, up).await;
-            found.lock().unwrap_or_else(PoisonError::into_inner).damaged.extend(page.damaged);
+            found
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .damaged
+                .extend(page.damaged);
             query.after = page.next;
             if query.after.is_none() {
                 for root in waiting {
@@ -124,5 +128,8 @@ async fn take_up(shared: &Arc<Shared>, found: &Mutex<Recovered>, id: ExecutionId
 
 /// Whether another process has the tree.
 fn is_anothers(error: &EngineError) -> bool {
-    matches!(error.kind(), EngineErrorKind::Elsewhere { .. } | EngineErrorKind::LostRace)
+    matches!(
+        error.kind(),
+        EngineErrorKind::Elsewhere { .. } | EngineErrorKind::LostRace
+    )
 }

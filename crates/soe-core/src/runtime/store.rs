@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use soe_backends::{
-    Change, Commit, Event, ExecutionChange, ExecutionId, ExecutionState, Owed, RegistryId, TreeState,
-};
+use soe_backends::{Change, Commit, Event, ExecutionChange, ExecutionId, ExecutionState, Owed, RegistryId, TreeState};
 use tracing::Level;
 
 use super::shared::Shared;

@@ -279,7 +279,10 @@ async fn stores_without_histories_or_definitions_are_enough() {
     let done = run(engine, start(TWO).field("topic", "love").field("judge", "critic")).await;
     done.result.as_ref().unwrap();
     // The tree itself has the identities; nobody keeps what was said.
-    assert_eq!(asked(&llm.requests()[1])["conversation_history"], "[system]: You judge.");
+    assert_eq!(
+        asked(&llm.requests()[1])["conversation_history"],
+        "[system]: You judge."
+    );
     let conversation = done.engine.conversation(&done.id).await.unwrap();
     assert_eq!(conversation.turns().await.unwrap(), []);
     let refused = conversation.append(&[user("x")]).await.unwrap_err();

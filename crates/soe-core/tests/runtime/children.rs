@@ -318,7 +318,11 @@ async fn children_that_are_created_again_after_a_failure_of_the_store_count_once
             let tree = soon(taken_up(&engine, execution.id())).await;
             let root = tree.root_state().unwrap();
             // A failure of the store is nobody's failure: the tree goes on where it was.
-            assert_eq!((root.status, &root.failure), (Status::Rested, &None), "{commits} {fault:?}");
+            assert_eq!(
+                (root.status, &root.failure),
+                (Status::Rested, &None),
+                "{commits} {fault:?}"
+            );
             assert_eq!(tree.used.children, 70, "{commits} {fault:?}");
             recovered += 1;
         }
@@ -334,7 +338,10 @@ async fn what_a_child_needs_is_checked_before_anything_starts() {
 last:
   Work: {node_type: tool, event_triggers: [GO], tool_name: unknown}
 ";
-    for yaml in [ONE.replace("tool_name: double", "tool_name: unknown"), format!("{ONE}{}", below.trim_start_matches('\n'))] {
+    for yaml in [
+        ONE.replace("tool_name: double", "tool_name: unknown"),
+        format!("{ONE}{}", below.trim_start_matches('\n')),
+    ] {
         let error = engine.start(parent(&yaml).field("n", 1)).await.unwrap_err();
         assert_eq!(*error.kind(), EngineErrorKind::Refused);
         assert!(error.to_string().contains("uses tool 'unknown'"), "{error}");

@@ -77,7 +77,11 @@ leaf:
         }
         soon(execution.wait()).await.unwrap_err();
         // An end is one mark: it holds for all below from the same commit on.
-        let statuses: Vec<Status> = executions_of(&engine, execution.id()).await.iter().map(|one| one.status).collect();
+        let statuses: Vec<Status> = executions_of(&engine, execution.id())
+            .await
+            .iter()
+            .map(|one| one.status)
+            .collect();
         assert_eq!(statuses[1..], [expected; 2]);
         assert_eq!(engine.shutdown(std::time::Duration::from_secs(10)).await.stopped, []);
     }

@@ -212,7 +212,10 @@ impl ContextBackend for FaultyStore {
         match self.next_fault() {
             None => self.inner.commit(commits, after).await,
             Some(Fault::Before) => Err(down()),
-            Some(Fault::Conflict) => Err(BackendError::new(BackendErrorKind::Conflict, "the tree is at another version")),
+            Some(Fault::Conflict) => Err(BackendError::new(
+                BackendErrorKind::Conflict,
+                "the tree is at another version",
+            )),
             Some(Fault::After) => {
                 self.inner.commit(commits, after).await?;
                 Err(down())
@@ -277,5 +280,8 @@ impl ContextBackend for FaultyStore {
 /// The executions of a tree, as a list says of each.
 pub(crate) async fn executions_of(engine: &Engine, root: &ExecutionId) -> Vec<ExecutionSummary> {
     let tree = engine.tree(root).await.unwrap();
-    tree.executions.keys().filter_map(|number| tree.summary_of(number)).collect()
+    tree.executions
+        .keys()
+        .filter_map(|number| tree.summary_of(number))
+        .collect()
 }

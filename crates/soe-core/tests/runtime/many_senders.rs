@@ -54,7 +54,11 @@ async fn into_one_that_runs(backends: [Backends; ENGINES]) {
     soon(execution.wait()).await.unwrap();
     check(&execution.context().await.unwrap());
     let tree = engines[0].tree(&id("x")).await.unwrap();
-    assert_eq!((tree.fence(), gate.keys.lock().unwrap().len()), (1, 1), "nobody took it over");
+    assert_eq!(
+        (tree.fence(), gate.keys.lock().unwrap().len()),
+        (1, 1),
+        "nobody took it over"
+    );
     assert_eq!(tree.inbox as usize, (ENGINES - 1) * SENDERS * SIGNALS);
 }
 

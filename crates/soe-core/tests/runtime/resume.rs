@@ -251,12 +251,23 @@ async fn a_tree_that_failed_before_a_restart_stays_so_until_it_is_resumed() {
     };
     let check = |_: NodeInput| async { Ok(NodeOutput::default()) };
     let builder = builder().backends(backends.clone()).tool(counted(&calls));
-    let two = builder.node_type("check", check).node_type("boom", boom).build().unwrap();
+    let two = builder
+        .node_type("check", check)
+        .node_type("boom", boom)
+        .build()
+        .unwrap();
     let recovered = two.recover().await.unwrap();
     assert_eq!((recovered.taken_up, recovered.refused), (0, 0), "{recovered:?}");
-    let statuses: Vec<Status> = executions_of(&two, &id("x")).await.iter().map(|one| one.status).collect();
+    let statuses: Vec<Status> = executions_of(&two, &id("x"))
+        .await
+        .iter()
+        .map(|one| one.status)
+        .collect();
     // The one that has worked rests in itself; it is suspended with the others.
-    assert_eq!(statuses, [Status::Failed, Status::Suspended, Status::Suspended, Status::Suspended]);
+    assert_eq!(
+        statuses,
+        [Status::Failed, Status::Suspended, Status::Suspended, Status::Suspended]
+    );
     assert_eq!(calls.load(Ordering::SeqCst), 0);
     soon(two.resume(&id("x")).await.unwrap().wait()).await.unwrap();
     let context = two.context(&id("x")).await.unwrap();
@@ -332,7 +343,10 @@ async fn a_resting_tree_is_cancelled_and_deleted_without_its_tools() {
     let bare = builder().backends(backends.clone()).build().unwrap();
     bare.cancel(&id("x")).await.unwrap();
     let all = executions_of(&bare, &id("x")).await;
-    assert!(all.len() == 4 && all.iter().all(|each| each.status == Status::Cancelled), "{all:?}");
+    assert!(
+        all.len() == 4 && all.iter().all(|each| each.status == Status::Cancelled),
+        "{all:?}"
+    );
     soon(bare.delete(&id("x"))).await.unwrap();
     assert_eq!(bare.list(&ListQuery::default()).await.unwrap().executions, []);
 }

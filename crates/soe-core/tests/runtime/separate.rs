@@ -75,7 +75,9 @@ impl IdentityBackend for Late {
 
 /// States and workflows in one store, telemetry in another.
 fn telemetry_apart(states: &Arc<MemoryStore>, late: &Arc<Late>) -> Backends {
-    Backends::builder(states.clone(), states.clone()).telemetry(late.clone()).build()
+    Backends::builder(states.clone(), states.clone())
+        .telemetry(late.clone())
+        .build()
 }
 
 fn engine_on(backends: Backends, gate: &Gate) -> Engine {
@@ -149,7 +151,10 @@ async fn definitions_that_are_late_come_before_anything_is_done_with_them() {
     let backends = Backends::builder(states.clone(), states.clone()).identities(late.clone());
     let backends = backends.schemas(states.clone()).build();
     let engine = engine_on(backends, &gate);
-    let yaml = format!("workflows:\n{}\nidentities: {{ada: You count.}}", TREE.trim_start().replace('\n', "\n  ").replacen("flow", "  flow", 1));
+    let yaml = format!(
+        "workflows:\n{}\nidentities: {{ada: You count.}}",
+        TREE.trim_start().replace('\n', "\n  ").replacen("flow", "  flow", 1)
+    );
     let started = engine.start(start(&yaml).id(id("x"))).await;
     let waited = match started {
         Ok(execution) => soon(execution.wait()).await.map(drop),

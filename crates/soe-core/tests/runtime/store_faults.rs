@@ -317,7 +317,14 @@ async fn a_lease_is_given_up_for_good_and_holds_no_shutdown_up() {
         let backends = Backends::builder(store.clone(), Arc::new(MemoryStore::new())).build();
         let engine = builder().backends(backends).build().unwrap();
         let finished = engine.orchestrate(start(ROUTER)).await.unwrap();
-        let owner = engine.tree(&finished.execution).await.unwrap().owner.clone().unwrap().process;
+        let owner = engine
+            .tree(&finished.execution)
+            .await
+            .unwrap()
+            .owner
+            .clone()
+            .unwrap()
+            .process;
         assert!(store.lease(&owner).await.unwrap().is_some());
         // In the middle of the next heartbeat.
         tokio::time::sleep(Duration::from_millis(10_500)).await;

@@ -24,9 +24,16 @@ worker:
 
 /// Two children of `x` whose calls are in flight.
 async fn two_children(backends: &Backends, gate: &Gate) -> Engine {
-    let engine = builder().backends(backends.clone()).tool(gate.tool("work")).build().unwrap();
+    let engine = builder()
+        .backends(backends.clone())
+        .tool(gate.tool("work"))
+        .build()
+        .unwrap();
     let items = Value::list([1_i64, 2].map(Value::from));
-    engine.start(start(TWO).id(id("x")).field("items", items)).await.unwrap();
+    engine
+        .start(start(TWO).id(id("x")).field("items", items))
+        .await
+        .unwrap();
     for _ in 0..2 {
         soon(gate.called()).await;
     }
@@ -64,10 +71,18 @@ async fn a_child_of_an_interrupted_tree_is_cancelled_before_the_rest_goes_on() {
     let bare = builder().backends(backends.clone()).build().unwrap();
     let before = bare.tree(&id("x")).await.unwrap();
     let error = bare.cancel(&id("x.1.0")).await.unwrap_err();
-    assert_eq!(*error.kind(), EngineErrorKind::Refused, "the other child would fail: {error}");
+    assert_eq!(
+        *error.kind(),
+        EngineErrorKind::Refused,
+        "the other child would fail: {error}"
+    );
     assert_eq!(bare.tree(&id("x")).await.unwrap(), before);
 
-    let two = builder().backends(backends).tool(gates[1].tool("work")).build().unwrap();
+    let two = builder()
+        .backends(backends)
+        .tool(gates[1].tool("work"))
+        .build()
+        .unwrap();
     two.cancel(&id("x.1.0")).await.unwrap();
     soon(gates[1].called()).await;
     gates[1].open(1);
@@ -118,11 +133,19 @@ async fn more_messages_than_are_taken_together_are_all_taken() {
     engine.prepare(start(ROUTER).id(id("x"))).await.unwrap();
     for number in 0..1_000 {
         let request = Request::Signal([format!("S{number}").into()].into());
-        engine.backends().context().post(&id("x"), &posted(number, request)).await.unwrap();
+        engine
+            .backends()
+            .context()
+            .post(&id("x"), &posted(number, request))
+            .await
+            .unwrap();
     }
     assert_eq!(engine.recover().await.unwrap().taken_up, 1);
     soon(engine.wait(&id("x"))).await.unwrap();
     let all = signals(&engine.context(&id("x")).await.unwrap());
-    assert!(all.iter().cloned().eq((0..1_000).map(|number| format!("S{number}"))), "{all:?}");
+    assert!(
+        all.iter().cloned().eq((0..1_000).map(|number| format!("S{number}"))),
+        "{all:?}"
+    );
     assert!(engine.backends().context().waiting(1).await.unwrap().is_empty());
 }

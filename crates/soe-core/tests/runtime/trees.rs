@@ -60,7 +60,10 @@ fn engines<const N: usize>(backends: [&Backends; N]) -> [Engine; N] {
 }
 
 /// A deletion that has looked at the tree, and waits before it deletes it.
-async fn deleting(store: &Arc<FaultyStore>, engine: &Engine) -> (Gate, tokio::task::JoinHandle<Option<EngineErrorKind>>) {
+async fn deleting(
+    store: &Arc<FaultyStore>,
+    engine: &Engine,
+) -> (Gate, tokio::task::JoinHandle<Option<EngineErrorKind>>) {
     let gate = Gate::new();
     *store.deleting.lock().unwrap() = Some(gate.clone());
     let engine = engine.clone();
@@ -81,7 +84,13 @@ async fn what_another_process_signals_while_a_tree_is_deleted_keeps_it() {
     gate.open(1);
     assert_eq!(soon(deletion).await.unwrap(), Some(EngineErrorKind::Active));
     let tree = two.tree(&id("x")).await.unwrap();
-    assert_eq!((tree.executions.len(), count(&tree.root_state().unwrap().context, "CHECKED")), (4, 1));
+    assert_eq!(
+        (
+            tree.executions.len(),
+            count(&tree.root_state().unwrap().context, "CHECKED")
+        ),
+        (4, 1)
+    );
 
     // A message that nobody has taken yet keeps it, too.
     let (gate, deletion) = deleting(&store, &one).await;
@@ -99,7 +108,10 @@ async fn what_another_process_signals_while_a_tree_is_deleted_keeps_it() {
     assert_eq!(count(&two.context(&id("x")).await.unwrap(), "CHECKED"), 2);
     *store.deleting.lock().unwrap() = None;
     one.delete(&id("x")).await.unwrap();
-    assert_eq!(*two.resume(&id("x")).await.unwrap_err().kind(), EngineErrorKind::NotFound);
+    assert_eq!(
+        *two.resume(&id("x")).await.unwrap_err().kind(),
+        EngineErrorKind::NotFound
+    );
 }
 
 #[tokio::test]
@@ -128,7 +140,9 @@ async fn two_that_collect_at_once_delete_each_tree_once() {
     let backends = Backends::memory();
     let [one, two] = engines([&backends, &backends]);
     for number in 0..60 {
-        soon(one.orchestrate(fan(2).id(id(&format!("t{number}"))))).await.unwrap();
+        soon(one.orchestrate(fan(2).id(id(&format!("t{number}")))))
+            .await
+            .unwrap();
     }
     let retention = Retention::older_than(Duration::ZERO).rested();
     let (a, b) = tokio::join!(one.collect(&retention), two.collect(&retention));
@@ -163,10 +177,15 @@ impl TelemetryBackend for Sticky {
 async fn a_deletion_that_ended_in_the_middle_leaves_no_tree_and_is_finished_by_repeating_it() {
     let store = FaultyStore::new();
     let telemetry = Sticky(Arc::new(MemoryStore::new()), AtomicBool::new(false));
-    let backends = Backends::builder(store.clone(), store.inner.clone()).telemetry(Arc::new(telemetry)).build();
+    let backends = Backends::builder(store.clone(), store.inner.clone())
+        .telemetry(Arc::new(telemetry))
+        .build();
     let [engine] = engines([&backends]);
     soon(engine.orchestrate(fan(2))).await.unwrap();
-    assert_eq!(*engine.delete(&id("x")).await.unwrap_err().kind(), EngineErrorKind::Backend);
+    assert_eq!(
+        *engine.delete(&id("x")).await.unwrap_err().kind(),
+        EngineErrorKind::Backend
+    );
     // Nobody can go on with half of it.
     for error in [
         engine.resume(&id("x")).await.map(drop).unwrap_err(),
@@ -176,7 +195,10 @@ async fn a_deletion_that_ended_in_the_middle_leaves_no_tree_and_is_finished_by_r
         assert_eq!(*error.kind(), EngineErrorKind::NotFound);
     }
     assert!(!engine.telemetry(&id("x"), 0, 10).await.unwrap().is_empty());
-    assert_eq!(*engine.delete(&id("x")).await.unwrap_err().kind(), EngineErrorKind::NotFound);
+    assert_eq!(
+        *engine.delete(&id("x")).await.unwrap_err().kind(),
+        EngineErrorKind::NotFound
+    );
     assert!(engine.telemetry(&id("x"), 0, 10).await.unwrap().is_empty());
 }
 
@@ -186,7 +208,10 @@ async fn of_two_that_recover_one_tree_one_runs_it_and_nobody_hangs() {
         let backends = Backends::memory();
         let gate = Gate::new();
         let check = |_: NodeInput| async { Ok(NodeOutput::default()) };
-        let first = builder().backends(backends.clone()).tool(gate.tool("work")).node_type("check", check);
+        let first = builder()
+            .backends(backends.clone())
+            .tool(gate.tool("work"))
+            .node_type("check", check);
         let first = first.build().unwrap();
         first.start(fan(3)).await.unwrap();
         for _ in 0..3 {
@@ -198,14 +223,20 @@ async fn of_two_that_recover_one_tree_one_runs_it_and_nobody_hangs() {
         let recovering = async { tokio::join!(one.recover(), two.recover()) };
         let (a, b) = soon(recovering).await;
         let (a, b) = (a.unwrap(), b.unwrap());
-        assert!(a.taken_up + b.taken_up >= 1 && a.refused + b.refused == 0, "{a:?} {b:?}");
+        assert!(
+            a.taken_up + b.taken_up >= 1 && a.refused + b.refused == 0,
+            "{a:?} {b:?}"
+        );
         let x = id("x");
         let waiting = async { tokio::join!(one.wait(&x), two.wait(&x)) };
         let (a, b) = soon(waiting).await;
         assert_eq!((a.unwrap().status, b.unwrap().status), (Status::Rested, Status::Rested));
         assert_eq!(calls.load(Ordering::SeqCst), 3, "each run once");
         let context = one.context(&id("x")).await.unwrap();
-        assert_eq!((count(&context, "WORKED"), context.history("result").unwrap().len()), (3, 3));
+        assert_eq!(
+            (count(&context, "WORKED"), context.history("result").unwrap().len()),
+            (3, 3)
+        );
     }
 }
 
@@ -229,8 +260,18 @@ async fn a_lost_race_is_no_failure_of_the_store_or_of_a_node() {
             waited = soon(execution.wait()).await;
         }
         let tree = engine.tree(&id("x")).await.unwrap();
-        assert!(tree.executions.values().all(|state| state.failure.is_none() && state.status == Status::Rested));
-        assert_eq!((tree.used.children, tree.root_state().unwrap().context.operational.errors), (300, 0));
+        assert!(
+            tree.executions
+                .values()
+                .all(|state| state.failure.is_none() && state.status == Status::Rested)
+        );
+        assert_eq!(
+            (
+                tree.used.children,
+                tree.root_state().unwrap().context.operational.errors
+            ),
+            (300, 0)
+        );
     }
     assert!(lost > 1, "{lost}");
 }
@@ -239,7 +280,11 @@ async fn a_lost_race_is_no_failure_of_the_store_or_of_a_node() {
 async fn a_cancellation_that_cannot_be_stored_says_so_at_once() {
     let store = FaultyStore::new();
     let gate = Gate::new();
-    let engine = builder().backends(store.backends()).tool(gate.tool("work")).build().unwrap();
+    let engine = builder()
+        .backends(store.backends())
+        .tool(gate.tool("work"))
+        .build()
+        .unwrap();
     let execution = engine.start(start(WORK)).await.unwrap();
     gate.called().await;
     store.fail_after(0, Fault::Before);
@@ -322,7 +367,9 @@ leaf:
 #[tokio::test]
 async fn what_is_used_is_seen_at_every_level_and_at_once_in_the_tree() {
     let gate = Gate::new();
-    let work = raw_tool("work", "", |_: serde_json::Value, _: ToolContext| async { Ok(json!(1)) });
+    let work = raw_tool("work", "", |_: serde_json::Value, _: ToolContext| async {
+        Ok(json!(1))
+    });
     let engine = builder().tool(work).tool(gate.tool("wait")).build().unwrap();
     let execution = engine.start(start(LEVELS).id(id("x"))).await.unwrap();
     soon(gate.called()).await;
@@ -331,8 +378,16 @@ async fn what_is_used_is_seen_at_every_level_and_at_once_in_the_tree() {
     gate.open(1);
     soon(execution.wait()).await.unwrap();
     let tree = engine.tree(&id("x")).await.unwrap();
-    let used: Vec<_> = tree.executions.values().map(|state| state.context.operational.tree.tool_calls).collect();
+    let used: Vec<_> = tree
+        .executions
+        .values()
+        .map(|state| state.context.operational.tree.tool_calls)
+        .collect();
     assert_eq!(used, [4, 3, 2]);
-    let own: Vec<_> = tree.executions.values().map(|state| state.context.operational.tool_calls).collect();
+    let own: Vec<_> = tree
+        .executions
+        .values()
+        .map(|state| state.context.operational.tool_calls)
+        .collect();
     assert_eq!(own, [1, 1, 2]);
 }

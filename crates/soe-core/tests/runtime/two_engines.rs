@@ -30,7 +30,10 @@ fn engine_on(backends: &Backends, now: &Arc<AtomicU64>, gate: &Gate) -> Engine {
             }
         }
     };
-    let builder = builder().backends(backends.clone()).tool(gate.tool("work")).node_type("boom", boom);
+    let builder = builder()
+        .backends(backends.clone())
+        .tool(gate.tool("work"))
+        .node_type("boom", boom);
     let builder = builder.clock(move || Timestamp::from_micros(clock.load(Ordering::SeqCst)));
     builder.lease(Duration::from_secs(30)).build().unwrap()
 }
@@ -68,9 +71,16 @@ async fn taken(engine: &Engine) -> Vec<Option<Arc<str>>> {
 async fn the_owner_takes_signals_definitions_resumptions_and_cancellations() {
     let Pair { one, two, gates } = pair().await;
     two.broadcast_signals(&id("x"), ["MORE"]).await.unwrap();
-    assert_eq!(count(&two.context(&id("x")).await.unwrap(), "HEARD"), 1, "taken when it is answered");
+    assert_eq!(
+        count(&two.context(&id("x")).await.unwrap(), "HEARD"),
+        1,
+        "taken when it is answered"
+    );
     let definitions = two.definitions(&id("x")).await.unwrap();
-    definitions.replace_identities(&[("ada".into(), "You count.".into())].into()).await.unwrap();
+    definitions
+        .replace_identities(&[("ada".into(), "You count.".into())].into())
+        .await
+        .unwrap();
     let theirs = one.definitions(&id("x")).await.unwrap().identities().await.unwrap();
     assert_eq!(theirs["ada"].as_ref(), "You count.");
     let child = one.tree(&id("x")).await.unwrap().get(1).unwrap().id.clone();
@@ -91,7 +101,11 @@ async fn the_owner_takes_signals_definitions_resumptions_and_cancellations() {
     }
     assert_eq!(taken(&one).await, [None, None, None, None]);
     let tree = two.tree(&id("x")).await.unwrap();
-    assert_eq!((tree.fence(), tree.inbox), (1, 4), "it was the first one's all the time");
+    assert_eq!(
+        (tree.fence(), tree.inbox),
+        (1, 4),
+        "it was the first one's all the time"
+    );
     assert!(gates[1].keys.lock().unwrap().is_empty());
 }
 
@@ -108,7 +122,10 @@ async fn what_the_owner_refuses_is_answered_with_its_reason() {
     two.cancel(&child).await.unwrap();
     refused(two.resume(&child).await.unwrap_err(), "is cancelled");
     let none: [&str; 0] = [];
-    refused(two.broadcast_signals(&id("x"), none).await.unwrap_err(), "at least one signal");
+    refused(
+        two.broadcast_signals(&id("x"), none).await.unwrap_err(),
+        "at least one signal",
+    );
     let nobody = two.broadcast_signals(&id("x.7.7"), ["X"]).await.unwrap_err();
     assert_eq!(*nobody.kind(), EngineErrorKind::NotFound);
     let refusals: Vec<bool> = taken(&one).await.iter().map(Option::is_some).collect();
@@ -135,9 +152,17 @@ fn abandoned() -> Abandoned {
         soon(gates[0].called()).await;
     });
     first.shutdown_background();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let two = engine_on(&backends, &now, &gates[1]);
-    Abandoned { two, gates, now, runtime }
+    Abandoned {
+        two,
+        gates,
+        now,
+        runtime,
+    }
 }
 
 impl Abandoned {
@@ -230,14 +255,20 @@ async fn an_owner_that_the_store_has_stopped_goes_on_for_a_message() {
     let execution = one.start(start(WORK).id(id("x"))).await.unwrap();
     gates[0].called().await;
     store.fail_after(0, Fault::Before);
-    assert_eq!(*execution.signal(["X"]).await.unwrap_err().kind(), EngineErrorKind::Backend);
+    assert_eq!(
+        *execution.signal(["X"]).await.unwrap_err().kind(),
+        EngineErrorKind::Backend
+    );
     soon(execution.wait()).await.unwrap_err();
     // Its process is alive, so it is the one who has it: nobody else can go on with it.
     soon(two.broadcast_signals(&id("x"), ["MORE"])).await.unwrap();
     gates[0].called().await;
     gates[0].open(2);
     soon(two.wait(&id("x"))).await.unwrap();
-    assert_eq!(signals(&two.context(&id("x")).await.unwrap()), ["START", "MORE", "DONE"]);
+    assert_eq!(
+        signals(&two.context(&id("x")).await.unwrap()),
+        ["START", "MORE", "DONE"]
+    );
     assert!(gates[1].keys.lock().unwrap().is_empty());
 }
 
@@ -253,7 +284,10 @@ fn an_engine_that_cannot_take_over_says_so_and_the_message_waits() {
         let error = abandoned.ask(bare.broadcast_signals(&x, ["MORE"])).await.unwrap_err();
         assert_eq!(*error.kind(), EngineErrorKind::Refused);
         let text = error.to_string();
-        assert!(text.contains("uses tool 'work'") && text.contains("The message waits"), "{text}");
+        assert!(
+            text.contains("uses tool 'work'") && text.contains("The message waits"),
+            "{text}"
+        );
         // To end it nothing is needed.
         assert_eq!(backends.context().inbox(&x, 0, 10).await.unwrap().len(), 1);
         abandoned.two.cancel(&x).await.unwrap();

@@ -229,7 +229,11 @@ impl Coordinator {
     }
 
     async fn control(&mut self, control: Control) -> Result<(), EngineError> {
-        let Control { execution, order, reply } = control;
+        let Control {
+            execution,
+            order,
+            reply,
+        } = control;
         let mut taken = Taken::new(&self.claim.tree);
         let input = self.number(&execution).map(|execution| match order {
             Order::Recover => Input::Recover,

@@ -90,12 +90,19 @@ impl Coordinator {
             };
             performer.abort(tree, execution);
             // What came before an end is not begun any more, also if it was resumed since: that performs it again.
-            let stays = |effect: &Effect| !effect.performs_for().is_some_and(|number| tree.is_within(number, execution));
+            let stays = |effect: &Effect| {
+                !effect
+                    .performs_for()
+                    .is_some_and(|number| tree.is_within(number, execution))
+            };
             left.retain(stays);
         }
         for effect in left {
             let tree = self.machine.state();
-            if effect.performs_for().is_some_and(|execution| tree.status(execution) != Some(Status::Running)) {
+            if effect
+                .performs_for()
+                .is_some_and(|execution| tree.status(execution) != Some(Status::Running))
+            {
                 continue;
             }
             match effect {
@@ -149,7 +156,9 @@ impl Coordinator {
     /// engine.
     pub(super) async fn posted(&mut self) -> Vec<Posted> {
         let (shared, after) = (&self.claim.shared, self.machine.state().inbox);
-        let posted = shared.call(shared.backends.context().inbox(&self.claim.tree, after, INBOX)).await;
+        let posted = shared
+            .call(shared.backends.context().inbox(&self.claim.tree, after, INBOX))
+            .await;
         let posted = posted.unwrap_or_else(|error: EngineError| {
             tracing::warn!(error = %format_args!("{error:#}"), "the inbox can't be read");
             Vec::new()

@@ -2,9 +2,9 @@
 
 use soe_backends::{ExecutionId, Status};
 
+use super::super::EngineError;
 use super::super::shared::{Answer, Message, Reply};
 use super::super::taken::{Taken, answered};
-use super::super::EngineError;
 use super::Coordinator;
 use crate::machine::{BuiltinCall, Input, MachineError};
 
@@ -47,7 +47,10 @@ impl Coordinator {
                 execution,
                 signals,
                 reply,
-            } => self.take_named(&execution, reply, taken, |execution| Input::Signal { execution, signals }),
+            } => self.take_named(&execution, reply, taken, |execution| Input::Signal {
+                execution,
+                signals,
+            }),
             Message::Define { definitions, reply } => {
                 let reply = self.step_for(Input::Define(definitions), &self.claim.tree.clone(), reply, taken)?;
                 taken.replies.extend(reply);
@@ -226,7 +229,11 @@ impl Coordinator {
 
     /// Whether the root has failed because a node has, and not because of a limit.
     fn failed_by_a_node(&self) -> bool {
-        let root = self.machine.state().root_state().filter(|root| root.status == Status::Failed);
+        let root = self
+            .machine
+            .state()
+            .root_state()
+            .filter(|root| root.status == Status::Failed);
         let failure = root.and_then(|root| root.failure.as_ref());
         failure.is_some_and(|failure| failure.limit.is_none() && failure.node.is_some())
     }
