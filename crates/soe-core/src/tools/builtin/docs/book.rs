@@ -23,6 +23,7 @@ book! {
     "README.md": "overview";
     "getting-started.md": "guide" "start";
     "concepts.md": "guide" "signals" "context" "joins";
+    "glossary.md": "guide" "reference";
     "signals.md": "guide" "signals";
     "context.md": "guide" "context" "templates";
     "templates.md": "guide" "reference" "templates";
