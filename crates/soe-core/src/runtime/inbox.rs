@@ -174,7 +174,11 @@ impl Shared {
                 && let Claiming::Claimed(claim) = Claim::take(self, &root)?
             {
                 // Nobody runs it any more: it is taken here.
-                Coordinator::spawn_stored(claim, TakenUp::Recovered);
+                let taken = match &letter.request {
+                    Request::Cancel => TakenUp::Stopped,
+                    _ => TakenUp::Recovered,
+                };
+                Coordinator::spawn_stored(claim, taken);
             }
             tokio::select! {
                 () = self.stop.cancelled() => return Err(EngineError::new(EngineErrorKind::ShutDown).of(execution)),

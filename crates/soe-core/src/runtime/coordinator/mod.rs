@@ -48,6 +48,8 @@ pub(super) struct Coordinator {
     waiters: Vec<(u64, Reply<Finished>)>,
     /// What stores of their own didn't take yet.
     unpaid: Owed,
+    /// What this engine doesn't have and the tree needs: something in it is ended here, and nothing is performed.
+    missing: Option<EngineError>,
 }
 
 impl Coordinator {
@@ -79,8 +81,9 @@ impl Coordinator {
                     let error = error.of(&claim.tree);
                     claim.refuse(VecDeque::new(), &error);
                 }
-                Ok(machine) => {
+                Ok((machine, missing)) => {
                     let mut this = Self::new(claim, machine);
+                    this.missing = missing;
                     let span = this.span();
                     let run = async {
                         let result = contained(this.serve_stored(taken)).await;
@@ -92,16 +95,18 @@ impl Coordinator {
         });
     }
 
-    async fn load(claim: &Claim, taken: TakenUp) -> Result<Machine, EngineError> {
+    /// The machine, and what the engine doesn't have for it: to end something, nothing is needed.
+    async fn load(claim: &Claim, taken: TakenUp) -> Result<(Machine, Option<EngineError>), EngineError> {
         let shared = &claim.shared;
         let tree = shared.load_tree(&claim.tree).await?;
         shared.check_owner(&tree).await?;
         let registries = shared.call(shared.registries.load(&shared.backends, &tree)).await?;
-        if taken == TakenUp::Recovered {
-            shared.check_taken_up(&tree, &registries)?;
-        }
+        let missing = match (shared.check_taken_up(&tree, &registries), taken) {
+            (Err(error), TakenUp::Recovered) => return Err(error),
+            (checked, _) => checked.err(),
+        };
         let state = Arc::unwrap_or_clone(tree);
-        Ok(Machine::load(state, registries, shared.specs.clone())?)
+        Ok((Machine::load(state, registries, shared.specs.clone())?, missing))
     }
 
     fn new(claim: Claim, machine: Machine) -> Self {
@@ -116,6 +121,7 @@ impl Coordinator {
             cause: None,
             waiters: Vec::new(),
             unpaid: Owed::default(),
+            missing: None,
         }
     }
 
@@ -136,6 +142,14 @@ impl Coordinator {
             while let Ok(control) = self.claim.control.try_recv() {
                 self.control(*control).await?;
             }
+        }
+        if let Some(missing) = self.missing.clone() {
+            self.take_inbox().await?;
+            return match self.is_running() {
+                // It is left to an engine that has what it needs.
+                true => Err(missing),
+                false => self.come_to_rest().await.map(drop),
+            };
         }
         self.input(Input::Recover).await?;
         self.take_inbox().await?;

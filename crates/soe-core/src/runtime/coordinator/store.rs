@@ -87,6 +87,9 @@ impl Coordinator {
         if self.is_running() {
             self.cause = None;
         }
+        if self.missing.is_some() {
+            return;
+        }
         for effect in effects {
             let tree = self.machine.state();
             // What was dispatched just before an end is not begun any more; what a resumption performs is.
