@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use soe_backends::{ExecutionId, Schedule, Status};
 
+use crate::expect::Expectations;
 use crate::llm::{Choice, parse_choice};
 use crate::output::ColorChoice;
 use crate::{fork::Fork, gc::Gc, history::History};
@@ -126,6 +127,9 @@ pub(crate) struct Run {
     pub(crate) tools: Tools,
 
     #[command(flatten)]
+    pub(crate) expectations: Expectations,
+
+    #[command(flatten)]
     pub(crate) format: Format,
 
     // Last: its heading holds for all that follows.
@@ -173,6 +177,9 @@ pub(crate) struct SendSignal {
     /// A file of tools, as the workflow was run with
     #[arg(long = "tools", value_name = "FILE")]
     pub(crate) tools: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) expectations: Expectations,
 
     #[command(flatten)]
     pub(crate) format: Format,
@@ -307,7 +314,7 @@ impl From<ScheduleChoice> for Schedule {
     }
 }
 
-fn non_empty(text: &str) -> Result<String, String> {
+pub(crate) fn non_empty(text: &str) -> Result<String, String> {
     match text.is_empty() {
         true => Err("a signal has a name".into()),
         false => Ok(text.to_owned()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use soe_backends::{ExecutionEvent, ExecutionId, Status};
+use soe_backends::{ExecutionId, Status};
 use soe_core::runtime::Engine;
 
 use crate::args::Events;
@@ -19,12 +19,16 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// How often in a row nobody must be found to run an execution: between two processes there is a moment without one.
 const NOBODY: u32 = 5;
 
-/// Shows what has happened in a stored execution, and with `--follow` what happens. Gives the exit code.
+/// Shows what has happened in a stored tree, or in one execution of it, and with `--follow` what happens. Gives the exit code.
 pub(crate) async fn events(args: Events, colors: Colors) -> anyhow::Result<u8> {
     let engine = stored::open(&args.store).await?;
+    let tree = engine.tree(&args.id).await?;
     let state = engine.state(&args.id).await?;
     let mode = if args.json { Mode::Json } else { Mode::Lines };
     let mut log = Log::printed(mode, colors.stdout, args.from, state.created_at);
+    if args.id.is_root() {
+        log.know(tree, engine.workflows(&args.id).await.ok());
+    }
     show(&engine, &args.id, &mut log).await?;
     if !args.follow {
         return Ok(0);
@@ -36,12 +40,12 @@ pub(crate) async fn events(args: Events, colors: Colors) -> anyhow::Result<u8> {
 async fn follow(engine: &Engine, id: &ExecutionId, log: &mut Log, colors: Colors) -> anyhow::Result<u8> {
     let mut nobody = 0;
     loop {
-        let state = engine.state(id).await?;
+        let status = engine.status(id).await?.status;
         // What led to this state is stored with it.
         if show(engine, id, log).await? {
             nobody = 0;
         }
-        match state.status {
+        match status {
             Status::Running => {}
             Status::Rested | Status::Prepared => return Ok(0),
             _ => return Ok(1),
@@ -60,18 +64,21 @@ async fn follow(engine: &Engine, id: &ExecutionId, log: &mut Log, colors: Colors
     }
 }
 
-/// Shows the events that are stored and not shown yet. Gives whether there were any.
+/// Shows the events that are stored and not shown yet: of a root, those of its tree. Gives whether there were any.
 async fn show(engine: &Engine, id: &ExecutionId, log: &mut Log) -> anyhow::Result<bool> {
     let mut any = false;
     loop {
-        let events = engine.telemetry(id, log.next(), PAGE).await?;
+        let events = match id.is_root() {
+            true => engine.tree_telemetry(id, log.next(), PAGE).await?,
+            false => engine.telemetry(id, log.next(), PAGE).await?,
+        };
         let more = events.len() == PAGE;
         any |= !events.is_empty();
         for event in events {
-            let execution = id.clone();
-            log.event(&ExecutionEvent { execution, event })?;
+            log.event(&event)?;
         }
         if !more {
+            log.flush();
             return Ok(any);
         }
     }

@@ -1,23 +1,25 @@
 //! `soe fork`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::bail;
 use clap::Args;
 use serde_json::Value;
-use soe_backends::{ExecutionId, ExecutionState, Limits};
+use soe_backends::{ExecutionId, Limits, TreeState};
 use soe_core::runtime::{self, Engine};
 
-use crate::Colors;
 use crate::args::{Format, LlmOptions, field, pair};
+use crate::expect::Expectations;
 use crate::going_on::GoingOn;
 use crate::limits::limits;
 use crate::refusal::refuse_as_json;
 use crate::run::context;
+use crate::{Colors, Shown, owner};
 
 #[derive(Debug, Args)]
 pub(crate) struct Fork {
-    /// The id of the execution that is forked; it isn't changed
+    /// The root of the tree that is forked, with all that is below it; it isn't changed
     #[arg(value_name = "ID")]
     source: ExecutionId,
 
@@ -50,6 +52,9 @@ pub(crate) struct Fork {
     tools: Vec<PathBuf>,
 
     #[command(flatten)]
+    expectations: Expectations,
+
+    #[command(flatten)]
     format: Format,
 
     // Last: its heading holds for all that follows.
@@ -58,12 +63,12 @@ pub(crate) struct Fork {
 }
 
 /// Starts a fork, and follows it until it rests. Gives the exit code.
-pub(crate) async fn fork(args: Fork, colors: Colors, traces: bool) -> anyhow::Result<u8> {
+pub(crate) async fn fork(args: Fork, colors: Colors, shown: Shown) -> anyhow::Result<u8> {
     let json = args.format.json;
-    refuse_as_json(json, start(args, colors, traces).await)
+    refuse_as_json(json, start(args, colors, shown).await)
 }
 
-async fn start(args: Fork, colors: Colors, traces: bool) -> anyhow::Result<u8> {
+async fn start(args: Fork, colors: Colors, shown: Shown) -> anyhow::Result<u8> {
     // What is wrong with the command line is its own fault, whatever is in the store.
     limits(Limits::default(), &args.limits)?;
     let fields = context(args.context.as_deref())?;
@@ -71,8 +76,8 @@ async fn start(args: Fork, colors: Colors, traces: bool) -> anyhow::Result<u8> {
     let Some(going_on) = read else {
         return Ok(1);
     };
-    let state = source(&going_on.reader, &args.source, args.at, args.id.as_ref()).await?;
-    going_on.check(&state).await?;
+    let tree = source(&going_on.reader, &args.source, args.at, args.id.as_ref()).await?;
+    going_on.check(&tree, None).await?;
     let mut fork = match args.at {
         Some(version) => runtime::Fork::at(version),
         None => runtime::Fork::latest(),
@@ -82,33 +87,39 @@ async fn start(args: Fork, colors: Colors, traces: bool) -> anyhow::Result<u8> {
         fork = fork.field(field, value);
     }
     if !args.limits.is_empty() {
-        fork = fork.limits(limits(Limits::clone(&state.limits), &args.limits)?);
+        fork = fork.limits(limits(Limits::clone(&tree.limits), &args.limits)?);
     }
     if let Some(id) = args.id {
         fork = fork.id(id);
     }
-    let session = going_on.session().await?;
-    let log = session.log(traces, 0);
-    let tokens = session.tokens();
-    let execution = session.engine.fork(&args.source, fork).await?;
-    let events = execution.events();
+    let mut session = going_on.session().await?;
+    session.expectations = args.expectations;
+    let log = session.log(shown, 0);
+    let (tokens, engine) = (session.tokens(), session.engine.clone());
+    let execution = owner::retried(async || engine.fork(&args.source, fork.clone()).await).await?;
+    let events = execution.tree_events();
     session.follow(execution.id(), events, tokens, log).await
 }
 
-/// The state that the fork goes on with, if it can have it.
+/// The tree that the fork goes on with, if it can have it.
 async fn source(
     reader: &Engine,
     id: &ExecutionId,
     at: Option<u64>,
     fork: Option<&ExecutionId>,
-) -> anyhow::Result<ExecutionState> {
-    let state = match at {
-        Some(version) => reader.state_at(id, version).await?,
-        None => reader.state(id).await?,
+) -> anyhow::Result<Arc<TreeState>> {
+    if !id.is_root() {
+        let root = id.root();
+        reader.status(id).await?;
+        bail!("a fork copies a whole tree: name its root, {root}");
+    }
+    let tree = match at {
+        Some(version) => reader.tree_at(id, version).await?,
+        None => reader.tree(id).await?,
     };
     match fork {
         // Before a recording is begun: it replaces the one before.
         Some(id) if reader.status(id).await.is_ok() => bail!("there is an execution of that id already: {id}"),
-        _ => Ok(state),
+        _ => Ok(tree),
     }
 }

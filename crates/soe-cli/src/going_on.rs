@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
-use soe_backends::{ExecutionId, ExecutionState};
+use anyhow::{Context as _, anyhow, bail};
+use soe_backends::{ExecutionId, ExecutionState, Status, TreeState};
 use soe_core::config::{NodeKind, Registry, Workflow};
 use soe_core::llm::Llms;
 use soe_core::runtime::Engine;
@@ -13,12 +13,15 @@ use soe_core::tools::builtin;
 
 use crate::args::{Format, LlmOptions};
 use crate::awaited::triggers;
+use crate::expect::Expectations;
 use crate::interrupt::Interrupts;
 use crate::log::Log;
 use crate::output::{WARNING, paint, safe};
 use crate::refusal::show_problems;
-use crate::session::{Session, current_registry, engine};
-use crate::tools::Loaded;
+use crate::session::{Session, engine};
+use crate::tools::Loaded as Tools;
+use crate::waits::Lookout;
+use crate::workflows::reachable;
 use crate::{Colors, llm, store, tools};
 
 /// The options of a command that goes on with stored executions, and what their files have.
@@ -26,12 +29,32 @@ pub(crate) struct GoingOn {
     pub(crate) store: PathBuf,
     pub(crate) format: Format,
     pub(crate) colors: Colors,
-    tools: Loaded,
+    tools: Tools,
     llm: LlmOptions,
     llms: llm::Files,
     /// Looks into the store. The engine that runs is made when it is known that it is needed: a recording replaces the one
     /// before.
     pub(crate) reader: Engine,
+}
+
+/// A stored execution.
+pub(crate) struct Loaded {
+    pub(crate) tree: Arc<TreeState>,
+    pub(crate) state: Arc<ExecutionState>,
+    /// Its workflows, and the one that it runs, if the store has them.
+    pub(crate) registry: Option<Arc<Registry>>,
+    pub(crate) workflow: Option<Arc<Workflow>>,
+}
+
+impl Loaded {
+    /// Where it stands.
+    pub(crate) fn status(&self) -> Option<Status> {
+        self.tree.status(self.state.number)
+    }
+
+    pub(crate) fn root_status(&self) -> Option<Status> {
+        self.tree.status(0)
+    }
 }
 
 impl GoingOn {
@@ -63,31 +86,48 @@ impl GoingOn {
         }))
     }
 
-    /// A stored execution and the workflow that it runs, which has all that it needs.
+    /// A stored execution with its tree, which has all that it needs to go on.
     ///
     /// # Errors
     /// There is no such execution, or tools or LLMs are missing.
-    pub(crate) async fn load(&self, id: &ExecutionId) -> anyhow::Result<(ExecutionState, Option<Arc<Workflow>>)> {
-        let state = self.reader.state(id).await?;
-        let workflow = self.check(&state).await?;
-        Ok((state, workflow))
+    pub(crate) async fn load(&self, id: &ExecutionId) -> anyhow::Result<Loaded> {
+        let tree = self.reader.tree(id).await?;
+        let Some(state) = tree.find(id).cloned() else {
+            // The engine's own words.
+            return Err(self.reader.status(id).await.map_or_else(Into::into, |_| anyhow!("execution {id} is not there")));
+        };
+        self.check(&tree, Some(&state)).await?;
+        let registry = Lookout::new(&self.reader, None).registry(&state).await?;
+        let workflow = registry.as_ref().and_then(|registry| registry.workflows.get(&state.workflow).cloned());
+        Ok(Loaded {
+            tree,
+            state,
+            registry,
+            workflow,
+        })
     }
 
-    /// The workflow that a stored execution runs, which has all that it needs.
+    /// Checks that a tree has what it needs to go on: the root, what runs, and the execution that is addressed.
     ///
     /// # Errors
     /// Tools or LLMs are missing.
-    pub(crate) async fn check(&self, state: &ExecutionState) -> anyhow::Result<Option<Arc<Workflow>>> {
-        let registry = current_registry(&self.reader, state).await?;
-        let workflow = registry
-            .as_ref()
-            .and_then(|registry| registry.workflows.get(&state.workflow).cloned());
-        if let (Some(registry), Some(workflow)) = (&registry, &workflow) {
-            let checked =
-                check_tools(registry, workflow, &self.tools).and_then(|()| llm::check_nodes(workflow, &self.llm));
-            checked.with_context(|| format!("execution {}", state.id))?;
+    pub(crate) async fn check(&self, tree: &TreeState, addressed: Option<&ExecutionState>) -> anyhow::Result<()> {
+        let mut lookout = Lookout::new(&self.reader, None);
+        let mut checked = BTreeSet::new();
+        let is_addressed = |state: &ExecutionState| addressed.is_some_and(|addressed| addressed.number == state.number);
+        for state in tree.executions.values() {
+            let runs = state.status == Status::Running && tree.status(state.number) == Some(Status::Running);
+            if !(state.number == 0 || runs || is_addressed(state)) || !checked.insert((&state.registry, &state.workflow)) {
+                continue;
+            }
+            let Some(registry) = lookout.registry(state).await? else { continue };
+            if let Some(workflow) = registry.workflows.get(&state.workflow) {
+                let tools = check_tools(&registry, workflow, &self.tools);
+                let checked = tools.and_then(|()| llm::check_nodes(&registry, workflow, &self.llm));
+                checked.with_context(|| format!("execution {}", state.id))?;
+            }
         }
-        Ok(workflow)
+        Ok(())
     }
 
     /// The engine, ready to run.
@@ -102,6 +142,7 @@ impl GoingOn {
             colors: self.colors,
             interrupts: Interrupts::new()?,
             from_start: false,
+            expectations: Expectations::default(),
         })
     }
 }
@@ -122,22 +163,13 @@ pub(crate) fn warn_unheard(workflow: &Workflow, signals: &[String], log: &mut Lo
     log.note(&format!("{}: {text}", paint(session.colors.stderr, WARNING, "warning")));
 }
 
-/// A stored workflow runs with the tools that this command has: they must be there.
-pub(crate) fn check_tools(registry: &Registry, workflow: &Workflow, tools: &Loaded) -> anyhow::Result<()> {
-    let (mut seen, mut left) = (BTreeSet::from([&workflow.name]), vec![workflow]);
-    while let Some(workflow) = left.pop() {
-        check_tools_of(workflow, tools)?;
-        // What its children run needs to be there as well.
-        let started = workflow.nodes.values().filter_map(|node| match &node.kind {
-            NodeKind::Child(child) => registry.workflows.get(&child.workflow),
-            _ => None,
-        });
-        left.extend(started.filter(|child| seen.insert(&child.name)).map(AsRef::as_ref));
-    }
-    Ok(())
+/// A stored workflow, and those that its children run, run with the tools that this command has: they must be there.
+pub(crate) fn check_tools(registry: &Registry, workflow: &Arc<Workflow>, tools: &Tools) -> anyhow::Result<()> {
+    let mut workflows = reachable(registry, workflow).into_iter();
+    workflows.try_for_each(|workflow| check_tools_of(workflow, tools))
 }
 
-fn check_tools_of(workflow: &Workflow, tools: &Loaded) -> anyhow::Result<()> {
+fn check_tools_of(workflow: &Workflow, tools: &Tools) -> anyhow::Result<()> {
     let specs = tools.registry.specs();
     let needed = workflow.nodes.values().flat_map(|node| match &node.kind {
         NodeKind::Tool(tool) => std::slice::from_ref(&tool.tool),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
-use soe_backends::{Change, Commit, DialogueStep, Entry, Event, ExecutionId, Timestamp};
+use soe_backends::{Change, Commit, DialogueStep, Entry, Event, ExecutionChange, ExecutionId, Timestamp, TreeState};
 
 use crate::output::{self, FAINT, paint, safe};
 use crate::{Colors, stored};
@@ -19,7 +19,7 @@ const MAX_VALUE: usize = 60;
 
 #[derive(Debug, Args)]
 pub(crate) struct History {
-    /// The execution's id
+    /// The root of a tree, or an execution in it: then only what changed that one is shown
     #[arg(value_name = "ID")]
     id: ExecutionId,
 
@@ -54,16 +54,26 @@ struct Line<'c> {
 pub(crate) async fn history(args: History, colors: Colors) -> anyhow::Result<u8> {
     let engine = stored::open(&args.store).await?;
     let (mut from, mut left) = (args.from.max(1), args.limit.unwrap_or(usize::MAX));
-    let mut nodes = Nodes::default();
+    let tree = engine.tree(&args.id).await?;
+    let only = match args.id.is_root() {
+        true => None,
+        // One that isn't there is an error in the engine's words.
+        false => Some(engine.state(&args.id).await?.number),
+    };
+    let mut nodes = Nodes::of(tree, only);
     // Of a version that isn't there, nothing is in flight.
-    if let Ok(before) = engine.state_at(&args.id, from - 1).await {
-        nodes.0 = before.runs.values().map(|run| (run.number, run.node.clone())).collect();
+    if let Ok(before) = engine.tree_at(&args.id, from - 1).await {
+        nodes.begin_with(&before);
     }
     // Asked at least once: what can't be had is said even if nothing is wanted.
     loop {
-        let page = engine.commits(&args.id, from, left.min(PAGE)).await?;
-        for commit in &page {
+        let page = engine.commits(&args.id, from, PAGE.min(left.max(1))).await?;
+        for commit in page.iter().filter(|_| left > 0) {
             let summary = nodes.summary(commit);
+            if only.is_some_and(|only| !is_about(commit, only)) {
+                continue;
+            }
+            left -= 1;
             let line = match args.json {
                 true => output::json_line(&Line {
                     version: commit.version,
@@ -79,7 +89,6 @@ pub(crate) async fn history(args: History, colors: Colors) -> anyhow::Result<u8>
             };
             output::print(&line)?;
         }
-        left -= page.len();
         match page.last() {
             Some(last) if left > 0 => from = last.version + 1,
             _ => return Ok(0),
@@ -87,73 +96,116 @@ pub(crate) async fn history(args: History, colors: Colors) -> anyhow::Result<u8>
     }
 }
 
-/// The nodes of runs, by number.
-#[derive(Default)]
-struct Nodes(HashMap<u64, Arc<str>>);
+/// Whether a commit changes an execution.
+fn is_about(commit: &Commit, only: u64) -> bool {
+    commit.changes.iter().any(|change| matches!(change, Change::In { execution, .. } if *execution == only))
+}
+
+/// The names of executions and of the nodes of runs, by number.
+struct Nodes {
+    tree: Arc<TreeState>,
+    /// The execution whose changes are shown; `None` for those of the whole tree.
+    only: Option<u64>,
+    runs: HashMap<(u64, u64), Arc<str>>,
+}
 
 impl Nodes {
-    /// What a commit has changed, in order and in few words. What only the engine needs to know is left out.
-    fn summary(&mut self, commit: &Commit) -> Vec<String> {
-        commit
-            .changes
-            .iter()
-            .filter_map(|change| self.of_change(change))
-            .collect()
+    fn of(tree: Arc<TreeState>, only: Option<u64>) -> Self {
+        let runs = HashMap::new();
+        Self { tree, only, runs }
     }
 
-    fn of_change(&mut self, change: &Change) -> Option<String> {
+    /// What was in flight.
+    fn begin_with(&mut self, tree: &TreeState) {
+        let of = |state: &Arc<soe_backends::ExecutionState>| {
+            let number = state.number;
+            let runs = state.runs.values().map(move |run| ((number, run.number), run.node.clone()));
+            runs.collect::<Vec<_>>()
+        };
+        self.runs.extend(tree.executions.values().flat_map(of));
+    }
+
+    /// What a commit has changed, in order and in few words. What only the engine needs to know is left out.
+    fn summary(&mut self, commit: &Commit) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut before = self.only.unwrap_or(0);
+        for change in &commit.changes {
+            let (number, text) = match change {
+                Change::In { execution, change } => (*execution, self.in_execution(*execution, change)),
+                other => (before, of_tree(other)),
+            };
+            if self.only.is_some_and(|only| only != number) {
+                continue;
+            }
+            let Some(text) = text else { continue };
+            // Whose it is is said where it is another's than that before.
+            let label = if number == before { None } else { Some(self.name(number)) };
+            before = number;
+            lines.push(match label {
+                Some(label) => format!("{label} {text}"),
+                None => text,
+            });
+        }
+        lines
+    }
+
+    /// `[1.0]`; of the root, `[root]`.
+    fn name(&self, number: u64) -> String {
+        let id = self.tree.get(number).map(|state| &state.id);
+        let path = id.and_then(|id| id.path_below(&self.tree.root));
+        format!("[{}]", path.unwrap_or("root"))
+    }
+
+    fn in_execution(&mut self, number: u64, change: &ExecutionChange) -> Option<String> {
         Some(match change {
-            Change::Created(genesis) => match &genesis.forked {
-                Some(forked) => format!("forked from {} at version {}", forked.source, forked.version),
-                None => format!("created with workflow {}", safe(&genesis.workflow)),
-            },
-            Change::Status { status, failure, .. } => match failure {
+            ExecutionChange::Status { status, failure, .. } => match failure {
                 Some(failure) => format!("{status}: {}", output::headline(&failure.to_string())),
                 None => status.to_string(),
             },
-            Change::Broadcast(signals) => format!("signal {}", names(signals)),
-            Change::Accepted(signals) => format!("accepted {}", names(signals)),
-            Change::Routed { node } => format!("{} routed", safe(node)),
-            Change::Dispatched(run) => {
-                self.0.insert(run.number, run.node.clone());
-                format!("{} begins", self.node(run.number))
+            ExecutionChange::Broadcast(signals) => format!("signal {}", names(signals)),
+            ExecutionChange::Routed { node } => format!("{} routed", safe(node)),
+            ExecutionChange::Dispatched(run) => {
+                self.runs.insert((number, run.number), run.node.clone());
+                format!("{} begins", self.node(number, run.number))
             }
-            Change::Restarted(run) => {
-                self.0.insert(run.number, run.node.clone());
-                format!("{} begins again", self.node(run.number))
+            ExecutionChange::Restarted(run) => {
+                self.runs.insert((number, run.number), run.node.clone());
+                format!("{} begins again", self.node(number, run.number))
             }
-            Change::Finished { run } => format!("{} ends", self.node(*run)),
-            Change::Dialogue { run, step } => format!("{} {}", self.node(*run), of_step(step)?),
-            Change::Appended { field, value, .. } => {
+            ExecutionChange::Finished { run } => format!("{} ends", self.node(number, *run)),
+            ExecutionChange::Dialogue { run, step } => format!("{} {}", self.node(number, *run), of_step(step)?),
+            ExecutionChange::Appended { field, value, .. } => {
                 format!("{} = {}", safe(field), output::brief(&value.to_string(), MAX_VALUE))
             }
-            Change::Replaced { field, history, .. } => {
-                format!(
-                    "{} is a copy of {}",
-                    safe(field),
-                    output::count(history.len() as u64, "value")
-                )
+            ExecutionChange::Replaced { field, history, .. } => {
+                let values = output::count(history.len() as u64, "value");
+                format!("{} is a copy of {values}", safe(field))
             }
-            Change::Error => "an attempt failed".to_owned(),
-            Change::Children(started) => {
-                let count = output::count(started.children.len() as u64, "execution");
-                format!("{} starts {count}", self.node(started.run))
-            }
-            Change::Told(_) => "tells its parent".to_owned(),
-            Change::Received { child, message } => format!("message {} of {child}", message.number),
-            Change::Registry(version) => format!("version {} of the workflows", version.number),
-            Change::Limits(_) => "other limits".to_owned(),
-            Change::Revived { child } => format!("{child} is resumed"),
+            ExecutionChange::Error => "an attempt failed".to_owned(),
+            ExecutionChange::Registry(version) => format!("version {} of the workflows", version.number),
             _ => return None,
         })
     }
 
-    fn node(&self, run: u64) -> String {
-        match self.0.get(&run) {
+    fn node(&self, number: u64, run: u64) -> String {
+        match self.runs.get(&(number, run)) {
             Some(node) => format!("{} (run {run})", safe(node)),
             None => format!("run {run}"),
         }
     }
+}
+
+/// A change of the tree itself.
+fn of_tree(change: &Change) -> Option<String> {
+    Some(match change {
+        Change::Created(genesis) => format!("created with workflow {}", safe(&genesis.root.workflow)),
+        Change::Forked(_) => "forked".to_owned(),
+        Change::Started(genesis) => format!("starts {}", genesis.id),
+        Change::Limits(_) => "other limits".to_owned(),
+        Change::Defined(_) => "other identities or another context schema".to_owned(),
+        Change::Taken(_) => "a message of the inbox is taken".to_owned(),
+        _ => return None,
+    })
 }
 
 fn of_step(step: &DialogueStep) -> Option<String> {

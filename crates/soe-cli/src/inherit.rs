@@ -16,7 +16,6 @@ pub(crate) struct Workflows {
     place: String,
     /// The one that the execution ran which they are inherited from.
     usual: Option<Arc<str>>,
-    pub(crate) are_inherited: bool,
 }
 
 impl Workflows {
@@ -28,15 +27,13 @@ impl Workflows {
                 registry,
                 place: "in the file".to_owned(),
                 usual: None,
-                are_inherited: false,
             }),
             (_, Some(source)) => {
                 let state = engine.state(source).await?;
                 Ok(Self {
                     registry: engine.workflows(source).await?,
                     place: format!("in execution {source}"),
-                    usual: Some(state.workflow),
-                    are_inherited: true,
+                    usual: Some(state.workflow.clone()),
                 })
             }
             (_, None) => bail!("there are no workflows: a workflow file or --inherit-config is needed"),

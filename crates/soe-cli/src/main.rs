@@ -4,6 +4,7 @@ mod args;
 mod awaited;
 mod cancel;
 mod events;
+mod expect;
 mod follow;
 mod fork;
 mod gc;
@@ -12,9 +13,12 @@ mod history;
 mod inherit;
 mod interrupt;
 mod limits;
+mod list;
 mod llm;
 mod log;
+mod outcome;
 mod output;
+mod owner;
 mod problems;
 mod refusal;
 mod resume;
@@ -24,8 +28,11 @@ mod signal;
 mod store;
 mod stored;
 mod suitable;
+mod summary;
 mod tools;
 mod validate;
+mod waits;
+mod workflows;
 
 use std::io::{stderr, stdout};
 use std::process::ExitCode;
@@ -47,6 +54,15 @@ struct Usage(String);
 struct Colors {
     stdout: bool,
     stderr: bool,
+}
+
+/// How much of what happens is shown.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    /// More than errors of the engine can come out on stderr.
+    traces: bool,
+    /// What happens in children is shown however many there are.
+    all: bool,
 }
 
 fn main() -> ExitCode {
@@ -71,7 +87,10 @@ fn main() -> ExitCode {
 
 /// Gives the exit code.
 fn execute(cli: Cli, colors: Colors) -> anyhow::Result<u8> {
-    let traces = start_tracing(cli.verbose, colors.stderr);
+    let shown = Shown {
+        traces: start_tracing(cli.verbose, colors.stderr),
+        all: cli.verbose > 0,
+    };
     let command = match cli.command {
         Command::Validate(args) => return validate::validate(&args, colors),
         command => command,
@@ -83,15 +102,15 @@ fn execute(cli: Cli, colors: Colors) -> anyhow::Result<u8> {
     let result = runtime.block_on(async {
         let result = match command {
             Command::Validate(_) => Ok(0),
-            Command::Run(args) => run::run(*args, colors, traces).await,
-            Command::Signal(args) => signal::signal(*args, colors, traces).await,
+            Command::Run(args) => run::run(*args, colors, shown).await,
+            Command::Signal(args) => signal::signal(*args, colors, shown).await,
             Command::Show(args) => stored::show(args, colors).await,
-            Command::List(args) => stored::list(args, colors).await,
-            Command::Resume(args) => resume::resume(*args, colors, traces).await,
+            Command::List(args) => list::list(args, colors).await,
+            Command::Resume(args) => resume::resume(*args, colors, shown).await,
             Command::Cancel(args) => cancel::cancel(args, colors).await,
             Command::Events(args) => events::events(args, colors).await,
             Command::History(args) => history::history(args, colors).await,
-            Command::Fork(args) => fork::fork(*args, colors, traces).await,
+            Command::Fork(args) => fork::fork(*args, colors, shown).await,
             Command::Gc(args) => gc::gc(args, colors).await,
         };
         store::close().await;

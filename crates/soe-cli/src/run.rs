@@ -19,18 +19,18 @@ use crate::problems::{Problem, Source};
 use crate::refusal::{refuse_as_json, show_problems};
 use crate::session::{Session, engine};
 use crate::tools::Loaded;
-use crate::{Colors, Usage, llm, store, suitable, tools};
+use crate::{Colors, Shown, Usage, llm, store, suitable, tools};
 
 /// The signal that starts a workflow if no other is given.
 const START: &str = "START";
 
 /// Runs a workflow from its start. Gives the exit code.
-pub(crate) async fn run(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
+pub(crate) async fn run(args: Run, colors: Colors, shown: Shown) -> anyhow::Result<u8> {
     let json = args.format.json;
-    refuse_as_json(json, start(args, colors, traces).await)
+    refuse_as_json(json, start(args, colors, shown).await)
 }
 
-async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
+async fn start(args: Run, colors: Colors, shown: Shown) -> anyhow::Result<u8> {
     check(&args)?;
     let source = args.file.as_deref().map(workflow_file).transpose()?;
     let named = &args.tools.files;
@@ -49,10 +49,9 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
         false => args.signals.clone(),
     };
     let workflow = workflows.registry.workflow(&name)?.clone();
-    if workflows.are_inherited {
-        check_tools(&workflows.registry, &workflow, &tools)?;
-    }
-    llm::check_nodes(&workflow, &args.llm)?;
+    // What children need, too: nothing is to be started that can't be gone on with.
+    check_tools(&workflows.registry, &workflow, &tools)?;
+    llm::check_nodes(&workflows.registry, &workflow, &args.llm)?;
     let mut orchestration = args.inherit.orchestration(config, name);
     orchestration = orchestration
         .signals(signals.iter().map(String::as_str))
@@ -79,12 +78,13 @@ async fn start(args: Run, colors: Colors, traces: bool) -> anyhow::Result<u8> {
         colors,
         interrupts: Interrupts::new()?,
         from_start: true,
+        expectations: args.expectations,
     };
-    let mut log = session.log(traces, 0);
+    let mut log = session.log(shown, 0);
     warn_unheard(&workflow, &signals, &mut log, &session);
     let tokens = session.tokens();
     let execution = session.engine.start(orchestration).await?;
-    let events = execution.events();
+    let events = execution.tree_events();
     session.follow(execution.id(), events, tokens, log).await
 }
 

@@ -1,24 +1,26 @@
-//! An execution that is followed to its end, with what that needs.
+//! A tree that is followed to its end, with what that needs.
 
 use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use soe_backends::{ExecutionId, ExecutionState, Status};
-use soe_core::config::{Registry, Workflow};
+use anyhow::Context as _;
+use soe_backends::{ExecutionId, ExecutionState, Status, TreeState};
 use soe_core::llm::Llms;
 use soe_core::runtime::{Engine, EngineError, EngineErrorKind, EventStream, TokenStream};
 
 use crate::args::{Format, LlmOptions};
-use crate::awaited::{Awaited, awaited};
+use crate::awaited::Awaited;
+use crate::expect::Expectations;
 use crate::follow::{End, Follower};
 use crate::interrupt::Interrupts;
 use crate::llm::{LlmUsage, Scripted};
 use crate::log::{Log, Mode};
-use crate::output::{self, ERROR, GOOD, WARNING, paint, safe, seconds, shell_path, shell_word};
-use crate::stored::Outcome;
+use crate::outcome::Outcome;
+use crate::output::{self, ERROR, WARNING, paint, safe, shell_path, shell_word};
 use crate::tools::Loaded;
-use crate::{Colors, store};
+use crate::waits::{Lookout, Waits};
+use crate::{Colors, Shown, owner, store, summary};
 
 /// What commands need while an execution goes on.
 pub(crate) struct Session {
@@ -32,17 +34,18 @@ pub(crate) struct Session {
     pub(crate) interrupts: Interrupts,
     /// The execution is followed from its first signal on.
     pub(crate) from_start: bool,
+    pub(crate) expectations: Expectations,
 }
 
 impl Session {
-    /// The log of an execution whose next event is number `next`; `traces` says that others write to stderr too.
-    pub(crate) fn log(&self, traces: bool, next: u64) -> Log {
+    /// The log of a tree whose next event is number `next`.
+    pub(crate) fn log(&self, shown: Shown, next: u64) -> Log {
         let mode = match (self.format.json, self.format.quiet) {
             (true, false) => Mode::Json,
             (_, true) => Mode::Quiet,
             (false, false) => Mode::Lines,
         };
-        Log::new(mode, self.colors.stderr, traces, next)
+        Log::new(mode, self.colors.stderr, shown, next)
     }
 
     /// What LLMs say from now on, if it is to be shown. LLMs need not stream if nobody looks.
@@ -57,7 +60,7 @@ impl Session {
         shown.then(|| self.engine.all_tokens())
     }
 
-    /// Follows the execution and prints how it ended. Gives the exit code.
+    /// Follows the tree of an execution and prints how it ended. Gives the exit code.
     pub(crate) async fn follow(
         mut self,
         id: &ExecutionId,
@@ -65,6 +68,7 @@ impl Session {
         tokens: Option<TokenStream>,
         mut log: Log,
     ) -> anyhow::Result<u8> {
+        let from = log.next();
         let follower = Follower {
             engine: &self.engine,
             log: &mut log,
@@ -72,22 +76,26 @@ impl Session {
             is_stored: self.store.is_some(),
             tokens,
         };
-        let followed = follower.follow(id, events).await;
-        let End { state, interrupted } = followed.inspect_err(|error| self.say_what_is_left(id, error))?;
+        let followed = follower.follow(&id.root(), events).await;
+        let End { tree, interrupted } = followed.inspect_err(|error| self.say_what_is_left(&id.root(), error))?;
         log.clear();
-        let (outcome, waits_for) = self.outcome(&state).await?;
+        let ended = self.ended(tree, id).await?;
         if self.format.json {
-            output::print(&output::json_line(&outcome)?)?;
+            output::print(&output::json_line(&ended.outcome)?)?;
         } else {
-            output::print(&output::json_pretty(&outcome.context)?)?;
-            self.explain(&outcome, &state, &waits_for, &log);
+            output::print(&output::json_pretty(&ended.outcome.context)?)?;
+            self.explain(&ended, &log).await;
         }
-        Ok(match (interrupted, state.status) {
-            // It was over before the interruption came.
-            (Some(_), Status::Rested) | (None, Status::Rested | Status::Prepared) => 0,
-            (Some(code), Status::Running | Status::Cancelled) => code,
-            _ => 1,
-        })
+        let met = self.meets(&ended, from).await?;
+        let code = ended.code(interrupted);
+        Ok(if code == 0 { u8::from(!met) } else { code })
+    }
+
+    /// Whether what came of a tree is as expected, of its events from number `from` on; says what is not.
+    pub(crate) async fn meets(&self, ended: &Ended, from: u64) -> anyhow::Result<bool> {
+        let (tree, color) = (&ended.tree, self.colors.stderr);
+        let met = self.expectations.are_met(&self.engine, tree, &ended.waits, from, color);
+        met.await
     }
 
     /// Says how to go on when the store has failed: what was shown is stored.
@@ -99,58 +107,72 @@ impl Session {
         }
     }
 
-    /// How an execution stands, and what it waits for.
-    async fn outcome(&self, state: &ExecutionState) -> anyhow::Result<(Outcome, Awaited)> {
-        let workflow = current_workflow(&self.engine, state).await?;
-        let waits_for = match (&workflow, state.status) {
-            (Some(workflow), Status::Rested | Status::Prepared | Status::Running) => {
-                awaited(workflow, &self.tools.registry.specs(), state)
-            }
+    /// How an execution and its tree stand, and what they wait for.
+    pub(crate) async fn ended(&self, tree: Arc<TreeState>, id: &ExecutionId) -> anyhow::Result<Ended> {
+        let found = tree.find(id).or(tree.root_state()).cloned();
+        let state = found.with_context(|| format!("execution {id} is not in its tree"))?;
+        let mut lookout = Lookout::new(&self.engine, Some(self.tools.registry.specs()));
+        let awaited = match tree.status(state.number) {
+            Some(Status::Rested | Status::Prepared | Status::Running) => lookout.awaited(&state).await?,
             _ => Awaited::default(),
         };
-        let usage = LlmUsage::of(&self.engine, state).await;
-        let outcome = Outcome::new(state, waits_for.all().cloned().collect(), usage);
-        Ok((outcome, waits_for))
+        let waits = lookout.look(&tree).await?;
+        let usage = LlmUsage::of(&self.engine, &tree).await;
+        let outcome = Outcome::new(&tree, &state, &awaited, &waits, usage);
+        Ok(Ended {
+            tree,
+            state,
+            awaited,
+            waits,
+            outcome,
+        })
     }
 
-    /// Prints how one of several executions ended: a line on stderr, or the result as JSON.
-    pub(crate) async fn report(&self, state: &ExecutionState) -> anyhow::Result<()> {
-        let (outcome, _) = self.outcome(state).await?;
+    /// Prints how one of several trees ended: lines on stderr, or the result as JSON.
+    pub(crate) fn report(&self, ended: &Ended) -> anyhow::Result<()> {
         if self.format.json {
-            output::print(&output::json_line(&outcome)?)?;
+            output::print(&output::json_line(&ended.outcome)?)?;
         } else {
-            self.say_failure(state, None);
-            self.say_how_it_ended(&outcome, state);
+            self.say_failure(&ended.state, None);
+            self.say_how_it_ended(ended);
         }
         Ok(())
     }
 
     /// Says on stderr how it ended, and how to go on.
-    fn explain(&self, outcome: &Outcome, state: &ExecutionState, waits_for: &Awaited, log: &Log) {
-        let quiet = self.format.quiet;
-        self.say_failure(state, Some(log));
+    async fn explain(&self, ended: &Ended, log: &Log) {
+        let (quiet, outcome) = (self.format.quiet, &ended.outcome);
+        self.say_failure(&ended.state, Some(log));
         // What is left behind is no result: how to go on is said in any case.
-        let running = state.status == Status::Running;
+        let running = ended.tree.status(0) == Some(Status::Running);
         if quiet && !running {
             return;
         }
-        self.say_how_it_ended(outcome, state);
+        self.say_how_it_ended(ended);
         if !quiet {
             for line in outcome.usage.lines() {
                 output::eprint(&format!("{line}\n"));
             }
-            self.warn_left_over(state, waits_for);
+            self.warn_left_over(ended);
         }
-        if self.store.is_some() && matches!(state.status, Status::Running | Status::Failed) {
-            let command = self.command("resume", &[outcome.execution.as_str()]);
-            let what = if running {
-                "To go on"
-            } else {
-                "To run what failed again"
-            };
-            output::eprint(&format!("{what}:\n  {command}\n"));
-        } else if !outcome.waits_for.is_empty() {
-            output::eprint(&self.next_step(outcome, waits_for));
+        if running && let Ok(Some(process)) = owner::other(&self.engine, &ended.tree.root).await {
+            output::eprint(&format!("{process} goes on with it\n"));
+            return;
+        }
+        let command = |name: &str, arguments: &[&str]| self.command(name, arguments);
+        let resumed = match (running, ended.tree.ended_at(ended.state.number), outcome.failed.first()) {
+            (true, ..) => Some(("To go on", &ended.tree.root)),
+            (_, Some(failed), _) if failed.status == Status::Failed => Some(("To run what failed again", &failed.id)),
+            (_, None, Some(failed)) => Some(("To run what failed again", &failed.execution)),
+            _ => None,
+        };
+        if let (Some(_), Some((what, id))) = (&self.store, resumed) {
+            output::eprint(&format!("{what}:\n  {}\n", command("resume", &[id.as_str()])));
+        }
+        if !running {
+            let store = self.store.as_deref();
+            let steps = summary::next_steps(outcome, &ended.awaited, &ended.waits, store, &command);
+            output::eprint(&steps);
         }
     }
 
@@ -158,7 +180,7 @@ impl Session {
     fn say_failure(&self, state: &ExecutionState, log: Option<&Log>) {
         if let Some(failure) = &state.failure {
             let failure = failure.to_string();
-            let shown = match log.is_some_and(|log| log.has_shown(&failure)) {
+            let shown = match log.is_some_and(|log| log.has_shown(&state.id, &failure)) {
                 true => output::headline(&failure),
                 false => output::safe_lines(&failure),
             };
@@ -166,72 +188,22 @@ impl Session {
         }
     }
 
-    fn say_how_it_ended(&self, outcome: &Outcome, state: &ExecutionState) {
-        let style = match state.status {
-            Status::Failed | Status::Suspended => ERROR,
-            Status::Cancelled | Status::Running => WARNING,
-            _ => GOOD,
-        };
-        let children = state.context.operational.tree.children;
-        let children = (children > 0).then(|| {
-            let tree = state.context.operational.tree;
-            let (children, calls) = (
-                output::count(children, "child execution"),
-                output::count(tree.tool_calls, "tool call"),
-            );
-            format!("{children}, with them {calls}")
-        });
-        let llm_calls = (outcome.llm_calls > 0).then(|| output::count(outcome.llm_calls, "LLM call"));
-        let counts: Vec<String> = [output::count(state.runs_started, "node run")]
-            .into_iter()
-            .chain(llm_calls)
-            .chain([
-                output::count(outcome.tool_calls, "tool call"),
-                output::count(outcome.errors, "error"),
-            ])
-            .chain(children)
-            .collect();
-        output::eprint(&format!(
-            "{} is {}: {}, {} from first to last\n",
-            state.id,
-            paint(self.colors.stderr, style, state.status),
-            counts.join(", "),
-            seconds(state.updated_at.since(state.created_at))
-        ));
+    fn say_how_it_ended(&self, ended: &Ended) {
+        let color = self.colors.stderr;
+        output::eprint(&summary::how_it_ended(&ended.outcome, &ended.state, &ended.tree, color));
+        output::eprint(&summary::failed_children(&ended.outcome.failed, color));
     }
 
     /// Says what was recorded or scripted and never asked for. What a script has for nodes that can still run, or ran in
-    /// another process, isn't left over.
-    fn warn_left_over(&self, state: &ExecutionState, waits_for: &Awaited) {
-        let is_over = self.from_start && state.status == Status::Rested && waits_for.needed.is_empty();
+    /// another process, isn't left over; and where something has failed, that is why.
+    fn warn_left_over(&self, ended: &Ended) {
+        let rests = ended.tree.status(0) == Some(Status::Rested);
+        let is_over = self.from_start && rests && ended.waits.count == 0 && ended.outcome.failed.is_empty();
         let unused = self.scripted.unused_rules().filter(|_| is_over);
         for line in self.scripted.left_over().chain(unused) {
             let warning = paint(self.colors.stderr, WARNING, "warning");
             output::eprint(&format!("{warning}: {}\n", safe(&line)));
         }
-    }
-
-    /// What to send so that it goes on, and how.
-    fn next_step(&self, outcome: &Outcome, waits_for: &Awaited) -> String {
-        let names = |signals: &[Arc<str>]| {
-            let names: Vec<String> = signals.iter().map(|name| safe(name).into_owned()).collect();
-            output::alternatives(&names)
-        };
-        let mut text = match waits_for.needed.as_slice() {
-            [] => String::new(),
-            needed => format!("Nothing in the workflow sends {}. ", names(needed)),
-        };
-        if !waits_for.possible.is_empty() {
-            text.push_str(&format!("It also listens to {}. ", names(&waits_for.possible)));
-        }
-        if self.store.is_some() {
-            let signal = outcome.waits_for.first().map_or("SIGNAL", AsRef::as_ref);
-            let command = self.command("signal", &[outcome.execution.as_str(), signal]);
-            text.push_str(&format!("To go on:\n  {command}\n"));
-        } else {
-            text.push_str("With --store, the execution is kept, and `soe signal` goes on with it.\n");
-        }
-        text
     }
 
     /// A command on the same store, with the same tools and LLMs, as a shell reads it.
@@ -259,16 +231,25 @@ pub(crate) async fn engine(tools: &Loaded, llms: Llms, store: Option<&Path>) -> 
     Ok(builder.build()?)
 }
 
-/// The workflow that an execution runs, as its registry is now.
-pub(crate) async fn current_workflow(engine: &Engine, state: &ExecutionState) -> anyhow::Result<Option<Arc<Workflow>>> {
-    let registry = current_registry(engine, state).await?;
-    Ok(registry.and_then(|registry| registry.workflows.get(&state.workflow).cloned()))
+/// What came of an execution and its tree.
+pub(crate) struct Ended {
+    pub(crate) tree: Arc<TreeState>,
+    pub(crate) state: Arc<ExecutionState>,
+    awaited: Awaited,
+    waits: Waits,
+    outcome: Outcome,
 }
 
-/// All workflows of a stored execution.
-pub(crate) async fn current_registry(engine: &Engine, state: &ExecutionState) -> anyhow::Result<Option<Registry>> {
-    match engine.backends().workflows().registry(&state.registry).await? {
-        Some(document) => Ok(Some(Registry::from_document(document.workflows.clone())?)),
-        None => Ok(None),
+impl Ended {
+    /// The exit code: that of the execution and that of the root.
+    pub(crate) fn code(&self, interrupted: Option<u8>) -> u8 {
+        let of = |status: Option<Status>| match (interrupted, status) {
+            // It was over before the interruption came.
+            (Some(_), Some(Status::Rested)) | (None, Some(Status::Rested | Status::Prepared)) => 0,
+            (Some(code), Some(Status::Running | Status::Cancelled)) => code,
+            _ => 1,
+        };
+        let (root, own) = (of(self.tree.status(0)), of(self.tree.status(self.state.number)));
+        if root == 0 { own } else { root }
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use soe_backends::ExecutionId;
 
+use crate::expect::Expectations;
+
 use super::{Format, LlmOptions, pair};
 
 #[derive(Debug, Args)]
@@ -24,6 +26,9 @@ pub(crate) struct Resume {
     /// A file of tools, as the workflow was run with
     #[arg(long = "tools", value_name = "FILE")]
     pub(crate) tools: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) expectations: Expectations,
 
     #[command(flatten)]
     pub(crate) format: Format,

@@ -1,19 +1,27 @@
 //! Whether the nodes of a workflow have what they ask for, before anything runs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::bail;
-use soe_core::config::{LlmNode, Node, NodeKind, Workflow};
+use soe_core::config::{LlmNode, Node, NodeKind, Registry, Workflow};
 
 use super::Choice;
 use crate::args::LlmOptions;
 use crate::output::shell_word;
+use crate::workflows::reachable;
 
-/// Checks that each node of a workflow that asks an LLM has one, and a model where one is needed.
+/// Checks that each node that asks an LLM has one, and a model where one is needed: in a workflow, and in those that its
+/// children run.
 ///
 /// # Errors
-/// All LLMs that are missing, or else all models, and what to add.
-pub(crate) fn check_nodes(workflow: &Workflow, options: &LlmOptions) -> anyhow::Result<()> {
+/// All LLMs that are missing in one, or else all models, and what to add.
+pub(crate) fn check_nodes(registry: &Registry, workflow: &Arc<Workflow>, options: &LlmOptions) -> anyhow::Result<()> {
+    let mut workflows = reachable(registry, workflow).into_iter();
+    workflows.try_for_each(|workflow| check(workflow, options))
+}
+
+fn check(workflow: &Workflow, options: &LlmOptions) -> anyhow::Result<()> {
     let mut missing: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
     let mut without_model = Vec::new();
     for node in workflow.nodes.values() {

@@ -1,10 +1,10 @@
-//! What the LLMs of an execution took.
+//! What the LLMs of a tree took.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use soe_backends::{EventKind, ExecutionState};
+use soe_backends::{EventKind, TreeState};
 use soe_core::runtime::Engine;
 
 use crate::output::{count, safe};
@@ -12,7 +12,7 @@ use crate::output::{count, safe};
 /// Events are read in pages of this size.
 const PAGE: usize = 1_000;
 
-/// Tokens as the endpoints report them, from the first event of an execution on.
+/// Tokens as the endpoints report them, from the first event of a tree on.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct LlmUsage {
     prompt_tokens: u64,
@@ -28,15 +28,15 @@ struct NodeUsage {
 }
 
 impl LlmUsage {
-    /// What the events of an execution say, as far as they can be read.
-    pub(crate) async fn of(engine: &Engine, state: &ExecutionState) -> Self {
+    /// What the events of a tree say, as far as they can be read.
+    pub(crate) async fn of(engine: &Engine, tree: &TreeState) -> Self {
         let mut usage = Self::default();
-        if state.context.operational.llm_calls == 0 {
+        if tree.used.llm_calls == 0 {
             return usage;
         }
         let mut from = 0;
         loop {
-            let events = engine.telemetry(&state.id, from, PAGE).await.unwrap_or_else(|error| {
+            let events = engine.tree_telemetry(&tree.root, from, PAGE).await.unwrap_or_else(|error| {
                 // What has happened matters more than what it took.
                 tracing::warn!(%error, "stored events can't be read; the usage of LLMs is not complete");
                 Vec::new()

@@ -71,6 +71,8 @@ pub struct Collected {
     pub trees: u64,
     /// How many executions in them.
     pub executions: u64,
+    /// Trees that may go, and stay: they have changed since they were listed, or a message waits in their inbox.
+    pub kept: Vec<ExecutionId>,
     /// How many trees couldn't be deleted.
     pub refused: u64,
     /// Why, for the first hundred of these. Each names its execution.
@@ -135,13 +137,17 @@ impl Engine {
                 // It may have been woken since it was listed.
                 let unchanged = |tree: &TreeState| tree.version == root.version;
                 match shared.delete_tree(&root.id, unchanged).await {
-                    Ok(None) => {}
+                    Ok(None) => collected.kept.push(root.id),
                     Ok(Some(executions)) => {
                         collected.trees += 1;
                         collected.executions += executions;
                     }
                     // Somebody else has collected it.
                     Err(error) if *error.kind() == EngineErrorKind::NotFound => {}
+                    // It has been woken since it was listed.
+                    Err(error) if matches!(error.kind(), EngineErrorKind::Active | EngineErrorKind::LostRace) => {
+                        collected.kept.push(root.id);
+                    }
                     Err(error) => {
                         collected.refused += 1;
                         if collected.errors.len() < MAX_ERRORS {

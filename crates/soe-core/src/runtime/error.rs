@@ -51,7 +51,7 @@ pub enum EngineErrorKind {
     /// The execution can't be deleted while it runs: cancel it first; or while something else is left to do for it, which the
     /// source says.
     Active,
-    /// Only whole trees are deleted, and the execution isn't the root of its own.
+    /// Only whole trees are deleted and forked, and the execution isn't the root of its own.
     NotRoot {
         /// The root of its tree.
         root: ExecutionId,
@@ -149,7 +149,7 @@ impl fmt::Display for EngineError {
             EngineErrorKind::Active => f.write_str("it is running; cancel it first"),
             EngineErrorKind::NotRoot { root } => write!(
                 f,
-                "it belongs to the tree of {root}; only that can be deleted, with all that is below it"
+                "it belongs to the tree of {root}, and only a whole tree can be taken here: name its root"
             ),
             EngineErrorKind::NoSuchVersion { version, last } => {
                 write!(f, "it has no version {version}; its versions are 1 to {last}")
