@@ -3,11 +3,11 @@
 mod control;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
-use soe_backends::{ExecutionId, Schedule, Status};
+use soe_backends::{ExecutionId, Schedule, Status, Timestamp};
 
 use crate::expect::Expectations;
 use crate::llm::{Choice, parse_choice};
@@ -222,11 +222,23 @@ pub(crate) struct List {
     #[arg(long, value_name = "STATUS", value_parser = status)]
     pub(crate) status: Option<Status>,
 
-    /// Only those of the tree of this execution: it, and what is below it
+    /// Only those that run this workflow
+    #[arg(long, value_name = "WORKFLOW")]
+    pub(crate) workflow: Option<String>,
+
+    /// Only those that were created since then: a time such as 2026-05-04T09:00:00Z, or an age such as 2h
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) since: Option<Timestamp>,
+
+    /// List roots, each with the number of executions below it. This is the default
+    #[arg(long, conflicts_with = "tree")]
+    pub(crate) roots: bool,
+
+    /// List the executions of the tree of this execution: the root, and all that is below it
     #[arg(long, value_name = "ID")]
     pub(crate) tree: Option<ExecutionId>,
 
-    /// At most so many
+    /// At most this many
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) limit: Option<usize>,
 
@@ -346,6 +358,17 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("a duration such as 90s or 2m is expected".into()),
     }
+}
+
+/// A time, or how long ago it was.
+fn time(text: &str) -> Result<Timestamp, String> {
+    let ago = humantime::parse_duration(text).ok();
+    let time = match ago {
+        Some(ago) => SystemTime::now().checked_sub(ago),
+        None => humantime::parse_rfc3339_weak(text).ok(),
+    };
+    let time = time.map(Timestamp::from);
+    time.ok_or_else(|| "a time such as 2026-05-04T09:00:00Z, or an age such as 2h, is expected".into())
 }
 
 fn status(text: &str) -> Result<Status, String> {

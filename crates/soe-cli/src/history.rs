@@ -68,7 +68,10 @@ pub(crate) async fn history(args: History, colors: Colors) -> anyhow::Result<u8>
     // Asked at least once: what can't be had is said even if nothing is wanted.
     loop {
         let page = engine.commits(&args.id, from, PAGE.min(left.max(1))).await?;
-        for commit in page.iter().filter(|_| left > 0) {
+        for commit in &page {
+            if left == 0 {
+                break;
+            }
             let summary = nodes.summary(commit);
             if only.is_some_and(|only| !is_about(commit, only)) {
                 continue;

@@ -184,7 +184,10 @@ fn of_agent(kind: &EventKind) -> Option<Described> {
             let names: Vec<_> = signals.iter().map(|signal| safe(signal)).collect();
             (FAINT, "parent", format!("is told {}", names.join(", ")))
         }
-        EventKind::ExecutionSuspended {} => (WARNING, "suspended", "an execution above has failed".to_owned()),
+        EventKind::MessageTaken { refused: None, .. } => (FAINT, "message", "of another process".to_owned()),
+        EventKind::MessageTaken { refused: Some(why), .. } => {
+            (WARNING, "refused", format!("what another process asked: {}", brief(why, MAX_VALUE)))
+        }
         EventKind::PolicyDenied {
             node_name,
             tool_name,

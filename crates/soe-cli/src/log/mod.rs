@@ -1,18 +1,23 @@
-//! Shows what happens in an execution while it happens.
+//! Shows what happens in a tree while it happens.
 
+mod children;
 mod described;
 mod streams;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anstyle::Style;
 use serde_json::json;
-use soe_backends::{EventKind, ExecutionEvent, RunId, Timestamp};
+use soe_backends::{Event, EventKind, ExecutionId, RunId, Timestamp, TreeState};
+use soe_core::config::Registry;
 use soe_core::runtime::{StreamItem, TokenPiece, Tokens};
 
+use crate::Shown;
 use crate::output::{self, FAINT, brief, paint};
+use children::Children;
 use described::{called, described, is_shown_in_full};
 use streams::{Line, Streams};
 
@@ -36,7 +41,7 @@ pub(crate) enum Mode {
     Quiet,
 }
 
-/// The live log of an execution.
+/// The live log of a tree.
 pub(crate) struct Log {
     mode: Mode,
     color: bool,
@@ -50,12 +55,13 @@ pub(crate) struct Log {
     start: Option<Timestamp>,
     /// The number of the next event.
     next: u64,
-    running: BTreeMap<u64, Running>,
+    running: BTreeMap<RunId, Running>,
+    children: Children,
     streams: Streams,
     /// When the last line has last shown what an LLM says.
     streamed: Option<Instant>,
-    /// The error that was shown last, in full.
-    error: Option<String>,
+    /// The error that was shown last, in full, and the execution that had it.
+    error: Option<(ExecutionId, String)>,
 }
 
 struct Running {
@@ -76,17 +82,17 @@ impl Running {
 }
 
 impl Log {
-    /// `traces` says that others write to stderr too.
-    pub(crate) fn new(mode: Mode, color: bool, traces: bool, next: u64) -> Self {
+    pub(crate) fn new(mode: Mode, color: bool, shown: Shown, next: u64) -> Self {
         Self {
             mode,
             color,
             printed: false,
-            progress: mode == Mode::Lines && stderr().is_terminal() && !traces,
+            progress: mode == Mode::Lines && stderr().is_terminal() && !shown.traces,
             shown: false,
             start: None,
             next,
             running: BTreeMap::new(),
+            children: Children::new(shown.all),
             streams: Streams::default(),
             streamed: None,
             error: None,
@@ -98,7 +104,32 @@ impl Log {
         Self {
             printed: true,
             start: Some(start),
-            ..Self::new(mode, color, true, next)
+            ..Self::new(
+                mode,
+                color,
+                Shown {
+                    traces: true,
+                    all: true,
+                },
+                next,
+            )
+        }
+    }
+
+    /// Takes note of who is in the tree.
+    pub(crate) fn know(&mut self, tree: Arc<TreeState>, _: Option<Arc<Registry>>) {
+        self.children.know(&tree);
+    }
+
+    /// Whether something has happened in a child that the log doesn't know.
+    pub(crate) fn wants_names(&self) -> bool {
+        self.mode == Mode::Lines && self.children.wants_names()
+    }
+
+    /// Shows how far the children are, where there are too many to show each.
+    pub(crate) fn flush(&mut self) {
+        if let Some(text) = self.children.progress() {
+            self.line("", FAINT, "children", &text);
         }
     }
 
@@ -147,6 +178,7 @@ impl Log {
     pub(crate) fn end(&mut self) {
         let rest = self.streams.end();
         self.said(rest);
+        self.flush();
         self.clear();
     }
 
@@ -154,6 +186,9 @@ impl Log {
     pub(crate) fn tick(&mut self) {
         self.streams.announce_all();
         self.show_streams();
+        if self.children.is_due() {
+            self.flush();
+        }
         if !self.progress {
             self.tell_very_long();
         }
@@ -170,10 +205,13 @@ impl Log {
         self.last_line(&text);
     }
 
-    /// Whether the log has an error with this text in full.
-    pub(crate) fn has_shown(&self, failure: &str) -> bool {
-        let error = self.error.as_deref();
-        self.mode == Mode::Lines && error.is_some_and(|error| !error.is_empty() && failure.contains(error))
+    /// Whether the log has the error behind an execution's failure in full.
+    pub(crate) fn has_shown(&self, execution: &ExecutionId, failure: &str) -> bool {
+        let is_it = |(of, error): &(ExecutionId, String)| {
+            let within = of == execution || of.path_below(execution).is_some();
+            within && !error.is_empty() && failure.contains(error.as_str())
+        };
+        self.mode == Mode::Lines && self.error.as_ref().is_some_and(is_it)
     }
 
     /// Prints a line of the command's own.
@@ -191,8 +229,8 @@ impl Log {
     }
 
     /// Shows an event.
-    pub(crate) fn event(&mut self, event: &ExecutionEvent) -> anyhow::Result<()> {
-        self.next = event.event.seq + 1;
+    pub(crate) fn event(&mut self, event: &Event) -> anyhow::Result<()> {
+        self.next = event.seq + 1;
         match self.mode {
             Mode::Json => output::print(&output::json_line(event)?)?,
             Mode::Lines => self.lines(event),
@@ -201,19 +239,20 @@ impl Log {
         Ok(())
     }
 
-    fn lines(&mut self, event: &ExecutionEvent) {
-        let kind = &event.event.kind;
+    fn lines(&mut self, event: &Event) {
+        let kind = &event.kind;
         let run = |number: u64| RunId::new(event.execution.clone(), number);
         if let EventKind::LlmReply { run: number, call, .. } = kind {
             let rest = self.streams.end_of(&run(*number), *call);
             self.said(rest);
         }
-        let start = *self.start.get_or_insert(event.event.time);
-        let time = format!("{:9.3}", event.event.time.since(start).as_secs_f64());
-        self.track(kind);
-        let short = self.failure(kind);
-        if let Some((style, word, text)) = described(kind) {
-            self.line(&time, style, word, &short.unwrap_or(text));
+        let start = *self.start.get_or_insert(event.time);
+        let time = format!("{:9.3}", event.time.since(start).as_secs_f64());
+        self.track(&event.execution, kind);
+        let (label, is_shown) = self.children.take(event);
+        let short = self.failure(&event.execution, kind);
+        if let Some((style, word, text)) = described(kind).filter(|_| is_shown) {
+            self.line(&time, style, word, &format!("{label}{}", short.unwrap_or(text)));
         }
         if let EventKind::LlmCall {
             node_name,
@@ -244,19 +283,19 @@ impl Log {
 
     /// Keeps in mind the errors that are shown. Gives what is to be shown of an execution's failure if its cause is the
     /// error before.
-    fn failure(&mut self, kind: &EventKind) -> Option<String> {
+    fn failure(&mut self, execution: &ExecutionId, kind: &EventKind) -> Option<String> {
         match kind {
             EventKind::NodeError { error, .. } => {
-                self.error = is_shown_in_full(error).then(|| error.to_string());
+                self.error = is_shown_in_full(error).then(|| (execution.clone(), error.to_string()));
                 None
             }
             EventKind::ExecutionFailed { error } => {
-                let shown = self.error.as_deref().and_then(|shown| error.find(shown));
+                let shown = self.error.as_ref().and_then(|(_, shown)| error.find(shown.as_str()));
                 if let Some(at) = shown {
                     // What comes before it is the node.
                     return Some(output::safe(error[..at].trim_end_matches(": ")).into_owned());
                 }
-                self.error = is_shown_in_full(error).then(|| error.to_string());
+                self.error = is_shown_in_full(error).then(|| (execution.clone(), error.to_string()));
                 None
             }
             _ => None,
@@ -304,39 +343,41 @@ impl Log {
     }
 
     /// Keeps in mind what runs.
-    fn track(&mut self, kind: &EventKind) {
+    fn track(&mut self, execution: &ExecutionId, kind: &EventKind) {
+        let id = |run: u64| RunId::new(execution.clone(), run);
         match kind {
             EventKind::NodeExecution {
                 node_name,
                 run: Some(run),
                 ..
             } => {
-                self.running.insert(*run, Running::new(node_name.to_string()));
+                self.running.insert(id(*run), Running::new(node_name.to_string()));
             }
             EventKind::ToolCall {
                 node_name,
                 tool_name,
                 run,
-            } => self.now(*run, called(node_name, tool_name)),
-            EventKind::LlmCall { node_name, run, .. } => self.now(*run, called(node_name, "LLM")),
+            } => self.now(id(*run), called(node_name, tool_name)),
+            EventKind::LlmCall { node_name, run, .. } => self.now(id(*run), called(node_name, "LLM")),
             EventKind::AgentToolCall {
                 node_name,
                 tool_name,
                 run,
                 ..
-            } => self.now(*run, called(node_name, tool_name)),
-            EventKind::NodeFinished { run, .. } => drop(self.running.remove(run)),
+            } => self.now(id(*run), called(node_name, tool_name)),
+            EventKind::NodeFinished { run, .. } => drop(self.running.remove(&id(*run))),
             EventKind::ExecutionRested {}
             | EventKind::ExecutionFailed { .. }
             | EventKind::ExecutionCancelled { .. } => {
-                self.running.clear();
+                let within = |run: &RunId| run.execution == *execution || run.execution.path_below(execution).is_some();
+                self.running.retain(|run, _| !within(run));
             }
             _ => {}
         }
     }
 
     /// A run does something else now.
-    fn now(&mut self, run: u64, what: String) {
+    fn now(&mut self, run: RunId, what: String) {
         self.running.insert(run, Running::new(what));
     }
 }
