@@ -16,7 +16,7 @@ const PAGE: usize = 1_000;
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Expectations {
     /// Exit with 1 unless this signal was broadcast in the root; several are possible
-    #[arg(long = "expect", value_name = "SIGNAL", value_parser = crate::args::non_empty)]
+    #[arg(id = "expected", long = "expect", value_name = "SIGNAL", value_parser = crate::args::non_empty)]
     signals: Vec<String>,
 
     /// Exit with 1 after what is named here: a warning, an attempt that has failed for good, or an execution that waits for a
