@@ -1,80 +1,91 @@
-//! Trees of executions: whatever is late, lost, doubled, failed or cancelled on the way.
+//! Trees of executions: in whatever order everything happens, what comes of it is what the model says.
 
-use soe_backends::Schedule;
+use soe_backends::{Schedule, Sections};
 use soe_tests::trees::generate::Shape;
 use soe_tests::trees::{Plan, simulate};
 
 fn plan(seed: u64) -> Plan {
     Plan {
-        seed,
-        schedule: match seed % 3 {
-            2 => Schedule::DepthFirst,
+        schedule: match seed % 4 {
+            3 => Schedule::DepthFirst,
             _ => Schedule::Concurrent,
         },
         shape: Shape {
-            levels: 1 + (seed % 4 % 3) as usize,
-            fails: false,
+            levels: [1, 2, 2, 3, 4, 0, 1, 3][(seed / 50 % 8) as usize],
+            fails: 0,
             handled: seed.is_multiple_of(5),
         },
-        pings: (seed % 7 % 3) as u32,
-        crashes: [0, 0, 30, 8][(seed % 4) as usize],
-        unreliable: seed % 5 > 1,
-        resumes: None,
-        cancel_root: false,
-        cancel_child: false,
+        pings: (seed % 7 % 4) as u32,
+        posts: seed.is_multiple_of(2),
+        sections: match seed % 6 {
+            0 => Sections::default(),
+            _ => Sections::ALL,
+        },
+        ..Plan::calm(seed)
     }
 }
 
 #[test]
 fn joins_fire_once_and_nothing_is_lost_or_doubled() {
-    simulate(1_000, plan);
+    simulate(4_000, plan);
+}
+
+#[test]
+fn an_event_that_is_cut_into_many_commits_is_one_event_still() {
+    simulate(2_000, |seed| {
+        let mut plan = plan(seed);
+        plan.pace = Some((1 + (seed % 5) as usize, 1 + (seed % 2) as usize));
+        plan
+    });
 }
 
 #[test]
 fn a_failure_goes_up_and_what_is_below_is_suspended() {
-    simulate(400, |seed| {
+    simulate(1_000, |seed| {
         let mut plan = plan(seed);
-        (plan.shape.fails, plan.shape.handled) = (true, false);
+        (plan.shape.fails, plan.shape.handled) = (1, false);
         plan
     });
 }
 
 #[test]
 fn a_failure_with_a_signal_stays_where_it_is() {
-    simulate(400, |seed| {
+    simulate(1_000, |seed| {
         let mut plan = plan(seed);
-        (plan.shape.fails, plan.shape.handled) = (true, true);
+        (plan.shape.fails, plan.shape.handled) = (1, true);
         plan
     });
 }
 
 #[test]
 fn what_has_failed_and_is_resumed_ends_as_if_nothing_had_happened() {
-    simulate(600, |seed| {
+    simulate(1_500, |seed| {
         let mut plan = plan(seed);
-        (plan.shape.fails, plan.shape.handled) = (true, false);
-        plan.resumes = Some(1 + (seed % 3) as u32);
-        plan
-    });
-}
-
-#[test]
-fn a_child_whose_failure_was_handled_can_be_resumed_alone() {
-    simulate(300, |seed| {
-        let mut plan = plan(seed);
-        (plan.shape.fails, plan.shape.handled) = (true, true);
-        plan.resumes = Some(1 + (seed % 3) as u32);
+        (plan.shape.fails, plan.shape.handled) = (1 + (seed % 3) as u32, seed.is_multiple_of(3));
+        plan.resumes = true;
         plan
     });
 }
 
 #[test]
 fn a_cancellation_ends_all_that_is_below() {
-    simulate(400, |seed| {
+    simulate(1_500, |seed| {
         let mut plan = plan(seed);
-        plan.cancel_root = seed % 3 > 0;
-        plan.cancel_child = seed % 3 != 1;
-        plan.shape.fails = seed % 4 == 1;
+        plan.cancels = 1 + (seed % 3) as u32;
+        plan.shape.fails = u32::from(seed % 4 == 1);
+        plan.resumes = seed.is_multiple_of(8);
+        plan
+    });
+}
+
+#[test]
+fn whatever_ends_in_the_middle_of_an_event_ends_consistently() {
+    simulate(1_500, |seed| {
+        let mut plan = plan(seed);
+        plan.pace = Some((1 + (seed % 4) as usize, 1));
+        plan.cancels = (seed % 3) as u32;
+        plan.shape.fails = (seed % 4) as u32;
+        plan.resumes = seed % 3 > 0;
         plan
     });
 }

@@ -1,35 +1,20 @@
-//! Random trees of workflows: children that work, parents that join what they deliver.
+//! Random trees of workflows: nodes of every kind, children that work, parents that join what they deliver.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use fastrand::Rng;
-use serde_json::{Map, Value as Json, json};
-use soe_core::config::{Config, Registry};
+use soe_backends::Value;
 
-/// The workflow of the root.
-pub const ROOT: &str = "r";
+use super::flow::{Agent, Child, Cond, Fails, Flow, Grove, Kind, Llm, Name, Node, ROOT};
 
-/// A tree of workflows: the node `cN` of workflow `w` starts children that run the workflow `wN`.
-#[derive(Debug)]
-pub struct Forest {
-    /// The workflows.
-    pub registry: Arc<Registry>,
-    /// The root's fields: lists to fan out over.
-    pub fields: Vec<(&'static str, usize)>,
-    /// By workflow, the signals that one of its executions must record exactly once if nothing fails.
-    pub once: Vec<(String, String)>,
-    /// The same, as text for people.
-    pub text: String,
-}
-
-/// What a forest may have in it.
+/// What a tree may have in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// Levels below the root.
     pub levels: usize,
-    /// Whether children of one node fail.
-    pub fails: bool,
+    /// A node somewhere fails so often before it succeeds; 0 for none.
+    pub fails: u32,
     /// Whether nodes have a signal for failed children.
     pub handled: bool,
 }
@@ -37,156 +22,292 @@ pub struct Shape {
 struct Builder<'r> {
     rng: &'r mut Rng,
     shape: Shape,
-    fields: Vec<(&'static str, usize)>,
-    workflows: Map<String, Json>,
-    once: Vec<(String, String)>,
+    flows: BTreeMap<Name, Flow>,
+    fields: BTreeMap<Name, Value>,
     failing: bool,
 }
 
-/// Makes a random forest.
+/// Makes a random tree of workflows.
 ///
 /// # Errors
 /// The engine refuses it.
-pub fn forest(rng: &mut Rng, shape: Shape) -> Result<Forest> {
-    let fields = vec![("some", rng.usize(1..=3)), ("few", rng.usize(1..=2)), ("none", 0)];
+pub fn grove(rng: &mut Rng, shape: Shape) -> Result<Grove> {
     let mut builder = Builder {
         rng,
         shape,
-        fields,
-        workflows: Map::new(),
-        once: Vec::new(),
-        failing: false,
+        flows: BTreeMap::new(),
+        fields: BTreeMap::new(),
+        failing: shape.fails == 0,
     };
-    builder.workflow(ROOT, 0, false);
-    let Builder {
-        fields,
-        workflows,
-        once,
-        ..
-    } = builder;
-    let written = workflows.iter().flat_map(|(workflow, nodes)| {
-        let nodes = nodes.as_object().into_iter().flatten();
-        nodes.map(move |(name, node)| format!("  {workflow}.{name}: {node}\n"))
-    });
-    let text = written.collect();
-    let config = Config::from_yaml(&Json::Object(workflows).to_string()).map_err(|error| anyhow!("{error}"))?;
-    Ok(Forest {
-        registry: config.registry().clone(),
-        fields,
-        once,
-        text,
-    })
+    builder.workflow(ROOT, 0);
+    Grove::new(builder.flows, builder.fields.into_iter().collect())
+}
+
+/// A workflow that is being made.
+struct Draft {
+    flow: Flow,
+    name: String,
+    /// Signals that come exactly once.
+    open: Vec<Name>,
+    /// Those of them that nothing else comes of.
+    ends: Vec<Name>,
+    given: BTreeSet<Name>,
+}
+
+impl Draft {
+    fn node(&mut self, triggers: &[Name], emits: Vec<(Name, Cond)>, kind: Kind) {
+        let name = format!("n{}", self.flow.nodes.len()).into();
+        self.flow.nodes.push(Node {
+            name,
+            triggers: triggers.to_vec(),
+            emits,
+            kind,
+        });
+    }
+
+    fn router(&mut self, triggers: &[Name], signal: &Name, cond: Cond) {
+        self.node(triggers, vec![(signal.clone(), cond)], Kind::Router);
+    }
+
+    /// What began with one signal ends with another.
+    fn leads(&mut self, start: &Name, signal: &Name) {
+        self.ends.retain(|end| end != start);
+        self.once(signal);
+    }
+
+    fn once(&mut self, signal: &Name) {
+        self.flow.once.push(signal.clone());
+        self.open.push(signal.clone());
+        self.ends.push(signal.clone());
+    }
+
+    fn field(&self, what: &str) -> Name {
+        format!("{what}_{}", self.name).into()
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.into()
 }
 
 impl Builder<'_> {
-    fn workflow(&mut self, name: &str, level: usize, fails: bool) {
-        let go = if level == 0 { "START" } else { "GO" };
-        let mut nodes = Map::new();
-        let mut joined = Vec::new();
+    /// Makes a workflow and those below it. Gives the fields that they are to be given.
+    fn workflow(&mut self, of: &str, level: usize) -> BTreeSet<Name> {
+        let mut draft = Draft {
+            flow: Flow::default(),
+            name: of.to_owned(),
+            open: Vec::new(),
+            ends: Vec::new(),
+            given: BTreeSet::new(),
+        };
+        draft.once(&name("START"));
         let children = match self.shape.levels - level {
             0 => 0,
-            _ if self.shape.levels > 2 && level > 0 => 1,
+            _ if level > 0 => 1,
             _ => self.rng.usize(1..=2),
         };
-        for number in 0..children {
-            self.child(&mut nodes, &mut joined, name, number, level);
+        if self.rng.bool() {
+            self.counting_join(&mut draft);
         }
-        let ready = match joined.as_slice() {
-            [] => go.to_owned(),
-            all => {
-                let conditions: Vec<String> = all
-                    .iter()
-                    .map(|signal| format!("'{signal}' in context.__operational__.signals"))
-                    .collect();
-                let condition = format!("{{{{ {} }}}}", conditions.join(" and "));
-                nodes.insert("join".into(), router(&joined, "READY", Some(&condition)));
-                self.once(name, "READY");
-                "READY".to_owned()
+        if self.rng.u8(..3) == 0 {
+            self.joined_signals(&mut draft);
+        }
+        for number in 0..children {
+            self.child(&mut draft, number, level);
+        }
+        if self.rng.u8(..6) == 0 {
+            self.guarded_loop(&mut draft);
+        }
+        let lowest = level == self.shape.levels;
+        if !self.failing && (lowest || self.rng.u8(..3) == 0) {
+            self.failing = true;
+            self.boom(&mut draft);
+        }
+        self.pings(&mut draft);
+        self.finish(&mut draft);
+        let Draft { mut flow, given, .. } = draft;
+        self.rng.shuffle(&mut flow.nodes);
+        self.flows.insert(of.into(), flow);
+        given
+    }
+
+    /// A node that gives one value in the end, and then emits `done`.
+    fn worker(&mut self, draft: &mut Draft, triggers: &[Name], done: &Name, output: Name) {
+        let output = Some(output);
+        let agent = |rng: &mut Rng| Agent {
+            rounds: rng.u32(..3),
+            width: rng.u32(1..=2),
+            native: rng.bool(),
+            flaky: rng.bool(),
+        };
+        let kind = match self.rng.u8(..10) {
+            0..=3 => Kind::Tool {
+                fails: Fails::Never,
+                reads: output.clone().filter(|_| self.rng.bool()),
+                output,
+            },
+            4 => Kind::Tool {
+                output,
+                fails: Fails::First(self.rng.u32(1..=2)),
+                reads: None,
+            },
+            5 => Kind::Tool {
+                output,
+                fails: Fails::Always,
+                reads: None,
+            },
+            6 => Kind::Custom {
+                output,
+                fails: 0,
+                failure: None,
+            },
+            kind => Kind::Llm(Llm {
+                output,
+                invalid: if kind == 7 { self.rng.u32(..2) } else { 0 },
+                identity: self.rng.u8(..3) == 0,
+                agent: (kind > 7).then(|| agent(self.rng)),
+                ..Llm::default()
+            }),
+        };
+        draft.node(triggers, vec![(done.clone(), Cond::Always)], kind);
+    }
+
+    /// A signal that something else begins with.
+    fn open(&mut self, draft: &Draft) -> Name {
+        draft.open[self.rng.usize(..draft.open.len())].clone()
+    }
+
+    fn counting_join(&mut self, draft: &mut Draft) {
+        let (done, all, results) = (name("DONE"), name("ALL"), draft.field("r"));
+        let (start, count) = ([self.open(draft)], self.rng.usize(1..=3));
+        for _ in 0..count {
+            self.worker(draft, &start, &done, results.clone());
+        }
+        let last = match self.rng.bool() {
+            true => done,
+            false => {
+                draft.router(&[done], &name("BETWEEN"), Cond::Always);
+                name("BETWEEN")
             }
         };
-        let worked = format!("WORKED_{name}");
-        self.once(name, &worked);
-        nodes.insert(
-            "finish".into(),
-            tool(&[&ready], &format!("result_{name}"), Some(&worked)),
-        );
-        nodes.insert("note".into(), router(&[go.to_owned()], "NOTE", None));
-        nodes.insert("trace".into(), tool(&[go, "PING"], "trace", None));
-        if self.rng.bool() {
-            nodes.insert("silent".into(), tool(&["NOTE"], "silent", Some("NOBODY")));
-        }
-        if fails {
-            nodes.insert("boom".into(), json!({"node_type": "boom", "event_triggers": [go]}));
-        }
-        self.workflows.insert(name.to_owned(), Json::Object(nodes));
+        draft.router(&[last], &all, Cond::Count(results, count));
+        draft.leads(&start[0], &all);
     }
 
-    /// A node that starts children, and the router that counts what they deliver.
-    fn child(
-        &mut self,
-        nodes: &mut Map<String, Json>,
-        joined: &mut Vec<String>,
-        of: &str,
-        number: usize,
-        level: usize,
-    ) {
-        let name = format!("{of}{number}");
-        let fails = self.shape.fails && !self.failing && (level + 1 == self.shape.levels || self.rng.bool());
-        self.failing |= fails;
-        self.workflow(&name, level + 1, fails);
-        let joins = !fails && self.rng.u8(..4) > 0;
-        let mut node = json!({
-            "node_type": "child",
-            "event_triggers": [if level == 0 { "START" } else { "GO" }],
-            "child_workflow_name": name,
-            "child_initial_signals": ["GO"],
-            "input_fields": ["some", "few", "none"],
-            "signals_to_parent": [format!("WORKED_{name}"), "NOTE"],
-            "context_updates_to_parent": [format!("result_{name}"), "trace", "silent"],
-            "event_emissions": [{"signal_name": format!("STARTED_{name}")}],
-        });
-        self.once(of, &format!("STARTED_{name}"));
-        let mut count = "1".to_owned();
-        if self.rng.bool() {
-            let field = self.fields[self.rng.usize(..if joins || fails { 2 } else { 3 })].0;
-            node["fan_out_field"] = field.into();
-            node["child_input_field"] = "item".into();
-            count = format!("context.{field} | accumulated | length");
-            if self.rng.u8(..4) == 0 {
-                node["spawn_interval"] = json!(0.01);
-            }
+    fn joined_signals(&mut self, draft: &mut Draft) {
+        let start = [self.open(draft)];
+        let both = [name("A"), name("B")];
+        self.worker(draft, &start, &both[0], draft.field("side"));
+        let failed = self.rng.bool();
+        let kind = match self.rng.bool() {
+            true => Kind::Custom {
+                output: None,
+                fails: failed.into(),
+                failure: Some(both[1].clone()),
+            },
+            false => Kind::Llm(Llm {
+                fails: failed.into(),
+                failure: Some(both[1].clone()),
+                ..Llm::default()
+            }),
+        };
+        draft.node(&start, vec![(both[1].clone(), Cond::Always)], kind);
+        draft.router(&both, &name("BOTH"), Cond::Seen(both.to_vec()));
+        draft.leads(&start[0], &name("BOTH"));
+    }
+
+    fn guarded_loop(&mut self, draft: &mut Draft) {
+        let (start, count, again, over) = (self.open(draft), draft.field("count"), name("AGAIN"), name("OVER"));
+        let turns = self.rng.usize(1..=3);
+        let emits = vec![
+            (again.clone(), Cond::Fewer(count.clone(), turns)),
+            (over.clone(), Cond::Count(count.clone(), turns)),
+        ];
+        let kind = Kind::Tool {
+            output: Some(count),
+            fails: Fails::Never,
+            reads: None,
+        };
+        draft.node(&[start.clone(), again], emits, kind);
+        draft.leads(&start, &over);
+    }
+
+    /// A node that fails its execution.
+    fn boom(&mut self, draft: &mut Draft) {
+        let (start, fails) = ([self.open(draft)], self.shape.fails);
+        let kind = match self.rng.bool() {
+            true => Kind::Custom {
+                output: None,
+                fails,
+                failure: None,
+            },
+            false => Kind::Llm(Llm {
+                fails,
+                ..Llm::default()
+            }),
+        };
+        draft.node(&start, Vec::new(), kind);
+    }
+
+    /// What is there for signals from outside, and what all levels hear of each other.
+    fn pings(&mut self, draft: &mut Draft) {
+        draft.router(&[name("PING")], &name("PONG"), Cond::Always);
+        let kind = Kind::Tool {
+            output: Some(draft.field("trace")),
+            fails: Fails::Never,
+            reads: None,
+        };
+        draft.node(&[name("PING")], Vec::new(), kind);
+        draft.router(&[name("START")], &name("NOTE"), Cond::Always);
+        draft.router(&[name("NOTE")], &name("HEARD"), Cond::Always);
+    }
+
+    /// A node that starts children, and the router that joins what they deliver.
+    fn child(&mut self, draft: &mut Draft, number: usize, level: usize) {
+        let workflow = format!("{}{number}", draft.name);
+        let failing = self.failing;
+        let mut given = self.workflow(&workflow, level + 1);
+        let fails = failing != self.failing;
+        let (end, out): (Name, Name) = (format!("END_{workflow}").into(), format!("out_{workflow}").into());
+        let mut child = Child {
+            workflow: workflow.as_str().into(),
+            initial: vec![name("START")],
+            signals: vec![end.clone(), name("NOTE")],
+            updates: vec![out.clone(), format!("trace_{workflow}").into()],
+            given: Vec::new(),
+            fan_out: None,
+            failure: self.shape.handled.then(|| format!("FAILED_{workflow}").into()),
+            spaced: false,
+        };
+        let mut count = 1;
+        if self.rng.u8(..5) < 2 {
+            let items: Name = format!("items_{workflow}").into();
+            count = [0, 1, 2, 2, 1, 2][self.rng.usize(..6)];
+            self.fields.insert(items.clone(), Value::list((0..count).map(|item| Value::from(item as u64))));
+            given.insert(items.clone());
+            child.fan_out = Some(items);
+            child.spaced = self.rng.u8(..4) == 0;
         }
-        if self.shape.handled {
-            node["child_failure_signal"] = format!("FAILED_{name}").into();
-        }
-        nodes.insert(format!("c{number}"), node);
-        if joins {
-            let all = format!("ALL_{name}");
-            let condition = format!("{{{{ context.result_{name} | history | length == {count} }}}}");
-            let worked = [format!("WORKED_{name}")];
-            nodes.insert(format!("count{number}"), router(&worked, &all, Some(&condition)));
-            self.once(of, &all);
-            joined.push(all);
+        child.given = given.iter().cloned().collect();
+        draft.given.append(&mut given);
+        let started: Name = format!("STARTED_{workflow}").into();
+        let start = [self.open(draft)];
+        draft.node(&start, vec![(started.clone(), Cond::Always)], Kind::Child(child));
+        draft.flow.once.push(started);
+        if count > 0 && !(fails && self.shape.handled) {
+            let joined: Name = format!("JOINED_{workflow}").into();
+            draft.router(&[end], &joined, Cond::Count(out, count));
+            draft.leads(&start[0], &joined);
         }
     }
 
-    fn once(&mut self, workflow: &str, signal: &str) {
-        self.once.push((workflow.to_owned(), signal.to_owned()));
+    /// All that an execution waits for, and what its parent waits for.
+    fn finish(&mut self, draft: &mut Draft) {
+        let (ready, end): (Name, Name) = (name("READY"), format!("END_{}", draft.name).into());
+        let all = std::mem::take(&mut draft.ends);
+        draft.router(&all, &ready, Cond::Seen(all.clone()));
+        draft.once(&ready);
+        self.worker(draft, &[ready], &end, draft.field("out"));
+        draft.once(&end);
     }
-}
-
-fn router(triggers: &[String], signal: &str, condition: Option<&str>) -> Json {
-    let mut emission = json!({"signal_name": signal});
-    if let Some(condition) = condition {
-        emission["condition"] = condition.into();
-    }
-    json!({"node_type": "router", "event_triggers": triggers, "event_emissions": [emission]})
-}
-
-fn tool(triggers: &[&str], field: &str, signal: Option<&str>) -> Json {
-    let emissions: Vec<Json> = signal.iter().map(|signal| json!({"signal_name": signal})).collect();
-    json!({
-        "node_type": "tool", "event_triggers": triggers, "tool_name": "t", "output_field": field,
-        "event_emissions": emissions,
-    })
 }

@@ -11,9 +11,6 @@ use super::transaction::{Applied, Transaction};
 use crate::config::{Condition, Node, NodeKind};
 use crate::template::Scope;
 
-/// After this many routers and children the driver gets its turn, so that a loop without a guard can be cancelled.
-pub(super) const PURE_STEPS: usize = 1_000;
-
 /// A router counts as one more step for this many emissions.
 const CONDITIONS_PER_STEP: usize = 16;
 
@@ -182,7 +179,7 @@ impl Transaction<'_> {
                 self.visited(then)?;
                 continue;
             };
-            if self.pure_steps >= PURE_STEPS {
+            if self.pure_steps >= self.machine.specs.pace.steps {
                 self.paused = true;
                 return Ok(false);
             }

@@ -91,6 +91,26 @@ pub struct Specs {
     pub policy: Policy,
     /// The name under which the engine's process keeps its lease; `None` if it keeps none.
     pub process: Option<Arc<str>>,
+    /// How much of a long event goes into one commit.
+    pub pace: Pace,
+}
+
+/// How much of a long event goes into one commit: then the driver gets its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Routers and children. Default 1,000.
+    pub steps: usize,
+    /// Children of one run. Default 256.
+    pub children: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            steps: 1_000,
+            children: 256,
+        }
+    }
 }
 
 impl Default for Specs {
@@ -102,6 +122,7 @@ impl Default for Specs {
             node_types: Arc::default(),
             policy: Policy::default(),
             process: None,
+            pace: Pace::default(),
         }
     }
 }

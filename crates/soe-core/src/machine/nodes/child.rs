@@ -7,13 +7,10 @@ use soe_backends::{
     Spawn, Spawning, Status, Then, Timestamp, Value,
 };
 
-use super::super::cascade::{Cursor, PURE_STEPS};
+use super::super::cascade::Cursor;
 use super::super::transaction::{Applied, Transaction};
 use super::super::{Effect, Inherited};
 use crate::config::{ChildNode, Node, NodeKind};
-
-/// The most children of a commit: a fan-out commits in between, and others have their turn.
-const CHUNK: usize = 256;
 
 /// The most bytes of values that the children of a commit begin with, one more child apart.
 const CHUNK_BYTES: u64 = 1024 * 1024;
@@ -156,7 +153,8 @@ impl Transaction<'_> {
             self.spawned(&brood)?;
             return Ok(true);
         }
-        if brood.created >= CHUNK || brood.bytes >= CHUNK_BYTES || self.pure_steps >= PURE_STEPS {
+        let pace = self.machine.specs.pace;
+        if brood.created >= pace.children || brood.bytes >= CHUNK_BYTES || self.pure_steps >= pace.steps {
             self.paused = true;
             return Ok(false);
         }
