@@ -200,6 +200,7 @@ impl Shared {
             sections: sections_of(&settings.backends),
             node_types: settings.nodes.names().cloned().collect(),
             policy: settings.policy,
+            pace: Default::default(),
             process: lease.as_ref().map(|lease| lease.process.clone()),
         };
         let semaphore = |limit: usize| Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
