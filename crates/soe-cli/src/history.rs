@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
-use soe_backends::{Change, Commit, DialogueStep, Entry, Event, ExecutionChange, ExecutionId, Timestamp, TreeState};
+use soe_backends::{Change, Commit, DialogueStep, Entry, Event, EventKind, ExecutionChange, ExecutionId, Timestamp, TreeState};
 
 use crate::output::{self, FAINT, paint, safe};
 use crate::{Colors, stored};
@@ -130,7 +130,7 @@ impl Nodes {
 
     /// What a commit has changed, in order and in few words. What only the engine needs to know is left out.
     fn summary(&mut self, commit: &Commit) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines: Vec<String> = commit.events.iter().filter_map(forked).collect();
         let mut before = self.only.unwrap_or(0);
         for change in &commit.changes {
             let (number, text) = match change {
@@ -198,11 +198,21 @@ impl Nodes {
     }
 }
 
+/// What a tree was forked from.
+fn forked(event: &Event) -> Option<String> {
+    match &event.kind {
+        EventKind::ExecutionForked {
+            source_execution_id,
+            version,
+        } => Some(format!("forked from {source_execution_id} at version {version}")),
+        _ => None,
+    }
+}
+
 /// A change of the tree itself.
 fn of_tree(change: &Change) -> Option<String> {
     Some(match change {
         Change::Created(genesis) => format!("created with workflow {}", safe(&genesis.root.workflow)),
-        Change::Forked(_) => "forked".to_owned(),
         Change::Started(genesis) => format!("starts {}", genesis.id),
         Change::Limits(_) => "other limits".to_owned(),
         Change::Defined(_) => "other identities or another context schema".to_owned(),

@@ -51,7 +51,7 @@ fn a_mock_answers_and_the_summary_says_what_it_took() {
         .says("ask      Draft\n")
         .says("reply    Draft: 120 + 4 tokens")
         .says("signal   GOOD")
-        .says("2 node runs, 2 LLM calls, 0 tool calls")
+        .says("2 node runs, 2 LLM calls, 145 tokens, 0 tool calls")
         .says("LLMs took 140 tokens for prompts, 5 for replies\n")
         .says("  Draft: 1 call, 120 tokens for prompts, 4 for replies\n");
     // Nobody looks at a pipe.

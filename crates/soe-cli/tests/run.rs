@@ -326,7 +326,7 @@ one:
     let done = Soe::with(&[("w.yaml", text)])
         .run(&["run", "w.yaml", "-s", "B"])
         .exits_with(0);
-    done.says("It also listens to A or C. With --store")
+    done.says("It also listens to A or C.\n")
         .does_not_say("Nothing in the workflow sends");
 }
 

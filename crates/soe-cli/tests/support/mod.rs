@@ -86,6 +86,17 @@ impl Soe {
     }
 }
 
+impl Soe {
+    /// Waits until something is so.
+    pub(crate) fn wait_until(&self, mut is_so: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < PATIENCE, "it never is so");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 impl From<Output> for Done {
     fn from(output: Output) -> Self {
         Self {

@@ -52,6 +52,8 @@ pub(super) struct Coordinator {
     waiters: Vec<(u64, Reply<Finished>)>,
     /// What stores of their own didn't take yet.
     unpaid: Owed,
+    /// What the tree needs and this engine doesn't have: something in it is ended here, and nothing is performed.
+    missing: Option<EngineError>,
     /// Whether it has stored something.
     stored: bool,
 }
@@ -87,8 +89,9 @@ impl Coordinator {
                     let error = error.of(&claim.tree);
                     claim.refuse(VecDeque::new(), &error);
                 }
-                Ok(machine) => {
+                Ok((machine, missing)) => {
                     let mut this = Self::new(claim, machine);
+                    this.missing = missing;
                     let span = this.span();
                     let run = async {
                         let result = contained(this.serve_stored(taken)).await;
@@ -100,17 +103,19 @@ impl Coordinator {
         });
     }
 
-    async fn load(claim: &Claim, taken: TakenUp) -> Result<Machine, EngineError> {
+    async fn load(claim: &Claim, taken: TakenUp) -> Result<(Machine, Option<EngineError>), EngineError> {
         let shared = &claim.shared;
         let tree = shared.load_tree(&claim.tree).await?;
         shared.check_owner(&tree).await?;
         let registries = shared.call(shared.registries.load(&shared.backends, &tree)).await?;
-        // To end it, nothing is needed.
-        if taken != TakenUp::Ended {
-            shared.check_taken_up(&tree, &registries)?;
-        }
+        // To end something, nothing is needed.
+        let missing = match (taken, shared.check_taken_up(&tree, &registries)) {
+            (TakenUp::Recovered, checked) => checked.map(|()| None)?,
+            (TakenUp::Stopped, checked) => checked.err(),
+            (TakenUp::Ended, _) => None,
+        };
         let state = Arc::unwrap_or_clone(tree);
-        Ok(Machine::load(state, registries, shared.specs.clone())?)
+        Ok((Machine::load(state, registries, shared.specs.clone())?, missing))
     }
 
     fn new(claim: Claim, machine: Machine) -> Self {
@@ -126,6 +131,7 @@ impl Coordinator {
             cause: None,
             waiters: Vec::new(),
             unpaid: Owed::default(),
+            missing: None,
             stored: false,
         }
     }
@@ -147,6 +153,14 @@ impl Coordinator {
             while let Ok(control) = self.claim.control.try_recv() {
                 self.control(*control).await?;
             }
+        }
+        if let Some(missing) = self.missing.take() {
+            // What follows from the end is left to an engine that has what it needs.
+            self.performer.abort_all();
+            return match self.is_running() {
+                true => Err(missing),
+                false => Ok(()),
+            };
         }
         let posted = self.posted().await;
         self.take_posted(Some(Input::Recover), posted).await?;

@@ -81,6 +81,9 @@ impl Coordinator {
         if self.is_running() {
             self.cause = None;
         }
+        if self.missing.is_some() {
+            return;
+        }
         let tree = self.machine.state();
         let mut left: Vec<Effect> = Vec::with_capacity(effects.len());
         for effect in effects {
