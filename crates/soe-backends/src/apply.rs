@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::tree::FORMAT;
 use crate::{
-    ApplyError, Change, Children, Commit, Context, DialogueStep, Entry, ExecutionChange, ExecutionId, ExecutionState, Genesis,
-    NumberMap, Owed, Progress, Run, Status, Timestamp, TreeGenesis, TreeState, Used, Work, WorkChange,
+    ApplyError, Change, Children, Commit, Context, DialogueStep, Entry, ExecutionChange, ExecutionId, ExecutionState,
+    Genesis, NumberMap, Owed, Progress, Run, Status, Timestamp, TreeGenesis, TreeState, Used, Work, WorkChange,
 };
 
 impl TreeState {
@@ -142,7 +142,9 @@ impl TreeState {
 
     fn get_mut(&mut self, number: u64) -> Result<&mut ExecutionState, ApplyError> {
         let state = self.executions.get_mut(number);
-        state.map(Arc::make_mut).ok_or(ApplyError::Mismatch("there is no such execution"))
+        state
+            .map(Arc::make_mut)
+            .ok_or(ApplyError::Mismatch("there is no such execution"))
     }
 
     fn change_in(&mut self, execution: u64, change: &ExecutionChange, at: Timestamp) -> Result<(), ApplyError> {
@@ -172,7 +174,9 @@ impl TreeState {
 
     /// The parent knows how many of its children are running.
     fn count_active(&mut self, execution: u64, now: Status) -> Result<(), ApplyError> {
-        let state = self.get(execution).ok_or(ApplyError::Mismatch("there is no such execution"))?;
+        let state = self
+            .get(execution)
+            .ok_or(ApplyError::Mismatch("there is no such execution"))?;
         let (before, now) = (state.status == Status::Running, now == Status::Running);
         let Some(parent) = state.parent().filter(|_| before != now) else {
             return Ok(());

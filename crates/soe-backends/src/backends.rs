@@ -163,7 +163,10 @@ impl Backends {
         }
         if let Some(Change::Created(genesis)) = commit.changes.first() {
             let root = &genesis.root;
-            self.0.workflows.set_current(&commit.tree, &root.registry, &root.workflow).await?;
+            self.0
+                .workflows
+                .set_current(&commit.tree, &root.registry, &root.workflow)
+                .await?;
         }
         Ok(())
     }

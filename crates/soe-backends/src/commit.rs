@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::Batch;
 use crate::{
-    Answer, DialogueStep, Event, ExecutionId, Failure, History, Limits, Origin, Owed, Owner, ParentInfo, Progress, RegistryId,
-    Run, Schedule, Status, Stopped, Timestamp, TreeState, TreeTotals, Turn, Value, WorkChange, WorkflowVersion,
+    Answer, DialogueStep, Event, ExecutionId, Failure, History, Limits, Origin, Owed, Owner, ParentInfo, Progress,
+    RegistryId, Run, Schedule, Status, Stopped, Timestamp, TreeState, TreeTotals, Turn, Value, WorkChange,
+    WorkflowVersion,
 };
 
 /// Everything that one event changes in a tree, or one link of a chain of them: it is stored as a whole or not at all.

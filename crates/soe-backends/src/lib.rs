@@ -56,7 +56,8 @@ pub use inbox::{Deletion, Guard, Message, Post, Posted, Request};
 pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use state::{
-    Batch, Children, ExecutionState, ExecutionSummary, Failure, Origin, Owner, Progress, Run, Schedule, Spawning, Status,
+    Batch, Children, ExecutionState, ExecutionSummary, Failure, Origin, Owner, Progress, Run, Schedule, Spawning,
+    Status,
 };
 pub use time::Timestamp;
 pub use traits::{

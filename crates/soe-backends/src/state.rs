@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Answers, Context, Dialogue, ExecutionId, NumberMap, RegistryId, Stopped, Timestamp, TreeTotals, Value,
+use crate::{
+    Answers, Context, Dialogue, ExecutionId, NumberMap, RegistryId, Stopped, Timestamp, TreeTotals, Value,
     WorkflowVersion,
 };
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::{
-    ApplyError, BackendError, BackendErrorKind, Change, Commit, ExecutionId, ExecutionState, FORMAT, NumberMap, TreeState,
-    snapshots,
+    ApplyError, BackendError, BackendErrorKind, Change, Commit, ExecutionId, ExecutionState, FORMAT, NumberMap,
+    TreeState, snapshots,
 };
 
 /// The deepest nesting in stored JSON. Deeper ones could exhaust the stack of whoever reads them.

@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendError, BackendErrorKind, Commit, Deletion, Event, ExecutionId, ExecutionSummary, Guard, Message, Post, Posted,
-    RegistryDocument, RegistryId, Status, Timestamp, TreeState, Value,
+    BackendError, BackendErrorKind, Commit, Deletion, Event, ExecutionId, ExecutionSummary, Guard, Message, Post,
+    Posted, RegistryDocument, RegistryId, Status, Timestamp, TreeState, Value,
 };
 
 /// The states of execution trees. The one trait that decides what has happened: a commit that it took, has.

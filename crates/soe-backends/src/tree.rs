@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Definitions, Event, ExecutionId, ExecutionState, ExecutionSummary, Limits, NumberMap, Owner, RegistryId, Schedule, Status,
-    Timestamp, Turn, Work,
+    Definitions, Event, ExecutionId, ExecutionState, ExecutionSummary, Limits, NumberMap, Owner, RegistryId, Schedule,
+    Status, Timestamp, Turn, Work,
 };
 
 /// The version of the stored form of a [`TreeState`]. States of every earlier version stay readable.
@@ -119,7 +119,9 @@ impl TreeState {
             };
         }
         // One spelling for each.
-        self.get(number).filter(|found| found.id == *id).map(|found| found.number)
+        self.get(number)
+            .filter(|found| found.id == *id)
+            .map(|found| found.number)
     }
 
     /// The execution of that name.
@@ -163,7 +165,11 @@ impl TreeState {
     /// The highest execution from this one upwards that carries an end: the one that is to be resumed.
     pub fn ended_at(&self, number: u64) -> Option<&Arc<ExecutionState>> {
         let ended = |state: &&Arc<ExecutionState>| matches!(state.status, Status::Failed | Status::Cancelled);
-        self.get(number).into_iter().chain(self.above(number)).filter(ended).last()
+        self.get(number)
+            .into_iter()
+            .chain(self.above(number))
+            .filter(ended)
+            .last()
     }
 
     /// Whether `number` is `ancestor` or below it.

@@ -87,7 +87,11 @@ impl Listening {
         let parent = state.context.parent.as_ref();
         let has_told = parent.is_some_and(|parent| parent.signals_to_parent.iter().any(|told| signals.contains(told)));
         let heard = |signal: &Arc<str>| self.workflow.nodes.values().any(|node| node.triggers.contains(signal));
-        has_told || signals.iter().skip(1).any(|signal| self.is_from_outside(signal) && heard(signal))
+        has_told
+            || signals
+                .iter()
+                .skip(1)
+                .any(|signal| self.is_from_outside(signal) && heard(signal))
     }
 }
 

@@ -31,7 +31,9 @@ pub(crate) async fn cancel(args: Cancel, colors: Colors) -> anyhow::Result<u8> {
         Some(process) => output::eprint(&format!("{root} goes on: {process} runs it\n")),
         None => {
             let (id, store) = (shell_word(root.as_str()), shell_path(&args.store));
-            output::eprint(&format!("{root} has something to do about it. To go on:\n  soe resume {id} --store {store}\n"));
+            output::eprint(&format!(
+                "{root} has something to do about it. To go on:\n  soe resume {id} --store {store}\n"
+            ));
         }
     }
     Ok(0)

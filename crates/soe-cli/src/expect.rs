@@ -62,15 +62,25 @@ impl Expectations {
         }
         let counted = self.count(engine, tree, from).await?;
         if self.has(FailOn::Warning) && counted.warnings > 0 {
-            say(format!("{} (--fail-on warning)", output::count(counted.warnings, "warning")));
+            say(format!(
+                "{} (--fail-on warning)",
+                output::count(counted.warnings, "warning")
+            ));
         }
         if self.has(FailOn::ToolError) && counted.errors > 0 {
-            say(format!("{} (--fail-on tool-error)", output::count(counted.errors, "error")));
+            say(format!(
+                "{} (--fail-on tool-error)",
+                output::count(counted.errors, "error")
+            ));
         }
         if self.has(FailOn::Waiting)
             && let Some(first) = waits.waiting.first()
         {
-            let names: Vec<String> = first.signals.iter().map(|name: &Arc<str>| safe(name).into_owned()).collect();
+            let names: Vec<String> = first
+                .signals
+                .iter()
+                .map(|name: &Arc<str>| safe(name).into_owned())
+                .collect();
             let (names, id) = (output::alternatives(&names), &first.execution);
             say(match waits.count {
                 1 => format!("{id} waits for {names} (--fail-on waiting)"),
@@ -111,7 +121,9 @@ impl Counted {
             | EventKind::PolicyDenied { .. }
             | EventKind::AgentToolNotFound { .. }
             | EventKind::ChildFailed { .. } => self.warnings += 1,
-            EventKind::NodeError { retry_attempt: None, .. } => self.errors += 1,
+            EventKind::NodeError {
+                retry_attempt: None, ..
+            } => self.errors += 1,
             _ => {}
         }
     }

@@ -94,11 +94,17 @@ impl GoingOn {
         let tree = self.reader.tree(id).await?;
         let Some(state) = tree.find(id).cloned() else {
             // The engine's own words.
-            return Err(self.reader.status(id).await.map_or_else(Into::into, |_| anyhow!("execution {id} is not there")));
+            return Err(self
+                .reader
+                .status(id)
+                .await
+                .map_or_else(Into::into, |_| anyhow!("execution {id} is not there")));
         };
         self.check(&tree, Some(&state)).await?;
         let registry = Lookout::new(&self.reader, None).registry(&state).await?;
-        let workflow = registry.as_ref().and_then(|registry| registry.workflows.get(&state.workflow).cloned());
+        let workflow = registry
+            .as_ref()
+            .and_then(|registry| registry.workflows.get(&state.workflow).cloned());
         Ok(Loaded {
             tree,
             state,
@@ -117,10 +123,14 @@ impl GoingOn {
         let is_addressed = |state: &ExecutionState| addressed.is_some_and(|addressed| addressed.number == state.number);
         for state in tree.executions.values() {
             let runs = state.status == Status::Running && tree.status(state.number) == Some(Status::Running);
-            if !(state.number == 0 || runs || is_addressed(state)) || !checked.insert((&state.registry, &state.workflow)) {
+            if !(state.number == 0 || runs || is_addressed(state))
+                || !checked.insert((&state.registry, &state.workflow))
+            {
                 continue;
             }
-            let Some(registry) = lookout.registry(state).await? else { continue };
+            let Some(registry) = lookout.registry(state).await? else {
+                continue;
+            };
             if let Some(workflow) = registry.workflows.get(&state.workflow) {
                 let tools = check_tools(&registry, workflow, &self.tools);
                 let checked = tools.and_then(|()| llm::check_nodes(&registry, workflow, &self.llm));

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
-use soe_backends::{Change, Commit, DialogueStep, Entry, Event, EventKind, ExecutionChange, ExecutionId, Timestamp, TreeState};
+use soe_backends::{
+    Change, Commit, DialogueStep, Entry, Event, EventKind, ExecutionChange, ExecutionId, Timestamp, TreeState,
+};
 
 use crate::output::{self, FAINT, paint, safe};
 use crate::{Colors, stored};
@@ -101,7 +103,10 @@ pub(crate) async fn history(args: History, colors: Colors) -> anyhow::Result<u8>
 
 /// Whether a commit changes an execution.
 fn is_about(commit: &Commit, only: u64) -> bool {
-    commit.changes.iter().any(|change| matches!(change, Change::In { execution, .. } if *execution == only))
+    commit
+        .changes
+        .iter()
+        .any(|change| matches!(change, Change::In { execution, .. } if *execution == only))
 }
 
 /// The names of executions and of the nodes of runs, by number.
@@ -122,7 +127,10 @@ impl Nodes {
     fn begin_with(&mut self, tree: &TreeState) {
         let of = |state: &Arc<soe_backends::ExecutionState>| {
             let number = state.number;
-            let runs = state.runs.values().map(move |run| ((number, run.number), run.node.clone()));
+            let runs = state
+                .runs
+                .values()
+                .map(move |run| ((number, run.number), run.node.clone()));
             runs.collect::<Vec<_>>()
         };
         self.runs.extend(tree.executions.values().flat_map(of));
@@ -142,7 +150,11 @@ impl Nodes {
             }
             let Some(text) = text else { continue };
             // Whose it is is said where it is another's than that before.
-            let label = if number == before { None } else { Some(self.name(number)) };
+            let label = if number == before {
+                None
+            } else {
+                Some(self.name(number))
+            };
             before = number;
             lines.push(match label {
                 Some(label) => format!("{label} {text}"),

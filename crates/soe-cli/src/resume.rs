@@ -96,8 +96,16 @@ async fn all(going_on: GoingOn, expectations: Expectations) -> anyhow::Result<u8
         let error = anyhow::anyhow!("{} can't be read: {}", damaged.tree, damaged.problem);
         output::print_error(session.colors.stderr, &error);
     }
-    let refused = recovered.errors.iter().filter_map(|error| error.execution()).cloned().collect::<Vec<_>>();
-    let taken_up = taken_up.into_iter().filter(|tree| !refused.contains(&tree.root)).collect();
+    let refused = recovered
+        .errors
+        .iter()
+        .filter_map(|error| error.execution())
+        .cloned()
+        .collect::<Vec<_>>();
+    let taken_up = taken_up
+        .into_iter()
+        .filter(|tree| !refused.contains(&tree.root))
+        .collect();
     match wait_for_all(&mut session, taken_up).await? {
         Ended::Interrupted(code) => {
             output::eprint("interrupted: stopping (again to stop at once)\n");

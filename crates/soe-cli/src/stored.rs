@@ -49,7 +49,10 @@ pub(crate) async fn show(args: Show, colors: Colors) -> anyhow::Result<u8> {
         None => engine.tree(&args.id).await?,
     };
     let Some(state) = tree.find(&args.id).cloned() else {
-        anyhow::bail!("execution {}: there is no such execution in this version of its tree", args.id);
+        anyhow::bail!(
+            "execution {}: there is no such execution in this version of its tree",
+            args.id
+        );
     };
     let context = if args.history {
         histories(&state)
@@ -140,10 +143,7 @@ fn as_text(shown: &Shown<'_>, color: bool) -> anyhow::Result<String> {
         lines.push(("in flight", safe(&shown.running.join(", ")).into_owned()));
     }
     if !shown.children.is_empty() {
-        let active = shown
-            .children
-            .iter()
-            .filter(|child| child.status == Status::Running);
+        let active = shown.children.iter().filter(|child| child.status == Status::Running);
         let all = shown.children.len();
         lines.push(("children", format!("{all}, {} of them running", active.count())));
     }

@@ -29,11 +29,19 @@ pub(crate) fn how_it_ended(outcome: &Outcome, state: &ExecutionState, tree: &Tre
     let (used, failed) = (&tree.used, outcome.failed.len());
     let cost = [(used.llm_calls, "LLM call"), (used.tokens, "token")];
     let mut counts = vec![output::count(used.runs, "node run")];
-    counts.extend(cost.iter().filter(|(count, _)| *count > 0).map(|(count, what)| output::count(*count, what)));
+    counts.extend(
+        cost.iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| output::count(*count, what)),
+    );
     counts.push(output::count(used.tool_calls, "tool call"));
     counts.push(output::count(outcome.errors, "error"));
     if used.children > 0 {
-        let failed = if failed > 0 { format!(" ({failed} failed)") } else { String::new() };
+        let failed = if failed > 0 {
+            format!(" ({failed} failed)")
+        } else {
+            String::new()
+        };
         let children = match used.children {
             1 => "1 child".to_owned(),
             children => format!("{children} children"),
@@ -64,8 +72,15 @@ pub(crate) fn failed_children(failed: &[Failed], color: bool) -> String {
     let mut text = String::new();
     for child in failed.iter().take(MOST_FAILED) {
         let (word, node) = (paint(color, ERROR, "failed"), safe(&child.node));
-        let why = child.failure.as_ref().map_or_else(String::new, |failure| failure.to_string());
-        text.push_str(&format!("{word}: {} ({node}): {}\n", child.execution, output::headline(&why)));
+        let why = child
+            .failure
+            .as_ref()
+            .map_or_else(String::new, |failure| failure.to_string());
+        text.push_str(&format!(
+            "{word}: {} ({node}): {}\n",
+            child.execution,
+            output::headline(&why)
+        ));
     }
     if failed.len() > MOST_FAILED {
         text.push_str(&format!("  and {} more\n", failed.len() - MOST_FAILED));
@@ -88,7 +103,10 @@ pub(crate) fn next_steps(
     let mut first: Option<(&str, &str)> = None;
     if !awaited.needed.is_empty() {
         text.push_str(&format!("Nothing in the workflow sends {}.", names(&awaited.needed)));
-        first = awaited.needed.first().map(|signal| (outcome.execution.as_str(), signal.as_ref()));
+        first = awaited
+            .needed
+            .first()
+            .map(|signal| (outcome.execution.as_str(), signal.as_ref()));
     }
     if !awaited.possible.is_empty() {
         let space = if text.is_empty() { "" } else { " " };
@@ -97,10 +115,16 @@ pub(crate) fn next_steps(
     if !text.is_empty() {
         text.push('\n');
     }
-    let others = waits.waiting.iter().filter(|waiting| waiting.execution != outcome.execution);
+    let others = waits
+        .waiting
+        .iter()
+        .filter(|waiting| waiting.execution != outcome.execution);
     let mut groups: BTreeMap<(&Arc<str>, &[Arc<str>]), Vec<&Waiting>> = BTreeMap::new();
     for waiting in others {
-        groups.entry((&waiting.workflow, waiting.signals.as_slice())).or_default().push(waiting);
+        groups
+            .entry((&waiting.workflow, waiting.signals.as_slice()))
+            .or_default()
+            .push(waiting);
     }
     for ((workflow, signals), group) in groups {
         text.push_str(&waiting_line(workflow, signals, &group));
@@ -110,7 +134,11 @@ pub(crate) fn next_steps(
         return text;
     };
     match store {
-        Some(_) => format!("{} To go on:\n  {}\n", text.trim_end(), command("signal", &[execution, signal])),
+        Some(_) => format!(
+            "{} To go on:\n  {}\n",
+            text.trim_end(),
+            command("signal", &[execution, signal])
+        ),
         None => format!(
             "{} With --store, the execution is kept, and `soe signal` goes on with it.\n",
             text.trim_end()
@@ -120,13 +148,22 @@ pub(crate) fn next_steps(
 
 /// `p.1.0, p.1.1 and 3 more (workflow kid) wait for APPROVED.`
 fn waiting_line(workflow: &str, signals: &[Arc<str>], group: &[&Waiting]) -> String {
-    let ids: Vec<&str> = group.iter().take(MOST_NAMES).map(|waiting| waiting.execution.as_str()).collect();
+    let ids: Vec<&str> = group
+        .iter()
+        .take(MOST_NAMES)
+        .map(|waiting| waiting.execution.as_str())
+        .collect();
     let more = match group.len().saturating_sub(MOST_NAMES) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let verb = if group.len() == 1 { "waits" } else { "wait" };
-    format!("{}{more} (workflow {}) {verb} for {}.\n", ids.join(", "), safe(workflow), names(signals))
+    format!(
+        "{}{more} (workflow {}) {verb} for {}.\n",
+        ids.join(", "),
+        safe(workflow),
+        names(signals)
+    )
 }
 
 pub(crate) fn names(signals: &[Arc<str>]) -> String {

@@ -67,7 +67,9 @@ impl<'e> Lookout<'e> {
         let key = (state.registry.clone(), state.workflow.clone());
         if !self.listening.contains_key(&key) {
             let registry = self.registry(state).await?;
-            let workflow = registry.as_ref().and_then(|registry| registry.workflows.get(&state.workflow));
+            let workflow = registry
+                .as_ref()
+                .and_then(|registry| registry.workflows.get(&state.workflow));
             let listening = workflow.map(|workflow| Listening::of(workflow, self.tools.as_ref()));
             self.listening.insert(key.clone(), listening);
         }

@@ -85,7 +85,9 @@ fn what_was_interrupted_is_taken_up() {
         .says("needs the tools slow: give the file that describes them with --tools");
     std::fs::write(soe.path("release"), "").unwrap();
     let done = on(&soe, &["resume", "--tools", "tools.yaml"]).exits_with(0);
-    let done = done.says("a is rested: 1 node run").says("b is rested: 4 node runs, 3 tool calls, 0 errors, 3 children");
+    let done = done
+        .says("a is rested: 1 node run")
+        .says("b is rested: 4 node runs, 3 tool calls, 0 errors, 3 children");
     assert_eq!(done.stdout, "");
     let done = on(&soe, &["resume", "--tools", "tools.yaml"]).exits_with(0);
     done.says("nothing was left running");
@@ -151,9 +153,7 @@ fn one_that_has_failed_goes_on_under_another_limit() {
 fn what_another_process_runs_is_left_to_it() {
     let soe = soe();
     let child = run(&soe, "one", "a");
-    on(&soe, &["resume"])
-        .exits_with(0)
-        .says("note: a is left to process ");
+    on(&soe, &["resume"]).exits_with(0).says("note: a is left to process ");
     // What is asked of another process is taken by that one, and followed here until all rests.
     let signal = ["signal", "a", "X", "--tools", "tools.yaml", "--store", "x.db"];
     let signal = soe.command(&signal).spawn().unwrap();
@@ -239,7 +239,9 @@ fn lists_are_cut_and_of_one_tree() {
     assert_eq!(ids(&["--roots", "--limit", "1"]), ["b"]);
     assert_eq!(ids(&["--workflow", "many", "--since", "1h"]).len(), 2);
     assert_eq!(ids(&["--workflow", "one"]).len(), 0);
-    on(&soe, &["list", "--since", "soon"]).exits_with(2).says("a time such as");
+    on(&soe, &["list", "--since", "soon"])
+        .exits_with(2)
+        .says("a time such as");
     let shown = on(&soe, &["list"]).exits_with(0).stdout;
     assert!(shown.contains("many, 3 children"), "{shown}");
     let tree = ids(&["--tree", "a"]);

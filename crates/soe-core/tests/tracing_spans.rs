@@ -61,10 +61,7 @@ async fn tree_node_run_tool_call() {
     engine.orchestrate(start(WORK).id(id("x"))).await.unwrap();
     let spans = spans.0.lock().unwrap().clone();
     let paths: Vec<_> = spans.iter().map(|span| span.path.as_str()).collect();
-    assert_eq!(
-        paths,
-        ["tree", "tree > node_run", "tree > node_run > tool_call"]
-    );
+    assert_eq!(paths, ["tree", "tree > node_run", "tree > node_run > tool_call"]);
     let field = |span: usize, name: &str| spans[span].fields.get(name).map(String::as_str);
     assert_eq!((field(0, "id"), field(0, "workflow")), (Some("x"), Some("flow")));
     assert_eq!((field(1, "node"), field(1, "node_type")), (Some("Work"), Some("tool")));

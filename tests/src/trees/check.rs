@@ -14,7 +14,10 @@ pub(super) fn work_is_asked_for(world: &World<'_>, asks: bool) -> Result<()> {
     let work = &world.machine.state().work;
     let waits = world.depth_first() && !world.tasks.is_empty();
     let fits = (world.more || work.is_empty() || waits) && (!asks || !work.is_empty());
-    ensure!(fits || world.recovering, "it asks to go on: {asks}, and there is left: {work:?}");
+    ensure!(
+        fits || world.recovering,
+        "it asks to go on: {asks}, and there is left: {work:?}"
+    );
     Ok(())
 }
 
@@ -55,15 +58,28 @@ pub fn tree(tree: &TreeState) -> Result<()> {
 /// Something rests if, and only if, nothing is in flight in it and below it.
 fn rests(tree: &TreeState, state: &ExecutionState) -> Result<()> {
     let id = &state.id;
-    let active: Vec<_> = children(tree, state).filter(|child| child.status == Status::Running).collect();
-    ensure!(state.active_children() == active.len() as u64, "{id} counts {} active children", state.active_children());
+    let active: Vec<_> = children(tree, state)
+        .filter(|child| child.status == Status::Running)
+        .collect();
+    ensure!(
+        state.active_children() == active.len() as u64,
+        "{id} counts {} active children",
+        state.active_children()
+    );
     let busy = !state.runs.is_empty() || !active.is_empty() || is_on_work_list(tree, state.number);
     match tree.status(state.number) {
         Some(Status::Running) => ensure!(busy, "{id} hangs: {state:?}"),
         Some(Status::Rested) => {
             let untold = !state.unsent.is_empty() || state.sent != state.context.operational.tree;
-            ensure!(!busy, "{id} rests, and something is in flight: {state:?} {:?}", tree.work);
-            ensure!(!untold || state.origin.is_none(), "{id} rests with something untold: {state:?}");
+            ensure!(
+                !busy,
+                "{id} rests, and something is in flight: {state:?} {:?}",
+                tree.work
+            );
+            ensure!(
+                !untold || state.origin.is_none(),
+                "{id} rests with something untold: {state:?}"
+            );
         }
         Some(Status::Cancelled) if state.status == Status::Cancelled => {
             ensure!(state.runs.is_empty(), "{id} is cancelled, and has runs in flight");
@@ -71,7 +87,11 @@ fn rests(tree: &TreeState, state: &ExecutionState) -> Result<()> {
         _ => {}
     }
     let kept = state.stopped.is_some();
-    ensure!(!kept || state.status == Status::Failed, "{id} is {}, and keeps work for later", state.status);
+    ensure!(
+        !kept || state.status == Status::Failed,
+        "{id} is {}, and keeps work for later",
+        state.status
+    );
     Ok(())
 }
 
@@ -84,7 +104,10 @@ fn is_on_work_list(tree: &TreeState, number: u64) -> bool {
     let parent = |child: u64| tree.get(child).and_then(|child| child.parent());
     let work = &tree.work;
     work.stack.iter().any(|frame| frame.execution == number)
-        || work.deliveries.iter().any(|delivery| parent(delivery.child) == Some(number))
+        || work
+            .deliveries
+            .iter()
+            .any(|delivery| parent(delivery.child) == Some(number))
         || work.spawns.iter().any(|spawn| spawn.execution == number)
         || work.accepted.iter().any(|accepted| accepted.execution == number)
 }
@@ -108,14 +131,20 @@ fn totals(tree: &TreeState, state: &ExecutionState) -> Result<()> {
     all.for_each(drop);
     let is_for = |child: u64| tree.get(child).and_then(|child| child.parent()) == Some(state.number);
     let kept = tree.executions.values().filter_map(|other| other.stopped.as_ref());
-    let waiting = kept.flat_map(|stopped| &stopped.deliveries).chain(&tree.work.deliveries);
+    let waiting = kept
+        .flat_map(|stopped| &stopped.deliveries)
+        .chain(&tree.work.deliveries);
     for delivery in waiting.filter(|delivery| is_for(delivery.child)) {
         sum = sum.since(delivery.used);
     }
     // What was on its way to a cancelled execution is dropped.
     let cancelled = tree.status(state.number) == Some(Status::Cancelled);
     let known = operational.tree;
-    ensure!(known == sum || cancelled, "the totals of {} are {known:?}, not {sum:?}", state.id);
+    ensure!(
+        known == sum || cancelled,
+        "the totals of {} are {known:?}, not {sum:?}",
+        state.id
+    );
     Ok(())
 }
 
@@ -142,9 +171,17 @@ pub(super) fn same(world: &World<'_>, usage: bool) -> Result<()> {
     );
     let ordered = !world.unordered;
     for (number, exec) in model.execs.iter().enumerate() {
-        let state = tree.executions.values().find(|state| world.ledger.path(state.number) == exec.path);
+        let state = tree
+            .executions
+            .values()
+            .find(|state| world.ledger.path(state.number) == exec.path);
         let state = state.ok_or_else(|| anyhow!("{} is missing", exec.path))?;
-        ensure!(!ordered || state.id.as_str() == exec.id, "{} is called {}", exec.path, state.id);
+        ensure!(
+            !ordered || state.id.as_str() == exec.id,
+            "{} is called {}",
+            exec.path,
+            state.id
+        );
         ensure!(
             !ordered || world.ledger.was_ahead || state.number == number as u64,
             "{} has number {}",
@@ -178,8 +215,17 @@ fn content(state: &ExecutionState, exec: &Exec<'_>, ordered: bool) -> Result<()>
     let context = &state.context;
     let signals = sorted(context.operational.signals.iter().map(ToString::to_string).collect());
     let expected = sorted(exec.signals.iter().map(ToString::to_string).collect());
-    ensure!(signals == expected, "{} has the signals {signals:?}, not {expected:?}", exec.id);
-    ensure!(context.fields.len() == exec.fields.len(), "{} has other fields than {:?}", exec.id, exec.fields.keys());
+    ensure!(
+        signals == expected,
+        "{} has the signals {signals:?}, not {expected:?}",
+        exec.id
+    );
+    ensure!(
+        context.fields.len() == exec.fields.len(),
+        "{} has other fields than {:?}",
+        exec.id,
+        exec.fields.keys()
+    );
     for (field, values) in &exec.fields {
         let history = context.history(field).into_iter().flat_map(|history| history.iter());
         let (found, expected) = (texts(history.collect()), texts(values.iter().collect()));
@@ -187,10 +233,23 @@ fn content(state: &ExecutionState, exec: &Exec<'_>, ordered: bool) -> Result<()>
     }
     let unsent = texts(state.unsent.values().map(|(_, value)| value).collect());
     let expected = texts(exec.unsent.iter().map(|(_, value)| value).collect());
-    ensure!(unsent == expected, "{} has {unsent:?} for its parent, not {expected:?}", exec.id);
-    let nodes: BTreeMap<&str, u64> = context.operational.nodes.iter().map(|(node, runs)| (node.as_ref(), *runs)).collect();
+    ensure!(
+        unsent == expected,
+        "{} has {unsent:?} for its parent, not {expected:?}",
+        exec.id
+    );
+    let nodes: BTreeMap<&str, u64> = context
+        .operational
+        .nodes
+        .iter()
+        .map(|(node, runs)| (node.as_ref(), *runs))
+        .collect();
     let expected: BTreeMap<&str, u64> = exec.nodes.iter().map(|(node, runs)| (node.as_ref(), *runs)).collect();
-    ensure!(nodes == expected, "{} has the runs {nodes:?}, not {expected:?}", exec.id);
+    ensure!(
+        nodes == expected,
+        "{} has the runs {nodes:?}, not {expected:?}",
+        exec.id
+    );
     Ok(())
 }
 
@@ -212,21 +271,38 @@ fn usage(world: &World<'_>, state: &ExecutionState, exec: &Exec<'_>) -> Result<(
         children: 0,
     };
     let found = (own, operational.errors);
-    ensure!(found == exec.own_use, "{} has used {found:?}, not {:?}", exec.id, exec.own_use);
+    ensure!(
+        found == exec.own_use,
+        "{} has used {found:?}, not {:?}",
+        exec.id,
+        exec.own_use
+    );
     let mut totals = operational.tree;
     if !world.ledger.lost.is_empty() {
         // The levels above hear of them later.
         totals.llm_calls = exec.totals.llm_calls;
     }
-    ensure!(totals == exec.totals, "{} and those below have used {totals:?}, not {:?}", exec.id, exec.totals);
+    ensure!(
+        totals == exec.totals,
+        "{} and those below have used {totals:?}, not {:?}",
+        exec.id,
+        exec.totals
+    );
     Ok(())
 }
 
 /// What holds when nothing is left to do.
 pub(super) fn finished(world: &mut World<'_>, clean: bool) -> Result<()> {
     tree(&world.stored)?;
-    ensure!(*world.machine.state() == world.stored, "it is another than its commits make it");
-    ensure!(world.stored.work.is_empty(), "there is something left: {:?}", world.stored.work);
+    ensure!(
+        *world.machine.state() == world.stored,
+        "it is another than its commits make it"
+    );
+    ensure!(
+        world.stored.work.is_empty(),
+        "there is something left: {:?}",
+        world.stored.work
+    );
     ensure!(world.ledger.open() == 0, "something is in flight");
     for state in world.stored.executions.values() {
         let status = world.stored.status(state.number);
@@ -236,16 +312,28 @@ pub(super) fn finished(world: &mut World<'_>, clean: bool) -> Result<()> {
         if clean {
             ensure!(status == Some(Status::Rested), "{} is {status:?}", state.id);
             let below = world.stored.subtree(state.number).count();
-            let notes = state.context.operational.signals.iter().filter(|signal| signal.as_ref() == "NOTE");
+            let notes = state
+                .context
+                .operational
+                .signals
+                .iter()
+                .filter(|signal| signal.as_ref() == "NOTE");
             let notes = notes.count();
             ensure!(notes == below, "{} has {notes} notes, they are {below}", state.id);
         }
     }
     let taken = world.ledger.taken.len();
-    ensure!(taken == world.inbox.len(), "{taken} of {} messages were taken", world.inbox.len());
+    ensure!(
+        taken == world.inbox.len(),
+        "{taken} of {} messages were taken",
+        world.inbox.len()
+    );
     ensure!(world.told_events == world.stored.next_event, "events were not told");
     let told = world.ledger.turns.iter().all(|key| world.told_turns.contains(key));
-    ensure!(told && world.ledger.turns.len() == world.told_turns.len(), "turns were not told");
+    ensure!(
+        told && world.ledger.turns.len() == world.told_turns.len(),
+        "turns were not told"
+    );
     if world.exact && world.setting.schedule == Schedule::DepthFirst {
         let later = std::mem::take(&mut world.later);
         world.model.run_through(&["START".into()], later, true);
@@ -258,12 +346,26 @@ pub(super) fn finished(world: &mut World<'_>, clean: bool) -> Result<()> {
 
 /// What a child has for its parent is there once, and in the child's order.
 fn delivered_once(tree: &TreeState, state: &ExecutionState) -> Result<()> {
-    let Some((info, parent)) = state.context.parent.as_ref().zip(state.parent().and_then(|parent| tree.get(parent))) else {
+    let Some((info, parent)) = state
+        .context
+        .parent
+        .as_ref()
+        .zip(state.parent().and_then(|parent| tree.get(parent)))
+    else {
         return Ok(());
     };
     for field in &info.context_updates_to_parent {
-        let own: Vec<&Value> = state.context.history(field).into_iter().flat_map(|history| history.iter()).collect();
-        let there = parent.context.history(field).into_iter().flat_map(|history| history.iter());
+        let own: Vec<&Value> = state
+            .context
+            .history(field)
+            .into_iter()
+            .flat_map(|history| history.iter())
+            .collect();
+        let there = parent
+            .context
+            .history(field)
+            .into_iter()
+            .flat_map(|history| history.iter());
         let arrived: Vec<&Value> = there.filter(|value| own.contains(value)).collect();
         let all = tree.status(state.number) == Some(Status::Rested) && arrived.len() == own.len();
         let ended = tree.status(state.number) != Some(Status::Rested);
@@ -278,9 +380,18 @@ fn delivered_once(tree: &TreeState, state: &ExecutionState) -> Result<()> {
 
 /// No join fires twice; where nothing ended early, each has fired.
 fn joined_once(grove: &Grove, state: &ExecutionState, clean: bool) -> Result<()> {
-    let flow = grove.flows.get(&state.workflow).ok_or_else(|| anyhow!("what workflow is {}?", state.workflow))?;
+    let flow = grove
+        .flows
+        .get(&state.workflow)
+        .ok_or_else(|| anyhow!("what workflow is {}?", state.workflow))?;
     for signal in &flow.once {
-        let recorded = state.context.operational.signals.iter().filter(|each| *each == signal).count();
+        let recorded = state
+            .context
+            .operational
+            .signals
+            .iter()
+            .filter(|each| *each == signal)
+            .count();
         ensure!(
             recorded == 1 || recorded == 0 && !clean,
             "{} recorded {signal} {recorded} times",

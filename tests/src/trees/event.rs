@@ -94,7 +94,10 @@ impl<'g> Model<'g> {
     }
 
     fn perform_again(&mut self, exec: usize) {
-        for number in (0..self.execs.len()).filter(|number| self.is_within(*number, exec)).collect::<Vec<_>>() {
+        for number in (0..self.execs.len())
+            .filter(|number| self.is_within(*number, exec))
+            .collect::<Vec<_>>()
+        {
             let runs: Vec<u64> = match self.is_running(number) {
                 true => self.execs[number].runs.keys().copied().collect(),
                 false => Vec::new(),
@@ -107,8 +110,14 @@ impl<'g> Model<'g> {
     }
 
     fn children(&self, exec: usize) -> Vec<usize> {
-        let is_child = |(_, other): &(usize, &super::model::Exec<'_>)| other.parent.is_some_and(|(parent, _)| parent == exec);
-        self.execs.iter().enumerate().filter(is_child).map(|(number, _)| number).collect()
+        let is_child =
+            |(_, other): &(usize, &super::model::Exec<'_>)| other.parent.is_some_and(|(parent, _)| parent == exec);
+        self.execs
+            .iter()
+            .enumerate()
+            .filter(is_child)
+            .map(|(number, _)| number)
+            .collect()
     }
 
     /// The end of an event: deliveries, children, rest.
@@ -123,7 +132,9 @@ impl<'g> Model<'g> {
                 self.go_on_starting(exec, run);
                 continue;
             }
-            let Some((exec, batch)) = self.accepted.pop_front() else { break };
+            let Some((exec, batch)) = self.accepted.pop_front() else {
+                break;
+            };
             if self.status(exec).accepts_signals() {
                 self.wake(exec);
                 self.broadcast(exec, &batch);
@@ -142,7 +153,9 @@ impl<'g> Model<'g> {
         }
         for (exec, run) in fresh {
             let state = &mut self.execs[exec];
-            let Some(in_flight) = state.runs.get_mut(&run) else { continue };
+            let Some(in_flight) = state.runs.get_mut(&run) else {
+                continue;
+            };
             let signals = state.signals.len();
             match &in_flight.node.kind {
                 Kind::Tool { reads: Some(field), .. } => {
@@ -164,16 +177,25 @@ impl<'g> Model<'g> {
     fn begin_children(&mut self, exec: usize, run: u64) {
         let of = |child: &Child| match &child.fan_out {
             None => 1,
-            Some(field) => self.execs[exec].fields.get(field).map_or(0, |history| match history.as_slice() {
-                [soe_backends::Value::List(items)] => items.len() as u64,
-                history => history.len() as u64,
-            }),
+            Some(field) => self.execs[exec]
+                .fields
+                .get(field)
+                .map_or(0, |history| match history.as_slice() {
+                    [soe_backends::Value::List(items)] => items.len() as u64,
+                    history => history.len() as u64,
+                }),
         };
-        let Some(in_flight) = self.execs[exec].runs.get(&run) else { return };
-        let Kind::Child(child) = &in_flight.node.kind else { return };
+        let Some(in_flight) = self.execs[exec].runs.get(&run) else {
+            return;
+        };
+        let Kind::Child(child) = &in_flight.node.kind else {
+            return;
+        };
         let all = of(child);
         let depth_first = self.depth_first();
-        let Some(in_flight) = self.execs[exec].runs.get_mut(&run) else { return };
+        let Some(in_flight) = self.execs[exec].runs.get_mut(&run) else {
+            return;
+        };
         if let How::Starts { total, waits, .. } = &mut in_flight.how {
             total.get_or_insert(all);
             if !*waits && !depth_first && !self.spawns.contains(&(exec, run)) {
@@ -241,7 +263,9 @@ impl<'g> Model<'g> {
     fn create(&mut self, exec: usize, run: u64) {
         let parent = &mut self.execs[exec];
         let (id, path) = (parent.id.clone(), parent.path.clone());
-        let Some(in_flight) = parent.runs.get_mut(&run) else { return };
+        let Some(in_flight) = parent.runs.get_mut(&run) else {
+            return;
+        };
         let (Kind::Child(child), How::Starts { created, .. }) = (&in_flight.node.kind, &mut in_flight.how) else {
             return;
         };
@@ -251,7 +275,12 @@ impl<'g> Model<'g> {
         let (name, given) = (format!("{path}{name}.{place}"), in_flight.given.clone());
         parent.totals.children += 1;
         self.used.children += 1;
-        let number = self.exec(format!("{id}.{run}.{place}"), name, Some((exec, child)), &child.workflow);
+        let number = self.exec(
+            format!("{id}.{run}.{place}"),
+            name,
+            Some((exec, child)),
+            &child.workflow,
+        );
         self.execs[number].fields = given.into_iter().map(|(field, value)| (field, vec![value])).collect();
         if child.fan_out.is_some() {
             let item = soe_backends::Value::from(place);
@@ -261,7 +290,9 @@ impl<'g> Model<'g> {
     }
 
     fn started(&mut self, exec: usize, run: u64) {
-        let Some(run) = self.execs[exec].runs.remove(&run) else { return };
+        let Some(run) = self.execs[exec].runs.remove(&run) else {
+            return;
+        };
         let signals = self.passing(exec, run.node);
         self.broadcast(exec, &signals);
     }

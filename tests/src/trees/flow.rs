@@ -174,11 +174,18 @@ impl Grove {
         let mut configs = Map::new();
         let mut text = String::new();
         for (name, flow) in &flows {
-            let nodes: Map<String, Json> = flow.nodes.iter().map(|node| (node.name.to_string(), node.config())).collect();
-            nodes.iter().for_each(|(node, config)| text += &format!("  {name}.{node}: {config}\n"));
+            let nodes: Map<String, Json> = flow
+                .nodes
+                .iter()
+                .map(|node| (node.name.to_string(), node.config()))
+                .collect();
+            nodes
+                .iter()
+                .for_each(|(node, config)| text += &format!("  {name}.{node}: {config}\n"));
             configs.insert(name.to_string(), Json::Object(nodes));
         }
-        let config = Config::from_yaml(&Json::Object(configs).to_string()).map_err(|error| anyhow!("{error}\n{text}"))?;
+        let config =
+            Config::from_yaml(&Json::Object(configs).to_string()).map_err(|error| anyhow!("{error}\n{text}"))?;
         Ok(Self {
             registry: config.registry().clone(),
             specs: specs(&flows)?,
@@ -204,7 +211,13 @@ fn specs(flows: &BTreeMap<Name, Flow>) -> Result<Specs> {
     let mut tools = vec![base.clone()];
     tools[0].max_retries = 2;
     for node in flows.values().flat_map(|flow| &flow.nodes) {
-        if matches!(node.kind, Kind::Tool { fails: Fails::Always, .. }) {
+        if matches!(
+            node.kind,
+            Kind::Tool {
+                fails: Fails::Always,
+                ..
+            }
+        ) {
             let mut tool = base.clone();
             tool.failure_signal = node.emits.first().map(|(signal, _)| signal.clone());
             tool.name = bad_tool(node);
@@ -246,7 +259,11 @@ impl Node {
         };
         match &self.kind {
             Kind::Router => config["node_type"] = "router".into(),
-            Kind::Tool { output: field, fails, reads } => {
+            Kind::Tool {
+                output: field,
+                fails,
+                reads,
+            } => {
                 config["node_type"] = "tool".into();
                 config["tool_name"] = match fails {
                     Fails::Always => json!(bad_tool(self)),
@@ -323,7 +340,9 @@ fn emission((signal, cond): &(Name, Cond)) -> Json {
     let condition = match cond {
         Cond::Always => return json!({"signal_name": signal}),
         Cond::Seen(signals) => {
-            let seen = signals.iter().map(|signal| format!("'{signal}' in context.__operational__.signals"));
+            let seen = signals
+                .iter()
+                .map(|signal| format!("'{signal}' in context.__operational__.signals"));
             seen.collect::<Vec<_>>().join(" and ")
         }
         Cond::Count(field, count) => format!("context.{field} | history | length == {count}"),

@@ -283,7 +283,10 @@ impl Builder<'_> {
         if self.rng.u8(..5) < 2 {
             let items: Name = format!("items_{workflow}").into();
             count = [0, 1, 2, 2, 1, 2][self.rng.usize(..6)];
-            self.fields.insert(items.clone(), Value::list((0..count).map(|item| Value::from(item as u64))));
+            self.fields.insert(
+                items.clone(),
+                Value::list((0..count).map(|item| Value::from(item as u64))),
+            );
             given.insert(items.clone());
             child.fan_out = Some(items);
             child.spaced = self.rng.u8(..4) == 0;

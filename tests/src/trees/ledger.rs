@@ -70,7 +70,10 @@ impl Ledger {
                 ensure!(before.is_none(), "message {message} was taken twice");
             }
         }
-        ensure!(self.paths.len() == state.executions.len(), "an execution was not created by a commit");
+        ensure!(
+            self.paths.len() == state.executions.len(),
+            "an execution was not created by a commit"
+        );
         Ok(())
     }
 
@@ -83,9 +86,16 @@ impl Ledger {
                 let name = format!("{path}/{}{before}", run.node);
                 *before += 1;
                 let known = self.runs.insert((execution, run.number), name);
-                ensure!(known.is_none(), "run {} of {execution} was dispatched twice", run.number);
+                ensure!(
+                    known.is_none(),
+                    "run {} of {execution} was dispatched twice",
+                    run.number
+                );
             }
-            ExecutionChange::Dialogue { step: DialogueStep::Lost, .. } => *self.lost.entry(execution).or_default() += 1,
+            ExecutionChange::Dialogue {
+                step: DialogueStep::Lost,
+                ..
+            } => *self.lost.entry(execution).or_default() += 1,
             _ => {}
         }
         Ok(())
@@ -111,9 +121,18 @@ impl Ledger {
         };
         // The time until the next child comes for each of them.
         let again = matches!(task, Task::Due(_));
-        ensure!(*stage != Stage::Open, "{task:?} of {execution} is performed twice at a time");
-        ensure!(*stage != Stage::Done || again, "{task:?} of {execution} is performed after its end was committed");
-        ensure!(*first == content || again, "{task:?} of {execution} was '{first}', and is '{content}'");
+        ensure!(
+            *stage != Stage::Open,
+            "{task:?} of {execution} is performed twice at a time"
+        );
+        ensure!(
+            *stage != Stage::Done || again,
+            "{task:?} of {execution} is performed after its end was committed"
+        );
+        ensure!(
+            *first == content || again,
+            "{task:?} of {execution} was '{first}', and is '{content}'"
+        );
         *stage = Stage::Open;
         Ok(())
     }

@@ -137,11 +137,15 @@ pub fn one<'g>(grove: &'g Grove, plan: &Plan) -> World<'g> {
     let (problem, moves) = run(grove, plan, 1).err().unwrap_or(problem);
     let moves: String = moves.iter().map(|each| format!("  {each}\n")).collect();
     let text = &grove.text;
-    panic!("{problem}\n\nagain: SOE_SIM_SEED={}, {plan:?}\nworkflows:\n{text}moves:\n{moves}", plan.seed);
+    panic!(
+        "{problem}\n\nagain: SOE_SIM_SEED={}, {plan:?}\nworkflows:\n{text}moves:\n{moves}",
+        plan.seed
+    );
 }
 
 fn run<'g>(grove: &'g Grove, plan: &Plan, every: u64) -> Result<World<'g>, (String, Vec<String>)> {
-    let mut world = World::new(grove, plan.setting(every), plan.pace).map_err(|error| (format!("{error:#}"), Vec::new()))?;
+    let mut world =
+        World::new(grove, plan.setting(every), plan.pace).map_err(|error| (format!("{error:#}"), Vec::new()))?;
     match catch_unwind(AssertUnwindSafe(|| world.play(plan))) {
         Ok(Ok(())) => Ok(world),
         Ok(Err(error)) => Err((format!("{error:#}"), world.moves)),

@@ -88,7 +88,11 @@ pub(super) enum How {
     /// It asks an LLM.
     Asks(Talk),
     /// It starts children: how many there will be, how many there are, and whether the next is not due yet.
-    Starts { total: Option<u64>, created: u64, waits: bool },
+    Starts {
+        total: Option<u64>,
+        created: u64,
+        waits: bool,
+    },
 }
 
 /// What is in flight for a run.
@@ -152,7 +156,9 @@ impl<'g> Model<'g> {
         let root = model.exec("x".into(), "x".into(), None, ROOT);
         model.execs[root].own = Status::Prepared;
         let fields = grove.fields.iter();
-        model.execs[root].fields = fields.map(|(name, value)| (name.clone(), vec![value.clone()])).collect();
+        model.execs[root].fields = fields
+            .map(|(name, value)| (name.clone(), vec![value.clone()]))
+            .collect();
         model
     }
 
@@ -257,7 +263,13 @@ impl<'g> Model<'g> {
         let used = state.totals.since(state.sent);
         state.sent = state.totals;
         let values = std::mem::take(&mut state.unsent);
-        let delivery = Delivery { child: exec, signals, values, used, failed };
+        let delivery = Delivery {
+            child: exec,
+            signals,
+            values,
+            used,
+            failed,
+        };
         match self.depth_first() {
             true => self.deliver(delivery),
             false => self.deliveries.push_back(delivery),
@@ -265,7 +277,9 @@ impl<'g> Model<'g> {
     }
 
     pub(super) fn deliver(&mut self, delivery: Delivery) {
-        let Some((parent, child)) = self.execs[delivery.child].parent else { return };
+        let Some((parent, child)) = self.execs[delivery.child].parent else {
+            return;
+        };
         match self.status(parent) {
             Status::Failed | Status::Suspended => return self.kept.push(delivery),
             Status::Cancelled => return,
@@ -323,7 +337,10 @@ impl<'g> Model<'g> {
 
     pub(super) fn stop(&mut self, exec: usize) {
         let spawns = std::mem::take(&mut self.spawns);
-        self.spawns = spawns.into_iter().filter(|(of, _)| !self.is_within(*of, exec)).collect();
+        self.spawns = spawns
+            .into_iter()
+            .filter(|(of, _)| !self.is_within(*of, exec))
+            .collect();
         for delivery in std::mem::take(&mut self.deliveries) {
             let to = self.execs[delivery.child].parent.map_or(0, |(parent, _)| parent);
             match self.is_within(to, exec) {

@@ -111,6 +111,9 @@ fn request(place: u32) -> ToolRequest {
 
 /// The calls that an agent has made.
 fn made(dialogue: &Dialogue) -> u32 {
-    let called = dialogue.entries.iter().filter(|entry| matches!(entry, Entry::Called { .. }));
+    let called = dialogue
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry, Entry::Called { .. }));
     called.count() as u32
 }

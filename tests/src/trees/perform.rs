@@ -14,7 +14,12 @@ use super::world::{Pending, World};
 /// What an input answers.
 fn answers(input: &Input) -> Option<(u64, Task)> {
     Some(match input {
-        Input::Completed { execution, run, attempt, outcome } => {
+        Input::Completed {
+            execution,
+            run,
+            attempt,
+            outcome,
+        } => {
             let task = match outcome {
                 Outcome::Llm(_) => Task::Reply(*run, *attempt),
                 Outcome::AgentTool { index, .. } => Task::Call(*run, *index, *attempt),
@@ -35,7 +40,11 @@ impl World<'_> {
         };
         self.answers += 1;
         let failed = match input {
-            Input::Completed { run, outcome: Outcome::Node(Err(_)) | Outcome::Llm(Err(_)), .. } => Some(*run),
+            Input::Completed {
+                run,
+                outcome: Outcome::Node(Err(_)) | Outcome::Llm(Err(_)),
+                ..
+            } => Some(*run),
             _ => None,
         };
         if let Some(run) = failed {
@@ -80,7 +89,10 @@ impl World<'_> {
         let task = task.of(|run| self.modelled_run(execution, exec, run));
         let taken = commit.is_some_and(|commit| !Self::is_discarded(commit));
         let expected = self.model.complete(exec, task);
-        ensure!(taken == expected, "{known} was applied: {taken}, and should be: {expected}");
+        ensure!(
+            taken == expected,
+            "{known} was applied: {taken}, and should be: {expected}"
+        );
         Ok(())
     }
 
@@ -97,14 +109,20 @@ impl World<'_> {
 
     /// The number that the model knows a run under; 0 for none.
     fn modelled_run(&self, execution: u64, exec: usize, run: u64) -> u64 {
-        let Ok(name) = self.ledger.run(execution, run) else { return 0 };
+        let Ok(name) = self.ledger.run(execution, run) else {
+            return 0;
+        };
         let mut runs = self.model.execs[exec].runs.iter();
         runs.find(|(_, run)| run.name == name).map_or(0, |(number, _)| *number)
     }
 
     fn follow_signals(&mut self, execution: u64, signals: &[super::flow::Name], taken: bool) -> Result<()> {
         if self.depth_first() && self.exact {
-            let id = self.stored.get(execution).map(|state| state.id.to_string()).unwrap_or_default();
+            let id = self
+                .stored
+                .get(execution)
+                .map(|state| state.id.to_string())
+                .unwrap_or_default();
             self.later.push((self.answers, id, signals.to_vec()));
         }
         if !self.follows() {
@@ -112,7 +130,10 @@ impl World<'_> {
         }
         let exec = self.modelled(execution)?;
         let expected = self.model.signal(exec, signals);
-        ensure!(taken == expected, "signals were taken: {taken}, and should be: {expected}");
+        ensure!(
+            taken == expected,
+            "signals were taken: {taken}, and should be: {expected}"
+        );
         Ok(())
     }
 
@@ -171,9 +192,15 @@ impl World<'_> {
     }
 
     fn task(&mut self, execution: u64, task: Task, input: Input, content: String) -> Result<()> {
-        let state = self.stored.get(execution).ok_or_else(|| anyhow!("{execution} is not stored"))?;
+        let state = self
+            .stored
+            .get(execution)
+            .ok_or_else(|| anyhow!("{execution} is not stored"))?;
         let (Task::Attempt(run, _) | Task::Reply(run, _) | Task::Call(run, ..) | Task::Due(run)) = task;
-        ensure!(state.runs.contains(run), "{task:?} of {execution} is performed for no run in flight");
+        ensure!(
+            state.runs.contains(run),
+            "{task:?} of {execution} is performed for no run in flight"
+        );
         ensure!(
             self.stored.status(execution) == Some(soe_backends::Status::Running),
             "{task:?} is performed for {execution}, which doesn't run"
@@ -187,12 +214,20 @@ impl World<'_> {
         let (name, node) = (self.ledger.run(execution, run)?.to_owned(), self.node(execution, node)?);
         let failed = self.ledger.failed.get(&(execution, run)).copied().unwrap_or(0);
         let outcome = outcome::attempt(node, &name, attempt, failed);
-        let input = Input::Completed { execution, run, attempt, outcome };
+        let input = Input::Completed {
+            execution,
+            run,
+            attempt,
+            outcome,
+        };
         self.task(execution, Task::Attempt(run, attempt), input, content)
     }
 
     fn node(&self, execution: u64, node: &str) -> Result<&super::flow::Node> {
-        let state = self.stored.get(execution).ok_or_else(|| anyhow!("{execution} is not stored"))?;
+        let state = self
+            .stored
+            .get(execution)
+            .ok_or_else(|| anyhow!("{execution} is not stored"))?;
         self.grove.node(&state.workflow, node)
     }
 
@@ -204,11 +239,17 @@ impl World<'_> {
             return self.attempt(execution, run, attempt, &call.node.name, content);
         };
         let name = self.ledger.run(execution, run)?.to_owned();
-        let Kind::Llm(super::flow::Llm { agent: Some(agent), .. }) = &self.node(execution, &call.node.name)?.kind else {
+        let Kind::Llm(super::flow::Llm { agent: Some(agent), .. }) = &self.node(execution, &call.node.name)?.kind
+        else {
             bail!("{name} is no agent");
         };
         let outcome = outcome::call(agent, &name, index, attempt);
-        let input = Input::Completed { execution, run, attempt, outcome };
+        let input = Input::Completed {
+            execution,
+            run,
+            attempt,
+            outcome,
+        };
         self.task(execution, Task::Call(run, index, attempt), input, content)
     }
 
@@ -235,7 +276,11 @@ impl World<'_> {
 
     fn ask(&mut self, call: &LlmCall) -> Result<()> {
         let (execution, run) = (call.execution.number, call.run.number);
-        let dialogue = call.run.progress.dialogue().ok_or_else(|| anyhow!("{:?} has no dialogue", call.run))?;
+        let dialogue = call
+            .run
+            .progress
+            .dialogue()
+            .ok_or_else(|| anyhow!("{:?} has no dialogue", call.run))?;
         let name = self.ledger.run(execution, run)?.to_owned();
         let Kind::Llm(llm) = &self.node(execution, &call.node.name)?.kind else {
             bail!("{name} asks no LLM");
@@ -243,15 +288,27 @@ impl World<'_> {
         let failed = self.ledger.failed.get(&(execution, run)).copied().unwrap_or(0);
         let (attempt, outcome) = (dialogue.calls, outcome::answer(llm, &name, dialogue, failed));
         let (question, rejected) = (&dialogue.question, dialogue.rejected.len());
-        let content = format!("{} {:?} {question:?} {rejected} {}", call.prompt, call.identity, dialogue.entries.len());
-        let input = Input::Completed { execution, run, attempt, outcome };
+        let content = format!(
+            "{} {:?} {question:?} {rejected} {}",
+            call.prompt,
+            call.identity,
+            dialogue.entries.len()
+        );
+        let input = Input::Completed {
+            execution,
+            run,
+            attempt,
+            outcome,
+        };
         self.task(execution, Task::Reply(run, attempt), input, content)
     }
 
     fn abort(&mut self, execution: u64) {
         let tree = self.machine.state().clone();
         let below = |number| tree.is_within(number, execution);
-        let (aborted, others) = std::mem::take(&mut self.tasks).into_iter().partition(|task| below(task.execution));
+        let (aborted, others) = std::mem::take(&mut self.tasks)
+            .into_iter()
+            .partition(|task| below(task.execution));
         self.tasks = others;
         // An answer may be on its way already.
         let aborted: Vec<Pending> = aborted;

@@ -57,7 +57,11 @@ impl World<'_> {
             }
             return Ok(true);
         }
-        let failed = |number: u64| self.stored.get(number).is_some_and(|state| state.status == Status::Failed);
+        let failed = |number: u64| {
+            self.stored
+                .get(number)
+                .is_some_and(|state| state.status == Status::Failed)
+        };
         if self.depth_first() && plan.resumes && failed(0) {
             let (execution, limits) = (0, None);
             self.input(Input::Resume { execution, limits })?;
@@ -86,7 +90,11 @@ impl World<'_> {
         } else if self.more {
             self.input(Input::Continue)?;
         } else {
-            ensure!(self.tasks.is_empty(), "nothing in flight can be taken: {:?}", self.tasks);
+            ensure!(
+                self.tasks.is_empty(),
+                "nothing in flight can be taken: {:?}",
+                self.tasks
+            );
             return self.resume(plan);
         }
         Ok(true)
@@ -148,14 +156,23 @@ impl World<'_> {
     }
 
     fn again(&mut self, posted: soe_backends::Posted) -> Result<()> {
-        let step = self.machine.step(soe_backends::Timestamp::from_micros(1), Input::Message(posted))?;
-        ensure!(step.commit.is_none() && step.effects.is_empty(), "a message was taken twice");
+        let step = self
+            .machine
+            .step(soe_backends::Timestamp::from_micros(1), Input::Message(posted))?;
+        ensure!(
+            step.commit.is_none() && step.effects.is_empty(),
+            "a message was taken twice"
+        );
         Ok(())
     }
 
     /// Goes on with something that has failed.
     fn resume(&mut self, plan: &Plan) -> Result<bool> {
-        let failed = self.stored.executions.values().filter(|state| state.status == Status::Failed);
+        let failed = self
+            .stored
+            .executions
+            .values()
+            .filter(|state| state.status == Status::Failed);
         let failed: Vec<u64> = failed.map(|state| state.number).collect();
         // What has been cancelled above can't be resumed.
         let can = |number: &u64| self.stored.status(*number) == Some(Status::Failed);

@@ -46,7 +46,11 @@ impl Model<'_> {
         match &in_flight.how {
             How::Attempt(attempt) => vec![Task::Attempt(run, *attempt)],
             How::Asks(talk) if talk.asks => vec![Task::Reply(run, talk.call)],
-            How::Asks(talk) => talk.open.iter().map(|(index, attempt)| Task::Call(run, *index, *attempt)).collect(),
+            How::Asks(talk) => talk
+                .open
+                .iter()
+                .map(|(index, attempt)| Task::Call(run, *index, *attempt))
+                .collect(),
             How::Starts { waits: true, .. } => vec![Task::Due(run)],
             How::Starts { .. } => Vec::new(),
         }
@@ -120,7 +124,12 @@ impl Model<'_> {
         match (&node.kind, outcome) {
             (Kind::Custom { failure, .. }, Outcome::Node(Err(_))) => self.gave_up(exec, number, failure.as_ref()),
             (Kind::Custom { output, .. }, _) => self.over(exec, number, output.as_ref()),
-            (Kind::Tool { fails: Fails::First(_), .. }, Outcome::Tool(Err(_))) => {
+            (
+                Kind::Tool {
+                    fails: Fails::First(_), ..
+                },
+                Outcome::Tool(Err(_)),
+            ) => {
                 self.execs[exec].own_use.1 += 1;
                 if let Some(run) = self.execs[exec].runs.get_mut(&number) {
                     run.how = How::Attempt(attempt + 1);
@@ -140,7 +149,9 @@ impl Model<'_> {
 
     /// A run has given what it should.
     fn over(&mut self, exec: usize, number: u64, output: Option<&Name>) {
-        let Some(run) = self.execs[exec].runs.remove(&number) else { return };
+        let Some(run) = self.execs[exec].runs.remove(&number) else {
+            return;
+        };
         self.write(exec, output, value(&run.name));
         let signals = self.passing(exec, run.node);
         self.broadcast(exec, &signals);
@@ -165,7 +176,9 @@ impl Model<'_> {
     }
 
     fn replied(&mut self, exec: usize, number: u64) {
-        let Some(run) = self.execs[exec].runs.get_mut(&number) else { return };
+        let Some(run) = self.execs[exec].runs.get_mut(&number) else {
+            return;
+        };
         let (Kind::Llm(llm), How::Asks(talk)) = (&run.node.kind, &mut run.how) else {
             return;
         };
@@ -192,7 +205,9 @@ impl Model<'_> {
     }
 
     fn called(&mut self, exec: usize, number: u64, index: u32, attempt: u32) {
-        let Some(run) = self.execs[exec].runs.get_mut(&number) else { return };
+        let Some(run) = self.execs[exec].runs.get_mut(&number) else {
+            return;
+        };
         let (Kind::Llm(Llm { agent: Some(agent), .. }), How::Asks(talk)) = (&run.node.kind, &mut run.how) else {
             return;
         };
@@ -228,7 +243,9 @@ impl Model<'_> {
 
     /// What was in flight is performed again. A request that had failed the execution is followed by the next.
     pub(super) fn ask_again(&mut self, exec: usize, number: u64) {
-        let Some(run) = self.execs[exec].runs.get_mut(&number) else { return };
+        let Some(run) = self.execs[exec].runs.get_mut(&number) else {
+            return;
+        };
         let failed = std::mem::replace(&mut run.has_failed, false);
         match &mut run.how {
             How::Asks(talk) if talk.call == 0 || talk.asks && failed => {
@@ -251,7 +268,10 @@ enum Next {
 impl Talk {
     /// What a reply leads to.
     fn next(&mut self, llm: &Llm) -> Next {
-        let Some(Agent { rounds, width, native, .. }) = llm.agent else {
+        let Some(Agent {
+            rounds, width, native, ..
+        }) = llm.agent
+        else {
             if self.rejected < llm.invalid {
                 self.rejected += 1;
                 return Next::Invalid;

@@ -114,7 +114,9 @@ impl<'g> World<'g> {
             id: ExecutionId::new("x")?,
             registry: grove.registry.clone(),
             workflow: ROOT.into(),
-            fields: fields.map(|(name, value)| (name.clone(), [value.clone()].into_iter().collect())).collect(),
+            fields: fields
+                .map(|(name, value)| (name.clone(), [value.clone()].into_iter().collect()))
+                .collect(),
             definitions: Default::default(),
             schedule: setting.schedule,
             limits: Arc::new(Limits::default()),
@@ -188,19 +190,30 @@ impl<'g> World<'g> {
             Ok(step) => step,
             Err(MachineError::Broken(error)) => bail!("broken: {error}"),
             Err(refused) => {
-                ensure!(self.machine.state() == &self.stored, "it refused, and changed: {refused}");
+                ensure!(
+                    self.machine.state() == &self.stored,
+                    "it refused, and changed: {refused}"
+                );
                 self.follow(&input, None, false)?;
                 return Ok(Taken::Refused);
             }
         };
         let Some(commit) = &step.commit else {
-            ensure!(self.machine.state().version == before, "it changed, and committed nothing");
+            ensure!(
+                self.machine.state().version == before,
+                "it changed, and committed nothing"
+            );
             self.follow(&input, None, true)?;
             self.effects(step.effects)?;
             return Ok(Taken::Applied);
         };
         self.since_crash += 1;
-        let crash = self.setting.crashes.front().filter(|crash| crash.commits <= self.since_crash).copied();
+        let crash = self
+            .setting
+            .crashes
+            .front()
+            .filter(|crash| crash.commits <= self.since_crash)
+            .copied();
         if crash.is_some_and(|crash| crash.stored.is_none()) {
             self.crash()?;
             return Ok(Taken::Lost);
@@ -245,7 +258,10 @@ impl<'g> World<'g> {
         self.stored.apply(commit)?;
         self.commits += 1;
         if self.looks() {
-            ensure!(*self.machine.state() == self.stored, "it is another than its commits make it");
+            ensure!(
+                *self.machine.state() == self.stored,
+                "it is another than its commits make it"
+            );
             self.reread()?;
         }
         self.seen(commit)

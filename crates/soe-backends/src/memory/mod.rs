@@ -12,8 +12,8 @@ use self::trees::Tree;
 use crate::inbox::Inbox;
 use crate::stored::{applied, check_versions, unfit, version_of};
 use crate::{
-    BackendError, Commit, ContextBackend, Deletion, Event, ExecutionId, Guard, ListPage, ListQuery, Message, Post, Posted,
-    RegistryDocument, RegistryId, Sections, TelemetryBackend, Timestamp, TreeState, WorkflowBackend,
+    BackendError, Commit, ContextBackend, Deletion, Event, ExecutionId, Guard, ListPage, ListQuery, Message, Post,
+    Posted, RegistryDocument, RegistryId, Sections, TelemetryBackend, Timestamp, TreeState, WorkflowBackend,
 };
 
 /// Trees that end up in the same shard share a lock; it is held for microseconds and never across an await.
@@ -89,7 +89,9 @@ impl MemoryStore {
             });
         }
         if !commit.turns.is_empty() {
-            self.tree_mut(&commit.tree, |tree| commit.turns.iter().for_each(|turn| tree.append(turn)));
+            self.tree_mut(&commit.tree, |tree| {
+                commit.turns.iter().for_each(|turn| tree.append(turn))
+            });
         }
     }
 }
@@ -179,7 +181,10 @@ impl ContextBackend for MemoryStore {
 
     async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
         let shard = self.shard(tree);
-        Ok(shard.get(tree).map(|entry| entry.inbox.after(after, limit)).unwrap_or_default())
+        Ok(shard
+            .get(tree)
+            .map(|entry| entry.inbox.after(after, limit))
+            .unwrap_or_default())
     }
 
     async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {

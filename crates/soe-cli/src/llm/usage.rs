@@ -36,11 +36,14 @@ impl LlmUsage {
         }
         let mut from = 0;
         loop {
-            let events = engine.tree_telemetry(&tree.root, from, PAGE).await.unwrap_or_else(|error| {
-                // What has happened matters more than what it took.
-                tracing::warn!(%error, "stored events can't be read; the usage of LLMs is not complete");
-                Vec::new()
-            });
+            let events = engine
+                .tree_telemetry(&tree.root, from, PAGE)
+                .await
+                .unwrap_or_else(|error| {
+                    // What has happened matters more than what it took.
+                    tracing::warn!(%error, "stored events can't be read; the usage of LLMs is not complete");
+                    Vec::new()
+                });
             let Some(last) = events.last() else { return usage };
             from = last.seq.saturating_add(1);
             events.iter().for_each(|event| usage.add(&event.kind));

@@ -69,7 +69,9 @@ impl Children {
             return (String::new(), !self.is_noise(&event.kind));
         }
         match event.kind {
-            EventKind::ExecutionRested {} | EventKind::ExecutionFailed { .. } | EventKind::ExecutionCancelled { .. } => {
+            EventKind::ExecutionRested {}
+            | EventKind::ExecutionFailed { .. }
+            | EventKind::ExecutionCancelled { .. } => {
                 self.over += 1;
             }
             EventKind::ExecutionResumed { .. } => self.over = self.over.saturating_sub(1),

@@ -185,9 +185,11 @@ fn of_agent(kind: &EventKind) -> Option<Described> {
             (FAINT, "parent", format!("is told {}", names.join(", ")))
         }
         EventKind::MessageTaken { refused: None, .. } => (FAINT, "message", "of another process".to_owned()),
-        EventKind::MessageTaken { refused: Some(why), .. } => {
-            (WARNING, "refused", format!("what another process asked: {}", brief(why, MAX_VALUE)))
-        }
+        EventKind::MessageTaken { refused: Some(why), .. } => (
+            WARNING,
+            "refused",
+            format!("what another process asked: {}", brief(why, MAX_VALUE)),
+        ),
         EventKind::PolicyDenied {
             node_name,
             tool_name,

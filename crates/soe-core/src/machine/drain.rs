@@ -252,7 +252,10 @@ impl Transaction<'_> {
         let same_stack = kept == depth && depth == self.machine.state.work.stack.len();
         let deliveries: Vec<_> = self.work.late.drain(..).chain(self.work.deliveries.drain(..)).collect();
         let accepted = std::mem::take(&mut self.work.accepted);
-        let spawns = self.work.spawns_changed.then(|| self.work.spawns.iter().copied().collect::<Vec<_>>());
+        let spawns = self
+            .work
+            .spawns_changed
+            .then(|| self.work.spawns.iter().copied().collect::<Vec<_>>());
         let spawns = spawns.filter(|spawns| !self.machine.state.work.spawns.iter().eq(spawns));
         let same = same_stack && self.work.delivered == 0 && deliveries.is_empty();
         if same && spawns.is_none() && self.work.taken == 0 && accepted.is_empty() {

@@ -83,7 +83,9 @@ impl Transaction<'_> {
         let here = self.here;
         let is_below = |tree: &TreeState, execution: u64| tree.is_within(execution, here);
         let tree = &self.machine.state;
-        self.machine.awaited.retain(|(execution, _)| !is_below(tree, *execution));
+        self.machine
+            .awaited
+            .retain(|(execution, _)| !is_below(tree, *execution));
         self.dispatched.retain(|run| !is_below(tree, run.execution));
         let keeps = |effect: &Effect| !effect.performs_for().is_some_and(|execution| is_below(tree, execution));
         self.effects.retain(keeps);
@@ -92,7 +94,11 @@ impl Transaction<'_> {
         self.work.spawns.retain(|spawn| !is_below(tree, spawn.execution));
         self.work.spawns_changed |= spawns != self.work.spawns.len();
         self.work.spawns_before = self.work.spawns_before.min(self.work.spawns.len());
-        if self.brood.as_ref().is_some_and(|brood| is_below(tree, brood.spawn.execution)) {
+        if self
+            .brood
+            .as_ref()
+            .is_some_and(|brood| is_below(tree, brood.spawn.execution))
+        {
             self.brood = None;
         }
         Stopped {
@@ -105,7 +111,11 @@ impl Transaction<'_> {
     fn stop_stack(&mut self) -> Vec<Frame> {
         let machine = &mut *self.machine;
         let (tree, here) = (&machine.state, self.here);
-        let Some(first) = machine.stack.iter().position(|cursor| tree.is_within(cursor.execution, here)) else {
+        let Some(first) = machine
+            .stack
+            .iter()
+            .position(|cursor| tree.is_within(cursor.execution, here))
+        else {
             return Vec::new();
         };
         machine.stack_kept = machine.stack_kept.min(first);

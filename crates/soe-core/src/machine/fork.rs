@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use soe_backends::{
-    Change, Context, Definitions, EventKind, ExecutionChange, ExecutionId, ExecutionState, FORMAT, History, Limits, NumberMap,
-    Owed, ParentInfo, Progress, Run, Status, Timestamp, TreeState, Turn,
+    Change, Context, Definitions, EventKind, ExecutionChange, ExecutionId, ExecutionState, FORMAT, History, Limits,
+    NumberMap, Owed, ParentInfo, Progress, Run, Status, Timestamp, TreeState, Turn,
 };
 
 use super::transaction::{Applied, Transaction};
@@ -49,7 +49,11 @@ impl Machine {
             machine.registry(&id).ok_or(MachineError::MissingRegistry(id))?;
         }
         machine.look_up_stack()?;
-        let documents: Vec<_> = machine.registries.values().map(|registry| document_of(registry)).collect();
+        let documents: Vec<_> = machine
+            .registries
+            .values()
+            .map(|registry| document_of(registry))
+            .collect();
 
         let mut transaction = Transaction::begin(&mut machine, at);
         transaction.created(Change::Forked(Box::new(state)));
@@ -246,11 +250,27 @@ fn turns_of(source: &TreeState, stored: Vec<Turn>, root: &ExecutionId, anew: boo
         Some(run.number >= state.next_run || begins_anew)
     };
     let is_stored = |turn: &&Turn| stored.iter().any(|stored| stored.key == turn.key);
-    let owed: Vec<Turn> = source.owed.turns.iter().filter(|turn| !is_stored(turn)).cloned().collect();
-    let kept = stored.into_iter().chain(owed).filter(|turn| !left_out(turn).unwrap_or(false));
+    let owed: Vec<Turn> = source
+        .owed
+        .turns
+        .iter()
+        .filter(|turn| !is_stored(turn))
+        .cloned()
+        .collect();
+    let kept = stored
+        .into_iter()
+        .chain(owed)
+        .filter(|turn| !left_out(turn).unwrap_or(false));
     let rename = |turn: Turn| match written_by(&turn) {
         Some((run, number)) => Turn {
-            key: Some(format!("{}:{}/{number}", renamed(&run.execution, &source.root, root), run.number).into()),
+            key: Some(
+                format!(
+                    "{}:{}/{number}",
+                    renamed(&run.execution, &source.root, root),
+                    run.number
+                )
+                .into(),
+            ),
             ..turn
         },
         None => turn,

@@ -37,8 +37,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Batch, Change, Commit, Definitions, ExecutionId, Frame, Genesis, History, Limits, Owed, RegistryDocument,
-    RegistryId, Schedule, Sections, Status, Timestamp, TreeGenesis, TreeState, Value,
+    ApplyError, Batch, Change, Commit, Definitions, ExecutionId, Frame, Genesis, History, Limits, Owed,
+    RegistryDocument, RegistryId, Schedule, Sections, Status, Timestamp, TreeGenesis, TreeState, Value,
 };
 
 use crate::config::{Node, Registry};

@@ -16,7 +16,11 @@ impl Specs {
             };
             return Some(format!("workflow '{workflow}' not found in config; there {known}"));
         };
-        let missing: Vec<String> = found.nodes.values().filter_map(|node| self.missing_for_node(node)).collect();
+        let missing: Vec<String> = found
+            .nodes
+            .values()
+            .filter_map(|node| self.missing_for_node(node))
+            .collect();
         (!missing.is_empty()).then(|| format!("workflow '{workflow}' can't run on this engine: {}", missing.join("; ")))
     }
 

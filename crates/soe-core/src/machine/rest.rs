@@ -8,7 +8,10 @@ impl Transaction<'_> {
     /// Makes a resting execution run, and those above it.
     pub(super) fn wake(&mut self) -> Applied {
         let here = self.here;
-        while !matches!(self.state().status, Status::Running | Status::Failed | Status::Cancelled) {
+        while !matches!(
+            self.state().status,
+            Status::Running | Status::Failed | Status::Cancelled
+        ) {
             self.change(ExecutionChange::Status {
                 status: Status::Running,
                 at: self.at,

@@ -25,7 +25,12 @@ impl Transaction<'_> {
         if !owed.is_empty() {
             self.effects.push(Effect::Pay(owed));
         }
-        if !self.machine.state.root_state().is_some_and(|root| root.status == Status::Running) {
+        if !self
+            .machine
+            .state
+            .root_state()
+            .is_some_and(|root| root.status == Status::Running)
+        {
             return Ok(());
         }
         self.enter(0)?;
@@ -45,7 +50,12 @@ impl Transaction<'_> {
     /// Goes on with an execution that has failed and all below it that stopped with it, or because of which it failed.
     pub(super) fn resume(&mut self, execution: u64, limits: Option<Arc<Limits>>) -> Result<(), MachineError> {
         self.enter(execution).map_err(|_| MachineError::NoSuchExecution)?;
-        if let Some(above) = self.machine.state.ended_at(execution).filter(|above| above.number != execution) {
+        if let Some(above) = self
+            .machine
+            .state
+            .ended_at(execution)
+            .filter(|above| above.number != execution)
+        {
             return Err(MachineError::EndedAbove(above.id.clone(), above.status));
         }
         if self.state().status == Status::Cancelled {
@@ -65,8 +75,14 @@ impl Transaction<'_> {
         let mut failed = Vec::new();
         let mut left = vec![execution];
         while let Some(number) = left.pop() {
-            let Some(state) = self.machine.state.get(number) else { continue };
-            let handled = number != execution && state.origin.as_ref().is_some_and(|origin| origin.failure_signal.is_some());
+            let Some(state) = self.machine.state.get(number) else {
+                continue;
+            };
+            let handled = number != execution
+                && state
+                    .origin
+                    .as_ref()
+                    .is_some_and(|origin| origin.failure_signal.is_some());
             if state.status == Status::Cancelled || state.status == Status::Failed && handled {
                 continue;
             }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use soe_backends::{
-    Accepted, ApplyError, Change, Commit, Definitions, Delivery, Event, EventKind, Excess, ExecutionChange, ExecutionState,
-    Limits, Owed, Owner, RegistryDocument, Run, Schedule, Spawn, Status, Timestamp, Turn, Value,
+    Accepted, ApplyError, Change, Commit, Definitions, Delivery, Event, EventKind, Excess, ExecutionChange,
+    ExecutionState, Limits, Owed, Owner, RegistryDocument, Run, Schedule, Spawn, Status, Timestamp, Turn, Value,
 };
 
 use super::nodes::Brood;
@@ -412,8 +412,16 @@ impl<'m> Transaction<'m> {
         let sections = self.machine.specs.sections;
         let owed = Owed {
             definitions: !sections.definitions && self.definitions.is_some(),
-            turns: if sections.turns { Vec::new() } else { std::mem::take(&mut self.turns) },
-            events: if sections.events { Vec::new() } else { self.events.clone() },
+            turns: if sections.turns {
+                Vec::new()
+            } else {
+                std::mem::take(&mut self.turns)
+            },
+            events: if sections.events {
+                Vec::new()
+            } else {
+                self.events.clone()
+            },
         };
         if owed.is_empty() {
             return Ok(());
@@ -421,7 +429,8 @@ impl<'m> Transaction<'m> {
         self.apply(Change::Owed(Box::new(owed.clone())))?;
         // Before anybody acts on it, and after what was owed before.
         let earlier = self.effects.iter().rposition(|effect| matches!(effect, Effect::Pay(_)));
-        self.effects.insert(earlier.map_or(0, |place| place + 1), Effect::Pay(owed));
+        self.effects
+            .insert(earlier.map_or(0, |place| place + 1), Effect::Pay(owed));
         Ok(())
     }
 }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use soe_backends::{
-    EditedBy, EventKind, ExecutionChange, Status, WorkflowChange, WorkflowEdit, WorkflowVersion,
-};
+use soe_backends::{EditedBy, EventKind, ExecutionChange, Status, WorkflowChange, WorkflowEdit, WorkflowVersion};
 
 use super::transaction::{Applied, Transaction};
 use super::{MachineError, document_of};

@@ -34,7 +34,9 @@ impl Begun {
     /// Waits until the first commit is stored.
     pub(super) async fn stored(self) -> Result<(), EngineError> {
         match self.stored.await {
-            Ok(Err(error)) if *error.kind() == EngineErrorKind::LostRace => Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&self.id)),
+            Ok(Err(error)) if *error.kind() == EngineErrorKind::LostRace => {
+                Err(EngineError::new(EngineErrorKind::AlreadyExists).of(&self.id))
+            }
             Ok(result) => result,
             // The runtime that the coordinator was to run on is gone.
             Err(_) => Err(EngineError::new(EngineErrorKind::ShutDown).of(&self.id)),
@@ -107,7 +109,11 @@ impl Shared {
         }
         let (mut left, mut seen) = (vec![workflow.clone()], HashSet::new());
         while let Some(workflow) = left.pop() {
-            let Some(found) = registry.workflows.get(&workflow).filter(|_| seen.insert(workflow.clone())) else {
+            let Some(found) = registry
+                .workflows
+                .get(&workflow)
+                .filter(|_| seen.insert(workflow.clone()))
+            else {
                 continue;
             };
             if let Some(missing) = self.specs.missing_for(registry, &workflow) {
@@ -127,7 +133,11 @@ impl Shared {
     pub(super) fn check_taken_up(&self, tree: &TreeState, registries: &[Arc<Registry>]) -> Result<(), EngineError> {
         let registry = |id: &RegistryId| registries.iter().find(|registry| registry.id == *id);
         let mut checked = HashSet::new();
-        for state in tree.executions.values().filter(|state| state.number == 0 || state.status == Status::Running) {
+        for state in tree
+            .executions
+            .values()
+            .filter(|state| state.number == 0 || state.status == Status::Running)
+        {
             if !tree.status(state.number).is_some_and(Status::accepts_signals) {
                 continue;
             }

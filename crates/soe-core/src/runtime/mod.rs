@@ -26,8 +26,8 @@ mod store;
 mod taken;
 mod tokens;
 mod tree;
-mod wait;
 mod versions;
+mod wait;
 
 pub use builder::{BuildError, EngineBuilder};
 pub use delete::{Collectable, Collected, Retention};

@@ -58,7 +58,9 @@ impl Shared {
             return Err(missing());
         }
         self.check_keeps_commits(execution)?;
-        let tree = self.call(self.backends.context().load_at(&execution.root(), version)).await;
+        let tree = self
+            .call(self.backends.context().load_at(&execution.root(), version))
+            .await;
         tree.map_err(|error| error.of(execution))?.ok_or_else(missing)
     }
 

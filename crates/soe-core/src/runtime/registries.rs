@@ -94,11 +94,7 @@ impl Registries {
     }
 
     /// The registries that are needed to go on with a tree.
-    pub(super) async fn load(
-        &self,
-        backends: &Backends,
-        tree: &TreeState,
-    ) -> Result<Vec<Arc<Registry>>, EngineError> {
+    pub(super) async fn load(&self, backends: &Backends, tree: &TreeState) -> Result<Vec<Arc<Registry>>, EngineError> {
         let mut registries = Vec::new();
         for id in tree.needed_registries() {
             registries.push(self.find(backends, &id, &tree.root).await?);

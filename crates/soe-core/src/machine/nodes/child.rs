@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Change, Context, EventKind, ExecutionChange, Failure, Genesis, History, Origin, ParentInfo, Progress, Run,
-    Spawn, Spawning, Status, Then, Timestamp, Value,
+    ApplyError, Change, Context, EventKind, ExecutionChange, Failure, Genesis, History, Origin, ParentInfo, Progress,
+    Run, Spawn, Spawning, Status, Then, Timestamp, Value,
 };
 
 use super::super::cascade::Cursor;
@@ -84,7 +84,9 @@ impl Transaction<'_> {
             Progress::Child(spawning) => spawning.total,
             _ => None,
         });
-        let created = state.and_then(|state| state.children.as_ref()).map_or(0, |children| children.count(spawn.run));
+        let created = state
+            .and_then(|state| state.children.as_ref())
+            .map_or(0, |children| children.count(spawn.run));
         total.unwrap_or(0).saturating_sub(created)
     }
 
@@ -184,7 +186,11 @@ impl Transaction<'_> {
             run,
             progress: Progress::Child(Spawning { total, due: None }),
         })?;
-        let Some(brood) = self.brood(Spawn { execution: self.here, run })? else {
+        let Some(brood) = self.brood(Spawn {
+            execution: self.here,
+            run,
+        })?
+        else {
             return Ok(());
         };
         if self.depth_first() {
@@ -296,7 +302,10 @@ impl Transaction<'_> {
             let problem = format!("a child would begin with {bytes} bytes of values, {allowed} are allowed");
             return self.not_created(brood, problem);
         }
-        let id = self.state().id.child(&self.machine.state.root, brood.spawn.run, place, number);
+        let id = self
+            .state()
+            .id
+            .child(&self.machine.state.root, brood.spawn.run, place, number);
         self.event(EventKind::ChildStarted {
             node_name: node.name.clone(),
             run: brood.spawn.run,

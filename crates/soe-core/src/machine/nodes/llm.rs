@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use soe_backends::{
-    ApplyError, Awaits, Context, Dialogue, DialogueStep, EventKind, ExecutionChange, Failure, Rejected, Run, RunId, Stage, Turn,
-    Value,
+    ApplyError, Awaits, Context, Dialogue, DialogueStep, EventKind, ExecutionChange, Failure, Rejected, Run, RunId,
+    Stage, Turn, Value,
 };
 
 use super::super::transaction::{Applied, Transaction};

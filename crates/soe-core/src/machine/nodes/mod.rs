@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use soe_backends::{ApplyError, Awaits, Context, EventKind, Progress, Run};
 
-use super::transaction::{Applied, Transaction};
 use super::Outcome;
+use super::transaction::{Applied, Transaction};
 use crate::config::{Node, NodeKind};
 
 impl Transaction<'_> {

@@ -71,7 +71,10 @@ impl Task {
         let (Some(arguments), Some(tool)) = (allowed.get("call"), self.performer.shared.tools.get(&name)) else {
             return Ok(allowed);
         };
-        let limits = [self.performer.shared.permits.tools.get(&name), self.performer.shared.permits.tasks.as_ref()];
+        let limits = [
+            self.performer.shared.permits.tools.get(&name),
+            self.performer.shared.permits.tasks.as_ref(),
+        ];
         let _permits = match self.performer.permits(limits) {
             None => Vec::new(),
             Some(permits) => permits.await,

@@ -113,7 +113,9 @@ impl Performer {
         if let Some(scope) = scopes.by_execution.get(&execution) {
             scope.cancellation.cancel();
         }
-        scopes.by_execution.retain(|number, _| !tree.is_within(*number, execution));
+        scopes
+            .by_execution
+            .retain(|number, _| !tree.is_within(*number, execution));
     }
 
     pub(super) fn abort_all(&self) {
@@ -146,7 +148,9 @@ impl Performer {
 
     /// Gives word when the next child of a run is due.
     pub(super) fn wait(self: &Arc<Self>, tree: &TreeState, execution: u64, run: u64, due: Timestamp) {
-        let id = tree.get(execution).map_or_else(|| self.tree.clone(), |state| state.id.clone());
+        let id = tree
+            .get(execution)
+            .map_or_else(|| self.tree.clone(), |state| state.id.clone());
         let task = self.task(tree, Target { number: execution, id });
         let mailbox = self.mailbox.clone();
         let left = due.since(self.shared.now());
@@ -238,7 +242,8 @@ impl Task {
         let span = tracing::info_span!("tool_call", tool = %call.tool, attempt);
         let name = call.tool.clone();
         let result = contained(self.builtin_result(call).instrument(span)).await;
-        self.answer_tool(run, attempt, index, &name, result.map(|result| (result, None))).await;
+        self.answer_tool(run, attempt, index, &name, result.map(|result| (result, None)))
+            .await;
     }
 
     async fn tool(self, call: ToolCall) {
@@ -317,7 +322,10 @@ impl Task {
                 None,
             );
         };
-        let _permits = match self.performer.permits([self.performer.shared.permits.tasks.as_ref(), None]) {
+        let _permits = match self
+            .performer
+            .permits([self.performer.shared.permits.tasks.as_ref(), None])
+        {
             None => Vec::new(),
             Some(permits) => permits.await,
         };
