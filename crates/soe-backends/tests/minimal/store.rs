@@ -34,9 +34,8 @@ struct Head {
     entry: String,
     /// For lists.
     summary: ExecutionSummary,
-    /// The last message that was posted, and the last that was taken.
+    /// The place of the last message that was posted.
     posted: u64,
-    taken: u64,
     /// Messages that wait, and the places of those that were taken last.
     waiting: Vec<Posted>,
     known: Vec<(Arc<str>, u64)>,
@@ -67,6 +66,17 @@ impl<K: Kv> KvStore<K> {
         self.0
             .put_if(&format!("head/{tree}"), version, json.map(String::into_bytes))
             .await
+    }
+
+    /// Says that a tree may have messages. It is set after them: who deletes a mark has looked before.
+    async fn mark(&self, tree: &ExecutionId) -> Result<(), BackendError> {
+        let (key, name) = (format!("waiting/{tree}"), stored::write(tree)?.into_bytes());
+        while !self
+            .0
+            .put_if(&key, self.0.get(&key).await?.0, Some(name.clone()))
+            .await?
+        {}
+        Ok(())
     }
 
     /// The entries from the newest one back to the first that `is_enough`, oldest first.
@@ -121,7 +131,6 @@ impl Head {
             entry,
             summary: state.summary()?,
             posted,
-            taken: state.inbox,
             waiting,
             known,
         })
@@ -218,15 +227,33 @@ impl<K: Kv> ContextBackend for KvStore<K> {
             let waiting = head.waiting.iter().map(|posted| (&posted.message.id, posted.seq));
             let mut all = head.known.iter().map(|(id, seq)| (id, *seq)).chain(waiting);
             if let Some((_, seq)) = all.find(|(id, _)| **id == message.id) {
+                self.mark(tree).await?; // It may be sent again because that failed.
                 return Ok(Post::Duplicate(seq));
             }
             head.posted += 1;
             let (seq, message) = (head.posted, message.clone());
             head.waiting.push(Posted { seq, message });
             if self.put_head(tree, version, Some(&head)).await? {
+                self.mark(tree).await?;
                 return Ok(Post::Stored(seq));
             }
         }
+    }
+
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        let mut waiting = Vec::new();
+        for name in self.0.range("waiting/").await? {
+            let tree: ExecutionId = stored::read(&name).map_err(corrupt)?;
+            let key = format!("waiting/{tree}");
+            let (version, _) = self.0.get(&key).await?;
+            match self.head(&tree).await?.1 {
+                Some(head) if !head.waiting.is_empty() => waiting.push(tree),
+                // A mark that was set again meanwhile stays.
+                _ => drop(self.0.put_if(&key, version, None).await?),
+            }
+        }
+        waiting.truncate(limit);
+        Ok(waiting)
     }
 
     async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
