@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use soe_backends::stored::{self, applied, check_versions, unfit};
+use soe_backends::stored::{self, Inbox, applied, check_versions, unfit};
 use soe_backends::{
     BackendError, BackendErrorKind, Commit, ContextBackend, Deletion, ExecutionId, ExecutionSummary, Guard, ListPage,
     ListQuery, Message, Post, Posted, RegistryDocument, RegistryId, TreeState, WorkflowBackend,
@@ -34,11 +34,7 @@ struct Head {
     entry: String,
     /// For lists.
     summary: ExecutionSummary,
-    /// The place of the last message that was posted.
-    posted: u64,
-    /// Messages that wait, and the places of those that were taken last.
-    waiting: Vec<Posted>,
-    known: Vec<(Arc<str>, u64)>,
+    inbox: Inbox,
 }
 
 /// Commits that were stored together. Nobody sees an entry before a head names it.
@@ -118,21 +114,16 @@ impl<K: Kv> KvStore<K> {
 }
 
 impl Head {
-    /// The head after commits: what was taken of the inbox moves to what is known.
+    /// The head after commits.
     fn after(old: Option<Head>, state: &TreeState, entry: String) -> Option<Head> {
-        let (posted, waiting, mut known) =
-            old.map_or_else(Default::default, |old| (old.posted, old.waiting, old.known));
-        let (taken, waiting): (Vec<_>, _) = waiting.into_iter().partition(|posted| posted.seq <= state.inbox);
-        known.extend(taken.into_iter().map(|posted| (posted.message.id, posted.seq)));
-        known.drain(..known.len().saturating_sub(1_000));
+        let mut inbox = old.map(|old| old.inbox).unwrap_or_default();
+        inbox.take(state.inbox);
         Some(Head {
             version: state.version,
             fence: state.fence(),
             entry,
             summary: state.summary()?,
-            posted,
-            waiting,
-            known,
+            inbox,
         })
     }
 }
@@ -201,7 +192,7 @@ impl<K: Kv> ContextBackend for KvStore<K> {
         let (version, Some(head)) = self.head(tree).await? else {
             return Ok(Deletion::NoSuchTree);
         };
-        if (head.version, head.fence) != (guard.version, guard.fence) || !head.waiting.is_empty() {
+        if (head.version, head.fence) != (guard.version, guard.fence) || !head.inbox.is_empty() {
             return Ok(Deletion::Changed);
         }
         if !self.put_head(tree, version, None).await? {
@@ -224,19 +215,20 @@ impl<K: Kv> ContextBackend for KvStore<K> {
             let (version, Some(mut head)) = self.head(tree).await? else {
                 return Ok(Post::NoSuchTree);
             };
-            let waiting = head.waiting.iter().map(|posted| (&posted.message.id, posted.seq));
-            let mut all = head.known.iter().map(|(id, seq)| (id, *seq)).chain(waiting);
-            if let Some((_, seq)) = all.find(|(id, _)| **id == message.id) {
-                self.mark(tree).await?; // It may be sent again because that failed.
-                return Ok(Post::Duplicate(seq));
-            }
-            head.posted += 1;
-            let (seq, message) = (head.posted, message.clone());
-            head.waiting.push(Posted { seq, message });
-            if self.put_head(tree, version, Some(&head)).await? {
-                self.mark(tree).await?;
-                return Ok(Post::Stored(seq));
-            }
+            let post = match head.inbox.place(message) {
+                Err(seq) => Post::Duplicate(seq),
+                Ok(posted) => {
+                    let seq = posted.seq;
+                    head.inbox.put(posted);
+                    if !self.put_head(tree, version, Some(&head)).await? {
+                        continue;
+                    }
+                    Post::Stored(seq)
+                }
+            };
+            // Also of one that is sent again: perhaps because this failed.
+            self.mark(tree).await?;
+            return Ok(post);
         }
     }
 
@@ -247,7 +239,7 @@ impl<K: Kv> ContextBackend for KvStore<K> {
             let key = format!("waiting/{tree}");
             let (version, _) = self.0.get(&key).await?;
             match self.head(&tree).await?.1 {
-                Some(head) if !head.waiting.is_empty() => waiting.push(tree),
+                Some(head) if !head.inbox.is_empty() => waiting.push(tree),
                 // A mark that was set again meanwhile stays.
                 _ => drop(self.0.put_if(&key, version, None).await?),
             }
@@ -257,12 +249,8 @@ impl<K: Kv> ContextBackend for KvStore<K> {
     }
 
     async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
-        let waiting = self.head(tree).await?.1.map_or_else(Vec::new, |head| head.waiting);
-        Ok(waiting
-            .into_iter()
-            .filter(|posted| posted.seq > after)
-            .take(limit)
-            .collect())
+        let head = self.head(tree).await?.1;
+        Ok(head.map_or_else(Vec::new, |head| head.inbox.after(after, limit)))
     }
 
     fn keeps_commits(&self) -> bool {
