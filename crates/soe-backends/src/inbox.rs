@@ -87,7 +87,7 @@ const REMEMBERED: usize = 1_000;
 /// An inbox, for stores that keep whole ones: messages that were not taken, and the ids of those that were taken last.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Stored")]
-pub(crate) struct Inbox {
+pub struct Inbox {
     last: u64,
     waiting: VecDeque<Posted>,
     taken: VecDeque<(Arc<str>, u64)>,
@@ -118,8 +118,11 @@ impl From<Stored> for Inbox {
 }
 
 impl Inbox {
-    /// The message as it will stand here, or the place that it has already.
-    pub(crate) fn place(&self, message: &Message) -> Result<Posted, u64> {
+    /// The message as it will stand here.
+    ///
+    /// # Errors
+    /// The place that it has already, or had when it was taken.
+    pub fn place(&self, message: &Message) -> Result<Posted, u64> {
         match self.known.get(&message.id) {
             Some(seq) => Err(*seq),
             None => Ok(Posted {
@@ -130,14 +133,14 @@ impl Inbox {
     }
 
     /// Puts in what got its [place](Inbox::place).
-    pub(crate) fn put(&mut self, posted: Posted) {
+    pub fn put(&mut self, posted: Posted) {
         self.last = self.last.max(posted.seq);
         self.known.insert(posted.message.id.clone(), posted.seq);
         self.waiting.push_back(posted);
     }
 
     /// Takes out the messages up to that place.
-    pub(crate) fn take(&mut self, until: u64) {
+    pub fn take(&mut self, until: u64) {
         self.last = self.last.max(until);
         while self.waiting.front().is_some_and(|posted| posted.seq <= until) {
             let taken = self.waiting.pop_front().map(|posted| (posted.message.id, posted.seq));
@@ -150,12 +153,12 @@ impl Inbox {
     }
 
     /// Whether no message waits.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// At most `limit` messages that come after place `after`.
-    pub(crate) fn after(&self, after: u64, limit: usize) -> Vec<Posted> {
+    pub fn after(&self, after: u64, limit: usize) -> Vec<Posted> {
         let wanted = self.waiting.iter().filter(|posted| posted.seq > after);
         wanted.take(limit).cloned().collect()
     }

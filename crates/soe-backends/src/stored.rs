@@ -1,4 +1,4 @@
-//! For those who write a store: the stored form of states, and what every store checks of a commit.
+//! For those who write a store: the stored form of states and inboxes, and what every store checks of a commit.
 
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ use crate::{
     ApplyError, BackendError, BackendErrorKind, Change, Commit, ExecutionId, ExecutionState, FORMAT, NumberMap,
     TreeState, snapshots,
 };
+
+pub use crate::inbox::Inbox;
 
 /// The deepest nesting in stored JSON. Deeper ones could exhaust the stack of whoever reads them.
 const MAX_DEPTH: usize = 256;

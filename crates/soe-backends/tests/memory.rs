@@ -72,6 +72,10 @@ impl ContextBackend for ContextOnly {
     async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
         self.0.inbox(tree, after, limit).await
     }
+
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        self.0.waiting(limit).await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -265,6 +269,10 @@ impl ContextBackend for Broken {
 
     async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
         self.0.inbox(tree, after, limit).await
+    }
+
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        self.0.waiting(limit).await
     }
 }
 

@@ -6,8 +6,8 @@ use super::fixture::{at, child_of, field, frame, registry, run, time};
 use crate::state::Batch;
 use crate::{
     Accepted, Answer, Change, Definitions, Delivery, DialogueStep, Entry, ExecutionChange, ExecutionState, Failure,
-    Frame, Limits, Owed, Owner, Progress, Run, Spawn, Spawning, Status, Then, TreeState, TreeTotals, Usage, Value,
-    WorkChange, WorkflowEdit, WorkflowVersion,
+    Frame, Limits, Owed, Owner, Progress, Run, Spawn, Spawning, Status, Stopped, Then, TreeState, TreeTotals, Usage,
+    Value, WorkChange, WorkflowEdit, WorkflowVersion,
 };
 
 /// Numbers by chance: the same each time.
@@ -181,8 +181,9 @@ fn of_execution(execution: &ExecutionState, kind: u64, pick: u64) -> ExecutionCh
                 ..TreeTotals::default()
             }),
         },
-        21 => match pick % 2 {
+        21 => match pick % 3 {
             0 => ExecutionChange::Sent,
+            1 => ExecutionChange::Stopped((pick.is_multiple_of(2)).then(|| Arc::new(stopped(execution.number, pick)))),
             _ => {
                 let (_, history) = field("a", [Value::Null, Value::from(pick)]);
                 ExecutionChange::Replaced {
@@ -200,6 +201,15 @@ fn of_execution(execution: &ExecutionState, kind: u64, pick: u64) -> ExecutionCh
             edit: WorkflowEdit::Reverted { to: 0 },
             by: None,
         })),
+    }
+}
+
+fn stopped(execution: u64, pick: u64) -> Stopped {
+    let signals = batch(pick);
+    Stopped {
+        stack: vec![frame(1)],
+        deliveries: Vec::new(),
+        accepted: vec![Accepted { execution, signals }],
     }
 }
 

@@ -229,6 +229,67 @@ pub async fn undisturbed(factory: &dyn Factory) -> Outcome {
     Ok(())
 }
 
+/// The trees that have messages.
+pub async fn waiting(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    lists(&backends, &[], "when nothing is stored").await?;
+    let mut writers = Vec::new();
+    for name in ["b", "a", "a.1", "c"] {
+        writers.push(Writer::create(&backends, name).await?);
+    }
+    lists(&backends, &[], "before anything was posted").await?;
+    let (mut last, ids) = (Vec::new(), [id("b"), id("a"), id("a.1")]);
+    for name in &ids {
+        post(&backends, name, &signal(name, "one")).await?;
+        last.push(post(&backends, name, &signal(name, "two")).await?);
+    }
+    lists(&backends, &ids, "after messages to three trees").await?;
+    for limit in [0, 1, 2] {
+        let found = backends.context().waiting(limit).await.must("listing what waits")?;
+        let known = found.iter().all(|tree| ids.contains(tree));
+        ensure!(
+            known && found.len() == limit,
+            "asked for {limit} trees with messages, it gives {found:?}"
+        );
+    }
+    writers[0].commit(vec![Change::Taken(last[0])]).await?;
+    writers[1]
+        .commit(vec![Change::Taken(last[1] - 1), appended("a", 1_i64)])
+        .await?;
+    lists(
+        &backends,
+        &ids[1..],
+        "after all messages of one were taken, and one of another",
+    )
+    .await?;
+    // A message that was taken doesn't wait again.
+    let again = backends.context().post(&ids[0], &signal(&ids[0], "two")).await;
+    again.must("posting again")?;
+    lists(&backends, &ids[1..], "after a taken message was posted again").await?;
+    writers[1].commit(vec![Change::Taken(last[1])]).await?;
+    writers[2].commit(vec![Change::Taken(last[2])]).await?;
+    lists(&backends, &[], "after all were taken").await?;
+    writers[1].delete().await?;
+    post(&backends, &ids[0], &signal(&ids[0], "three")).await?;
+    lists(&backends, &ids[..1], "after another message").await
+}
+
+async fn lists(backends: &Backends, expected: &[ExecutionId], when: &str) -> Outcome {
+    let mut found = backends
+        .context()
+        .waiting(usize::MAX)
+        .await
+        .must("listing what waits")?;
+    let mut expected = expected.to_vec();
+    found.sort_unstable();
+    expected.sort_unstable();
+    ensure!(
+        found == expected,
+        "{when}, {found:?} have messages instead of {expected:?}"
+    );
+    Ok(())
+}
+
 /// Deleting with and without messages.
 pub async fn deleted(factory: &dyn Factory) -> Outcome {
     let backends = factory.fresh().await;
@@ -322,6 +383,7 @@ pub async fn survives(factory: &dyn Factory) -> Outcome {
             "after re-opening, posting again gives {answer:?}"
         );
     }
+    lists(&backends, std::slice::from_ref(&tree), "after re-opening").await?;
     let later = post(&backends, &tree, &signal(&tree, "third")).await?;
     ensure!(
         later > seq,

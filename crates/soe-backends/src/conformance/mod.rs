@@ -238,6 +238,7 @@ checks! {
     }
     work {
         list: "what a tree has still to do is stored, in order",
+        stopped: "what an execution had to do when it failed is stored with it",
     }
     trees {
         children: "children are stored in their tree, in their places, and are no trees of their own",
@@ -251,6 +252,7 @@ checks! {
         posted: "a message is stored once under its id, in the order of posting, and given back as it is",
         taken: "a commit that takes messages removes them, one that is refused removes none, and none comes back",
         remembered: "the ids of messages that were taken are known, so that none is stored twice",
+        waiting: "the trees that have messages which were not taken are listed, and no others",
         undisturbed: "posting changes neither version nor fence, and is no conflict with a commit",
         deleted: "a tree isn't deleted while a message waits, and a new tree of its name knows none of its messages",
         isolated: "trees with similar ids have inboxes of their own",

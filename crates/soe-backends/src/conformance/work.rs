@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::fixture::{Must, Writer, appended, frame, stack, work};
 use super::{Factory, Outcome, ensure};
-use crate::{Accepted, Batch, Change, Delivery, Frame, Spawn, Then, TreeTotals, Value, WorkChange};
+use crate::{
+    Accepted, Batch, Change, Delivery, ExecutionChange, Frame, Spawn, Stopped, Then, TreeTotals, Value, WorkChange,
+};
 
 fn batch(signals: &[&str]) -> Batch {
     signals.iter().map(|signal| Arc::from(*signal)).collect()
@@ -55,7 +57,7 @@ fn links() -> Vec<WorkChange> {
             accepted: vec![accepted(1, &["Z"])],
             ..work(vec![
                 in_child(1, Then::Spawn { run: 3 }),
-                in_child(2, Then::Deliver(batch(&["UP"]))),
+                in_child(2, Then::Deliver(batch(&["A", "B\n"]))),
             ])
         },
         WorkChange {
@@ -109,6 +111,26 @@ pub async fn list(factory: &dyn Factory) -> Outcome {
         };
         writer.commit(vec![Change::Work(Box::new(top))]).await?;
         writer.verify("with another frame on top of a high stack").await?;
+    }
+    Ok(())
+}
+
+/// What an execution had to do when it failed.
+pub async fn stopped(factory: &dyn Factory) -> Outcome {
+    let backends = factory.fresh().await;
+    let mut writer = Writer::with_children(&backends, "stopped", 2).await?;
+    let kept = Stopped {
+        stack: vec![frame(1), frame(4)],
+        deliveries: vec![delivery(1, None), delivery(2, Some("no"))],
+        accepted: vec![Accepted {
+            execution: 1,
+            signals: batch(&["X"]),
+        }],
+    };
+    for (execution, stopped) in [(1, Some(Arc::new(kept))), (0, Some(Arc::default())), (1, None)] {
+        let change = ExecutionChange::Stopped(stopped);
+        writer.commit(vec![Change::In { execution, change }]).await?;
+        writer.verify("with what an execution had to do when it failed").await?;
     }
     Ok(())
 }

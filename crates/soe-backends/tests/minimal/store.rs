@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use soe_backends::stored::{self, applied, check_versions, unfit};
+use soe_backends::stored::{self, Inbox, applied, check_versions, unfit};
 use soe_backends::{
     BackendError, BackendErrorKind, Commit, ContextBackend, Deletion, ExecutionId, ExecutionSummary, Guard, ListPage,
     ListQuery, Message, Post, Posted, RegistryDocument, RegistryId, TreeState, WorkflowBackend,
@@ -34,12 +34,7 @@ struct Head {
     entry: String,
     /// For lists.
     summary: ExecutionSummary,
-    /// The last message that was posted, and the last that was taken.
-    posted: u64,
-    taken: u64,
-    /// Messages that wait, and the places of those that were taken last.
-    waiting: Vec<Posted>,
-    known: Vec<(Arc<str>, u64)>,
+    inbox: Inbox,
 }
 
 /// Commits that were stored together. Nobody sees an entry before a head names it.
@@ -67,6 +62,17 @@ impl<K: Kv> KvStore<K> {
         self.0
             .put_if(&format!("head/{tree}"), version, json.map(String::into_bytes))
             .await
+    }
+
+    /// Says that a tree may have messages. It is set after them: who deletes a mark has looked before.
+    async fn mark(&self, tree: &ExecutionId) -> Result<(), BackendError> {
+        let (key, name) = (format!("waiting/{tree}"), stored::write(tree)?.into_bytes());
+        while !self
+            .0
+            .put_if(&key, self.0.get(&key).await?.0, Some(name.clone()))
+            .await?
+        {}
+        Ok(())
     }
 
     /// The entries from the newest one back to the first that `is_enough`, oldest first.
@@ -108,22 +114,16 @@ impl<K: Kv> KvStore<K> {
 }
 
 impl Head {
-    /// The head after commits: what was taken of the inbox moves to what is known.
+    /// The head after commits.
     fn after(old: Option<Head>, state: &TreeState, entry: String) -> Option<Head> {
-        let (posted, waiting, mut known) =
-            old.map_or_else(Default::default, |old| (old.posted, old.waiting, old.known));
-        let (taken, waiting): (Vec<_>, _) = waiting.into_iter().partition(|posted| posted.seq <= state.inbox);
-        known.extend(taken.into_iter().map(|posted| (posted.message.id, posted.seq)));
-        known.drain(..known.len().saturating_sub(1_000));
+        let mut inbox = old.map(|old| old.inbox).unwrap_or_default();
+        inbox.take(state.inbox);
         Some(Head {
             version: state.version,
             fence: state.fence(),
             entry,
             summary: state.summary()?,
-            posted,
-            taken: state.inbox,
-            waiting,
-            known,
+            inbox,
         })
     }
 }
@@ -192,7 +192,7 @@ impl<K: Kv> ContextBackend for KvStore<K> {
         let (version, Some(head)) = self.head(tree).await? else {
             return Ok(Deletion::NoSuchTree);
         };
-        if (head.version, head.fence) != (guard.version, guard.fence) || !head.waiting.is_empty() {
+        if (head.version, head.fence) != (guard.version, guard.fence) || !head.inbox.is_empty() {
             return Ok(Deletion::Changed);
         }
         if !self.put_head(tree, version, None).await? {
@@ -215,27 +215,42 @@ impl<K: Kv> ContextBackend for KvStore<K> {
             let (version, Some(mut head)) = self.head(tree).await? else {
                 return Ok(Post::NoSuchTree);
             };
-            let waiting = head.waiting.iter().map(|posted| (&posted.message.id, posted.seq));
-            let mut all = head.known.iter().map(|(id, seq)| (id, *seq)).chain(waiting);
-            if let Some((_, seq)) = all.find(|(id, _)| **id == message.id) {
-                return Ok(Post::Duplicate(seq));
-            }
-            head.posted += 1;
-            let (seq, message) = (head.posted, message.clone());
-            head.waiting.push(Posted { seq, message });
-            if self.put_head(tree, version, Some(&head)).await? {
-                return Ok(Post::Stored(seq));
-            }
+            let post = match head.inbox.place(message) {
+                Err(seq) => Post::Duplicate(seq),
+                Ok(posted) => {
+                    let seq = posted.seq;
+                    head.inbox.put(posted);
+                    if !self.put_head(tree, version, Some(&head)).await? {
+                        continue;
+                    }
+                    Post::Stored(seq)
+                }
+            };
+            // Also of one that is sent again: perhaps because this failed.
+            self.mark(tree).await?;
+            return Ok(post);
         }
     }
 
+    async fn waiting(&self, limit: usize) -> Result<Vec<ExecutionId>, BackendError> {
+        let mut waiting = Vec::new();
+        for name in self.0.range("waiting/").await? {
+            let tree: ExecutionId = stored::read(&name).map_err(corrupt)?;
+            let key = format!("waiting/{tree}");
+            let (version, _) = self.0.get(&key).await?;
+            match self.head(&tree).await?.1 {
+                Some(head) if !head.inbox.is_empty() => waiting.push(tree),
+                // A mark that was set again meanwhile stays.
+                _ => drop(self.0.put_if(&key, version, None).await?),
+            }
+        }
+        waiting.truncate(limit);
+        Ok(waiting)
+    }
+
     async fn inbox(&self, tree: &ExecutionId, after: u64, limit: usize) -> Result<Vec<Posted>, BackendError> {
-        let waiting = self.head(tree).await?.1.map_or_else(Vec::new, |head| head.waiting);
-        Ok(waiting
-            .into_iter()
-            .filter(|posted| posted.seq > after)
-            .take(limit)
-            .collect())
+        let head = self.head(tree).await?.1;
+        Ok(head.map_or_else(Vec::new, |head| head.inbox.after(after, limit)))
     }
 
     fn keeps_commits(&self) -> bool {
