@@ -51,7 +51,11 @@ async fn survives(seed: u64, failed: &mut BTreeMap<&'static str, usize>) {
         .at_most(60)
         .delays(Duration::from_millis(300), tokio::time::sleep);
     let faults = Arc::new(faults);
-    let wrap = if seed % 2 == 0 { faulty } else { faulty_separate };
+    let wrap = if seed.is_multiple_of(2) {
+        faulty
+    } else {
+        faulty_separate
+    };
     let [one, two] = [(); 2].map(|()| engine(wrap(&plain, &faults), &clock));
     let config = Config::from_yaml(FLOW).unwrap();
     let flow = Orchestration::new(config, "flow").signal("START").id(x.clone());

@@ -51,7 +51,7 @@ impl Listening {
             let name = signal.to_ascii_uppercase();
             name.contains("FAIL") || name.contains("ERROR")
         };
-        !self.sent.contains(signal) && !(self.guesses && is_failure())
+        !(self.sent.contains(signal) || self.guesses && is_failure())
     }
 
     /// What somebody else has to send to an execution of the workflow, or can.

@@ -119,7 +119,7 @@ pub(crate) fn next_steps(
         .waiting
         .iter()
         .filter(|waiting| waiting.execution != outcome.execution);
-    let mut groups: BTreeMap<(&Arc<str>, &[Arc<str>]), Vec<&Waiting>> = BTreeMap::new();
+    let mut groups = BTreeMap::<_, Vec<&Waiting>>::new();
     for waiting in others {
         groups
             .entry((&waiting.workflow, waiting.signals.as_slice()))

@@ -164,7 +164,7 @@ pub(super) fn model(world: &World<'_>) -> Result<()> {
 pub(super) fn same(world: &World<'_>, usage: bool) -> Result<()> {
     let (tree, model) = (&world.stored, &world.model);
     ensure!(
-        tree.executions.len() as usize == model.execs.len(),
+        tree.executions.len() == model.execs.len(),
         "there are {} executions, not {}",
         tree.executions.len(),
         model.execs.len()

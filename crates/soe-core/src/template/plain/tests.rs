@@ -227,7 +227,7 @@ fn data() -> impl Strategy<Value = Value> {
     scalar.prop_recursive(2, 8, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::list),
-            prop::collection::vec((word(), inner), 0..4).prop_map(|entries| Value::map(entries)),
+            prop::collection::vec((word(), inner), 0..4).prop_map(Value::map),
         ]
     })
 }
