@@ -173,7 +173,7 @@ pub struct Failure {
     /// The node whose failure it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Arc<str>>,
-    /// The limit that was exceeded: the name of a field of [`Limits`].
+    /// The limit that was exceeded: the name of a field of [`Limits`](crate::Limits).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Arc<str>>,
 }

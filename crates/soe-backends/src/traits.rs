@@ -155,7 +155,7 @@ fn keeps_no_commits(tree: &ExecutionId) -> BackendError {
 /// The sections of a commit that a store takes in the same transaction as the changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sections {
-    /// [`Commit::registry`].
+    /// [`Commit::registries`].
     pub registry: bool,
     /// [`Commit::definitions`].
     pub definitions: bool,
