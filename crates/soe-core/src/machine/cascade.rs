@@ -91,9 +91,8 @@ impl Transaction<'_> {
 
     fn take_up_then(&mut self, signals: Batch, then: Option<Box<Then>>) -> Applied {
         if let Some((limit, message)) = self.broadcast_too_many(&signals) {
-            // The first to be broadcast when the tree is resumed under other limits.
             let execution = self.here;
-            self.work.accepted.push(Accepted { execution, signals });
+            self.work.held_back = Some(Accepted { execution, signals });
             return match limit {
                 "broadcasts" => self.fail_tree(limit, message),
                 _ => self.fail_for_limit(limit, message),

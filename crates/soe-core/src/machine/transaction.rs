@@ -66,6 +66,8 @@ pub(super) struct Working {
     /// How many accepted batches of the state were taken.
     pub(super) taken: usize,
     pub(super) accepted: Vec<Accepted>,
+    /// A batch that a limit forbids: the first to be broadcast when what that fails is resumed under other limits.
+    pub(super) held_back: Option<Accepted>,
 }
 
 /// A run that was dispatched.

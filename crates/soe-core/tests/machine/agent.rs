@@ -6,7 +6,7 @@ use soe_core::llm::ToolRequest;
 use soe_core::machine::{AnswerContent, Input, Outcome, ToolFailure};
 use soe_core::tools::ToolSpec;
 
-use crate::asking::{denial, invalid, limited, output};
+use crate::asking::{invalid, limited, output};
 use crate::{Bench, Setup, flow};
 
 /// An agent with the tool `t`; the tool `other` is registered, but not the agent's.
@@ -45,8 +45,12 @@ pub(crate) fn tool_answer(run: u64, index: u32, result: Result<Json, &str>) -> I
         retryable: true,
     };
     let result = result.map(Value::from).map_err(failed);
-    let (attempt, outcome) = (1, Outcome::AgentTool { index, result });
-    Input::Completed { run, attempt, outcome }
+    Input::Completed {
+        execution: 0,
+        run,
+        attempt: 1,
+        outcome: Outcome::AgentTool { index, result },
+    }
 }
 
 impl Bench {
@@ -185,7 +189,7 @@ fn more_failures_than_retries_fail_it() {
         let start =
             format!("node 'A': {failures} calls of tools failed, {retries} may; the last: there is no tool 'nobody'");
         assert!(bench.failure().starts_with(&start), "{}", bench.failure());
-        assert_eq!((bench.asked(), bench.run_of(1).number), (vec!["abort 1".to_owned()], 1));
+        assert_eq!((bench.asked(), bench.run_of(1).number), (vec!["abort 0".to_owned()], 1));
         assert_eq!(bench.used()[..2], [u64::from(failures), 0]);
     }
 }
@@ -229,45 +233,32 @@ fn invalid_replies_count_for_each_question_alone() {
 
 #[test]
 fn recovery_goes_on_at_each_stage() {
-    let mut bench = agent("").limits(limited()).run();
-    let recovers = |bench: &mut Bench, asked: &str| {
-        let (used, before) = (bench.used(), bench.dialogue(1).clone());
-        bench.recover();
-        assert_eq!((bench.asked(), bench.used()), (vec![asked.to_owned()], used));
-        assert_eq!(*bench.dialogue(1), before);
-    };
-    // A request that was lost has to be allowed again, under the same number.
-    let lost = |bench: &mut Bench, asked: &str, call: u32| {
+    let mut bench = agent("").run();
+    // A request that was lost is made again under the same number, and counts again.
+    let recovers = |bench: &mut Bench, asked: &str, again: u64| {
+        let ([calls, tools, errors, tokens], before) = (bench.used(), bench.dialogue(1).clone());
         bench.recover();
         assert_eq!(bench.asked(), [asked.to_owned()]);
-        bench.granted(1, call, None);
+        assert_eq!(bench.used(), [calls + again, tools, errors, tokens]);
+        assert_eq!(*bench.dialogue(1), before);
     };
-    recovers(&mut bench, "reserve 1.1");
-    bench.granted(1, 1, None);
-    lost(&mut bench, "reserve 1.1", 1);
+    recovers(&mut bench, "ask 1.1 router", 1);
     bench.replied(1, 1, tool("t"));
-    recovers(&mut bench, "reserve 1.2");
-    bench.granted(1, 2, None);
-    lost(&mut bench, "reserve 1.2", 2);
+    recovers(&mut bench, "ask 1.2 parameter", 1);
     bench.replied(1, 2, AnswerContent::Arguments(json!({"n": 1})));
-    recovers(&mut bench, r#"tool 1.0 t{"n":1}"#);
+    recovers(&mut bench, r#"tool 1.0 t{"n":1}"#, 0);
     bench.tool_answered(1, 0, Ok(json!(1)));
-    recovers(&mut bench, "reserve 1.3");
-    bench.granted(1, 3, None);
+    recovers(&mut bench, "ask 1.3 router", 1);
     bench.replied(1, 3, AnswerContent::Finish);
-    recovers(&mut bench, "reserve 1.4");
-    bench.granted(1, 4, None);
-    lost(&mut bench, "reserve 1.4", 4);
+    recovers(&mut bench, "ask 1.4 response", 1);
     bench.replied(1, 4, output(json!(1)));
-    assert_eq!((bench.status(), bench.used()), (Status::Rested, [7, 1, 0, 0]));
+    assert_eq!((bench.status(), bench.used()), (Status::Rested, [8, 1, 0, 0]));
 }
 
 #[test]
 fn a_denied_decision_fails_it() {
-    let mut bench = agent(", llm_failure_signal: FAILED").limits(limited()).run();
-    bench.granted(1, 1, None);
+    let mut bench = agent(", llm_failure_signal: FAILED").limits(limited(1)).run();
     bench.replied(1, 1, tool("t"));
-    bench.granted(1, 2, Some(denial()));
     assert_eq!((bench.signals().as_str(), bench.used()), ("START FAILED", [1, 0, 0, 0]));
 }
 

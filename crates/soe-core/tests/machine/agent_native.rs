@@ -132,7 +132,7 @@ fn a_native_answer_may_be_the_output() {
 #[test]
 fn what_comes_after_the_end_is_discarded() {
     for end in [
-        Input::Cancel,
+        Input::Cancel { execution: 0 },
         Input::LimitExceeded {
             limit: "active_time",
             message: "5s".to_owned(),
@@ -141,21 +141,12 @@ fn what_comes_after_the_end_is_discarded() {
         let mut bench = native("").run();
         bench.replied(1, 1, calls(&[("", "t", "{}"), ("", "t", "{}")]));
         bench.input(end);
-        assert_eq!(bench.asked(), ["abort 1"]);
+        assert_eq!(bench.asked(), ["abort 0"]);
         bench.discards(tool_answer(1, 0, Ok(json!(1))));
-        bench.discards(Input::Granted {
-            run: 1,
-            call: 2,
-            denied: None,
-        });
     }
     let mut bench = agent("").run();
     bench.discards(tool_answer(1, 0, Ok(json!(1))));
-    bench.discards(Input::Completed {
-        run: 1,
-        attempt: 1,
-        outcome: Outcome::Tool(Ok(Value::Null)),
-    });
+    bench.discards(bench.completed(1, 1, Outcome::Tool(Ok(Value::Null))));
 }
 
 #[test]

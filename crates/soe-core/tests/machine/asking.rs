@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::{Value as Json, json};
 use soe_backends::{Dialogue, Limits, Run, Turn};
 use soe_core::llm::{Capabilities, LlmCaller, LlmError, LlmReply, LlmRequest, LlmSpecs, Llms};
-use soe_core::machine::{AnswerContent, Denial, Effect, Input, LlmAnswer, LlmCall, Outcome};
+use soe_core::machine::{AnswerContent, Effect, Input, LlmAnswer, LlmCall, Outcome};
 
 use crate::{Bench, Setup, flow};
 
@@ -38,9 +38,10 @@ pub(crate) fn llm(more: &str) -> Setup {
     .field("n", json!([1]))
 }
 
-pub(crate) fn limited() -> Limits {
+/// So many requests to LLMs are allowed.
+pub(crate) fn limited(calls: u64) -> Limits {
     Limits {
-        llm_calls: Some(10),
+        llm_calls: Some(calls),
         ..Limits::default()
     }
 }
@@ -58,9 +59,7 @@ pub(crate) fn invalid(problem: &str) -> AnswerContent {
 
 impl Bench {
     pub(crate) fn answered(&mut self, run: u64, call: u32, answer: Result<LlmAnswer, Arc<str>>) {
-        let outcome = Outcome::Llm(answer);
-        let attempt = call;
-        self.input(Input::Completed { run, attempt, outcome });
+        self.input(self.completed(run, call, Outcome::Llm(answer)));
     }
 
     pub(crate) fn replied(&mut self, run: u64, call: u32, content: AnswerContent) {
@@ -73,12 +72,8 @@ impl Bench {
         self.answered(run, call, Ok(answer));
     }
 
-    pub(crate) fn granted(&mut self, run: u64, call: u32, denied: Option<Denial>) {
-        self.input(Input::Granted { run, call, denied });
-    }
-
     pub(crate) fn run_of(&self, run: u64) -> &Run {
-        &self.machine.state().runs[&run]
+        self.state().runs.get(run).unwrap()
     }
 
     pub(crate) fn dialogue(&self, run: u64) -> &Dialogue {
@@ -93,13 +88,18 @@ impl Bench {
         }
     }
 
-    /// Requests, tool calls, errors and tokens so far, which are those of the tree too.
+    /// Requests, tool calls, errors and tokens so far of a root without children, which are those of the tree too.
     pub(crate) fn used(&self) -> [u64; 4] {
-        let state = &self.machine.state().context.operational;
+        let counted = self.machine.state().used;
+        let state = &self.state().context.operational;
         let tree = state.tree;
         let used = [state.llm_calls, state.tool_calls, state.errors, state.tokens];
         assert_eq!(
             [tree.llm_calls, tree.tool_calls, tree.tokens],
+            [used[0], used[1], used[3]]
+        );
+        assert_eq!(
+            [counted.llm_calls, counted.tool_calls, counted.tokens],
             [used[0], used[1], used[3]]
         );
         used
@@ -120,14 +120,6 @@ impl Bench {
     }
 
     pub(crate) fn turns(&self) -> Vec<&Turn> {
-        let turns = self.commits.iter().flat_map(|commit| &commit.turns);
-        turns.flat_map(|turns| &turns.turns).collect()
-    }
-}
-
-pub(crate) fn denial() -> Denial {
-    Denial {
-        limit: "llm_calls",
-        message: "all 10 requests to LLMs were made".to_owned(),
+        self.commits.iter().flat_map(|commit| &commit.turns).collect()
     }
 }

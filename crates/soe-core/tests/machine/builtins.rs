@@ -1,10 +1,8 @@
 //! Built-in tools in the state machine: each call is one event, and a repeated one changes nothing twice.
 
-use std::sync::Arc;
-
 use serde_json::{Value as Json, json};
-use soe_backends::{ExecutionState, Schedule, Status, Timestamp, Value};
-use soe_core::machine::{BuiltinCall, BuiltinRequest, Effect, Input, Machine, Outcome, Specs};
+use soe_backends::{Schedule, Status, Value};
+use soe_core::machine::{BuiltinCall, BuiltinRequest, Effect, Input, Outcome};
 use soe_core::policy::Policy;
 use soe_core::tools::builtin;
 
@@ -37,7 +35,8 @@ fn call(bench: &Bench) -> BuiltinCall {
 
 /// Gives a call to the machine; what it answers.
 fn answered(bench: &mut Bench, call: &BuiltinCall) -> Result<Json, String> {
-    bench.input(Input::Builtin(Box::new(call.clone())));
+    let (execution, call) = (bench.here, Box::new(call.clone()));
+    bench.input(Input::Builtin { execution, call });
     match bench.effects.pop() {
         Some(Effect::Answer { result }) => result.map(|value| value.to_json()).map_err(|f| f.message.to_string()),
         other => panic!("{other:?}"),
@@ -53,14 +52,9 @@ fn a_call_is_one_event_that_is_committed_before_its_answer() {
     assert_eq!(answer["fields"], json!(["n"]));
     assert_eq!((bench.commits.len(), bench.history("n")), (commits + 1, json!([1])));
     assert_eq!(bench.status(), Status::Running, "the run goes on");
-    let outcome = Outcome::Tool(Ok(answer.into()));
-    bench.input(Input::Completed {
-        run: call.run,
-        attempt: 1,
-        outcome,
-    });
+    bench.input(bench.completed(call.run, 1, Outcome::Tool(Ok(answer.into()))));
     assert_eq!((bench.signals(), bench.status()), ("START DONE".into(), Status::Rested));
-    assert!(bench.machine.state().answers.is_empty());
+    assert!(bench.state().answers.is_empty());
 }
 
 #[test]
@@ -72,26 +66,10 @@ fn a_repeated_call_gets_the_same_answer_and_changes_nothing_also_after_a_crash()
     assert_eq!(answered(&mut bench, &call).unwrap(), first);
     assert_eq!(bench.commits.len(), commits, "nothing to store");
 
-    let registry = call_registry(&bench);
-    let stored = serde_json::to_string(bench.machine.state()).unwrap();
-    let state: ExecutionState = serde_json::from_str(&stored).unwrap();
-    let specs = Specs::from(builtin::specs(&Policy::default()));
-    let mut machine = Machine::load(state, vec![registry], specs).unwrap();
-    let step = machine.step(Timestamp::from_micros(99), Input::Recover).unwrap();
-    let again = step
-        .effects
-        .iter()
-        .any(|effect| matches!(effect, Effect::CallTool(again) if again.run == call.run));
-    assert!(again, "{:?}", step.effects);
-    bench.machine = machine;
+    bench.recover();
+    assert_eq!(bench.asked(), ["call 1.1"]);
     assert_eq!(answered(&mut bench, &call).unwrap(), first);
     assert_eq!(bench.history("n"), json!([1]));
-}
-
-fn call_registry(bench: &Bench) -> Arc<soe_core::config::Registry> {
-    let config = soe_core::config::Config::from_yaml(&format!("flow:\n{UPDATE}")).unwrap();
-    assert_eq!(config.registry().id, bench.machine.state().registry);
-    config.registry().clone()
 }
 
 #[test]
@@ -119,11 +97,11 @@ fn runs_in_flight_stay_with_the_workflows_that_they_began_with() {
     bench.broadcast(&["CHANGE"]).unwrap();
     let call = call(&bench);
     answered(&mut bench, &call).unwrap();
-    let pinned = bench.machine.state().runs[&1].registry.clone();
-    assert_ne!(pinned, bench.machine.state().registry);
-    assert_eq!(Machine::needed_registries(bench.machine.state()).len(), 2);
-    let stored = bench.commits.last().unwrap().registry.as_ref().unwrap();
-    assert_eq!(stored.id, bench.machine.state().registry);
+    let pinned = bench.state().runs.get(1).unwrap().registry.clone();
+    assert_ne!(pinned, bench.state().registry);
+    assert_eq!(bench.machine.state().needed_registries().len(), 2);
+    let stored = bench.commits.last().unwrap().registries.first().unwrap();
+    assert_eq!(stored.id, bench.state().registry);
     bench.returned(1, Json::Null);
     assert_eq!(bench.signals(), "START CHANGE OLD");
     bench.broadcast(&["START"]).unwrap();
@@ -142,5 +120,5 @@ fn a_depth_first_execution_answers_while_its_run_is_in_flight() {
     let mut bench = setup.run();
     let call = call(&bench);
     answered(&mut bench, &call).unwrap();
-    assert_eq!(bench.machine.state().context.value("n"), Some(&Value::from(1)));
+    assert_eq!(bench.state().context.value("n"), Some(&Value::from(1)));
 }

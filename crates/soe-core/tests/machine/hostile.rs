@@ -76,7 +76,7 @@ fn a_small_value_that_stands_for_a_huge_one_is_over_the_limit_at_once() {
     let mut bench = flow(CUSTOM).run();
     bench.node(1, Ok(NodeOutput::new().write("f", doubled)));
     assert_eq!(
-        bench.machine.state().failure.as_ref().unwrap().limit.as_deref(),
+        bench.state().failure.as_ref().unwrap().limit.as_deref(),
         Some("value_bytes")
     );
 }
@@ -96,7 +96,7 @@ fn a_loop_that_emits_many_signals_at_a_time_ends_before_they_fill_the_memory() {
     while bench.status() == Status::Running {
         bench.input(Input::Continue);
     }
-    let failure = bench.machine.state().failure.as_ref().unwrap();
+    let failure = bench.state().failure.as_ref().unwrap();
     assert_eq!(failure.limit.as_deref(), Some("context_bytes"), "{failure}");
-    assert!(bench.machine.state().context.operational.signals.len() <= 62_500);
+    assert!(bench.state().context.operational.signals.len() <= 62_500);
 }

@@ -11,10 +11,7 @@ const TOOL: &str = "  A: {node_type: tool, event_triggers: [START], tool_name: t
     event_emissions: [{signal_name: START}]}";
 
 fn limit(bench: &Bench) -> &str {
-    bench
-        .machine
-        .state()
-        .failure
+    bench.state().failure
         .as_ref()
         .unwrap()
         .limit
@@ -56,7 +53,7 @@ fn a_loop_without_a_guard_ends_at_a_limit() {
             "{}",
             bench.failure()
         );
-        assert!(bench.asked().is_empty());
+        assert_eq!(bench.asked(), ["abort 0"]);
     }
 }
 
@@ -87,7 +84,7 @@ fn values_and_contexts_have_limits() {
     bench.returned(1, json!(text));
     assert_eq!((limit(&bench), bench.history("out")), ("value_bytes", json!([])));
     assert_eq!(
-        bench.machine.state().runs.len(),
+        bench.state().runs.len(),
         1,
         "it is kept, to be run again under other limits"
     );
@@ -100,10 +97,10 @@ fn values_and_contexts_have_limits() {
         .run();
     bench.returned(1, json!(text));
     bench.returned(2, json!(text));
-    assert_eq!(bench.machine.state().context_bytes, 2 * size);
+    assert_eq!(bench.state().context_bytes, 2 * size);
     bench.returned(3, json!(text));
     assert_eq!(
-        (limit(&bench), bench.machine.state().context_bytes),
+        (limit(&bench), bench.state().context_bytes),
         ("context_bytes", 2 * size)
     );
 }
@@ -149,7 +146,7 @@ fn the_driver_can_fail_an_execution_for_a_limit() {
     });
     assert_eq!(
         (limit(&bench), bench.asked()),
-        ("active_time", vec!["abort 1".to_owned()])
+        ("active_time", vec!["abort 0".to_owned()])
     );
     assert_eq!(bench.failure(), "limit active_time exceeded: it was active for 5s");
 }
@@ -166,14 +163,8 @@ fn what_waits_keeps_its_order_when_a_limit_is_met() {
     bench.broadcast(&["Y"]).unwrap();
     bench.returned(1, json!(1));
     assert_eq!((limit(&bench), bench.signals().as_str()), ("broadcasts", "START DONE"));
-    let waiting: Vec<&str> = bench
-        .machine
-        .state()
-        .pending
-        .iter()
-        .map(|batch| batch[0].as_ref())
-        .collect();
-    assert_eq!(waiting, ["X", "Y"]);
+    bench.try_resume(Some(Limits::default())).unwrap();
+    assert_eq!(bench.signals(), "START DONE X Y");
 }
 
 #[test]
@@ -183,8 +174,8 @@ fn batches_that_wait_for_a_depth_first_run_are_bounded() {
         bench.broadcast(&["X"]).unwrap();
     }
     let refused = bench.broadcast(&["X"]).unwrap_err();
-    assert!(matches!(refused, MachineError::TooManyPending), "{refused}");
-    assert_eq!(bench.machine.state().pending.len(), 10_000);
+    assert!(matches!(refused, MachineError::TooManyAccepted), "{refused}");
+    assert_eq!(bench.machine.state().work.accepted.len(), 10_000);
 }
 
 #[test]

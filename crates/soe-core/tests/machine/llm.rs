@@ -57,7 +57,7 @@ fn an_output_is_written_emitted_and_counted() {
     );
     assert_eq!((bench.used(), bench.status()), ([1, 0, 0, 13], Status::Rested));
     assert_eq!(
-        bench.machine.state().context.operational.node_tokens.get("A"),
+        bench.state().context.operational.node_tokens.get("A"),
         Some(&13)
     );
     let told = [
@@ -155,7 +155,7 @@ fn too_many_invalid_replies_fail_the_node() {
         (1..=attempts).for_each(|call| bench.replied(1, call, invalid("no JSON")));
         let expected = format!("node 'A': no valid reply in {attempts} attempts; the last: no JSON");
         assert_eq!((bench.status(), bench.failure()), (Status::Failed, expected));
-        assert_eq!(bench.asked(), ["abort 1"]);
+        assert_eq!(bench.asked(), ["abort 0"]);
         assert_eq!(bench.run_of(1).number, 1, "it is kept, to be run again");
         assert_eq!(bench.used(), [u64::from(attempts), 0, u64::from(attempts), 0]);
     }
@@ -188,8 +188,7 @@ fn an_exchange_is_kept_where_there_is_an_identity() {
         turn("assistant", r#"{"a":1}"#, "x:1/1"),
     ];
     assert_eq!(bench.turns(), expected.iter().collect::<Vec<_>>());
-    let turns = bench.commits.last().unwrap().turns.as_ref().unwrap();
-    assert_eq!(turns.main.as_str(), "x");
+    assert_eq!(bench.commits.last().unwrap().turns.len(), 2, "in the commit of its output");
 
     for identity in [
         "",
@@ -214,8 +213,8 @@ fn templates_warn_at_the_first_request() {
     assert_eq!(bench.warnings().len(), 1, "once");
 
     let node = "  A: {node_type: llm, event_triggers: [START], prompt: '{{ context.m }} {{ 1 / 0 }}'}";
-    let bench = flow(node).limits(limited()).run();
-    assert_eq!(bench.warnings().len(), 0, "nothing was asked yet");
+    let bench = flow(node).limits(limited(0)).run();
+    assert_eq!(bench.warnings().len(), 0, "nothing was asked");
     let bench = flow(node).run();
     let [missing, broken] = bench.warnings()[..] else {
         panic!("{:?}", bench.warnings());

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use soe_backends::{Limits, Status};
-use soe_core::machine::{AnswerContent, Input, MachineError};
+use soe_core::machine::{AnswerContent, MachineError};
 
 use crate::agent::{agent, calls, native};
 use crate::asking::{invalid, limited, output};
@@ -59,13 +59,9 @@ fn turns_and_rejected_replies_count_anew() {
 
 #[test]
 fn a_request_that_was_denied_is_asked_for_again() {
-    let mut bench = agent("").limits(limited()).run();
-    bench.granted(1, 1, Some(crate::asking::denial()));
+    let mut bench = agent("").limits(limited(0)).run();
     assert_eq!(bench.status(), Status::Failed);
-    let limits = Some(std::sync::Arc::new(Limits::default()));
-    bench.input(Input::Resume { limits, parent: None });
-    assert_eq!(bench.asked(), ["reserve 1.1"]);
-    bench.granted(1, 1, None);
+    bench.try_resume(Some(Limits::default())).unwrap();
     assert_eq!(bench.asked(), ["ask 1.1 router"]);
 }
 
@@ -85,9 +81,8 @@ fn only_the_run_that_has_failed_gets_its_attempts_back() {
     );
     bench.replied(1, 2, invalid("no JSON"));
     assert_eq!(bench.status(), Status::Failed, "A had one retry");
-    bench.input(Input::Cancel);
-    let (limits, parent) = (None, None);
-    let refused = bench.try_input(Input::Resume { limits, parent });
+    bench.cancel();
+    let refused = bench.try_resume(None);
     assert!(matches!(refused, Err(MachineError::NotAccepting(Status::Cancelled))));
 }
 
@@ -105,13 +100,9 @@ fn batches_and_nodes_that_a_limit_kept_waiting_go_on() {
         runs: 1,
         ..Limits::default()
     };
-    let resume = |limits| Input::Resume {
-        limits: Some(std::sync::Arc::new(limits)),
-        parent: None,
-    };
-    bench.input(resume(runs));
+    bench.try_resume(Some(runs)).unwrap();
     assert_eq!((bench.signals().as_str(), bench.status()), ("START B", Status::Failed));
-    bench.input(resume(Limits::default()));
+    bench.try_resume(Some(Limits::default())).unwrap();
     assert_eq!(
         (bench.signals().as_str(), bench.status()),
         ("START B C", Status::Rested)

@@ -1,7 +1,7 @@
 //! Broadcasts, cascades, both schedules, and what is refused.
 
 use serde_json::json;
-use soe_backends::{Batch, Status, Value};
+use soe_backends::{Batch, Status, Value, stored};
 use soe_core::machine::{Effect, Input, Machine, MachineError};
 
 use crate::flow;
@@ -86,7 +86,7 @@ fn a_loop_of_routers_pauses_and_goes_on() {
     for turns in [1_000, 2_000, 3_000] {
         assert_eq!((bench.runs("A"), bench.asked()), (turns, vec!["continue".to_owned()]));
         assert_eq!(
-            (bench.machine.state().stack.len(), bench.status()),
+            (bench.machine.state().work.stack.len(), bench.status()),
             (1, Status::Running)
         );
         bench.input(Input::Continue);
@@ -98,25 +98,24 @@ fn a_paused_loop_can_be_cancelled() {
     let mut bench = flow(LOOP).run();
     bench.broadcast(&["OTHER"]).unwrap();
     assert_eq!(
-        bench.machine.state().pending.len(),
+        bench.machine.state().work.accepted.len(),
         1,
         "it waits for the cascade in progress"
     );
-    bench.input(Input::Cancel);
-    assert_eq!((bench.status(), bench.asked().len()), (Status::Cancelled, 0));
-    let state = bench.machine.state();
-    assert!(state.stack.is_empty() && state.pending.is_empty());
+    bench.cancel();
+    assert_eq!((bench.status(), bench.asked()), (Status::Cancelled, vec!["abort 0".to_owned()]));
+    assert!(bench.machine.state().work.is_empty());
     let commits = bench.commits.len();
     bench.input(Input::Continue);
     bench.input(Input::Recover);
-    bench.input(Input::Cancel);
+    bench.cancel();
     assert_eq!((bench.commits.len(), bench.runs("B")), (commits, 0));
 }
 
 #[test]
 fn a_paused_loop_survives_a_restart() {
     let mut bench = flow(LOOP).run();
-    let state = serde_json::from_str(&serde_json::to_string(bench.machine.state()).unwrap()).unwrap();
+    let state = stored::read_tree(stored::write_tree(bench.machine.state()).unwrap().as_bytes()).unwrap();
     let registry = flow(LOOP).start.registry;
     let missing = Machine::load(
         bench.machine.state().clone(),
@@ -132,9 +131,9 @@ fn a_paused_loop_survives_a_restart() {
 #[test]
 fn a_cancelled_execution_drops_its_runs() {
     let mut bench = flow("  A: {node_type: tool, event_triggers: [START], tool_name: t, output_field: out}").run();
-    bench.input(Input::Cancel);
-    assert_eq!(bench.asked(), ["abort 1"]);
-    let state = bench.machine.state();
+    bench.cancel();
+    assert_eq!(bench.asked(), ["abort 0"]);
+    let state = bench.state();
     assert!(state.runs.is_empty() && state.snapshots.is_empty());
     bench.returned(1, json!(1));
     assert_eq!(
@@ -152,7 +151,7 @@ fn depth_first_runs_one_node_at_a_time() {
     let mut bench = flow(TWO).depth_first().run();
     bench.broadcast(&["START"]).unwrap();
     for run in 1..=6 {
-        assert_eq!(bench.machine.state().runs.keys().collect::<Vec<_>>(), [&run]);
+        assert_eq!(bench.state().runs.keys().collect::<Vec<_>>(), [run]);
         bench.returned(run, json!(null));
     }
     assert_eq!(bench.signals(), "START A1 C1 B1 START A1 C1 B1");
@@ -198,7 +197,8 @@ fn batches_from_outside_keep_their_order() {
     let mut bench = flow(LOOP).run();
     bench.broadcast(&["X"]).unwrap();
     bench.broadcast(&["Y", "Z"]).unwrap();
-    let pending: Vec<Batch> = bench.machine.state().pending.iter().cloned().collect();
+    let waiting = bench.machine.state().work.accepted.iter();
+    let pending: Vec<Batch> = waiting.map(|accepted| accepted.signals.clone()).collect();
     assert_eq!(
         pending,
         [Batch::from(["X".into()]), Batch::from(["Y".into(), "Z".into()])]
