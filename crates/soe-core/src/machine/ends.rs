@@ -159,7 +159,13 @@ impl Transaction<'_> {
     fn stop_accepted(&mut self) -> Vec<Accepted> {
         let (tree, here) = (&self.machine.state, self.here);
         let stored = tree.work.accepted.iter().skip(self.work.taken).cloned();
-        let all = self.work.held_back.take().into_iter().chain(stored).chain(self.work.accepted.drain(..));
+        let all = self
+            .work
+            .held_back
+            .take()
+            .into_iter()
+            .chain(stored)
+            .chain(self.work.accepted.drain(..));
         let (stopped, others) = all.partition(|accepted| tree.is_within(accepted.execution, here));
         self.work.taken = tree.work.accepted.len();
         self.work.accepted = others;

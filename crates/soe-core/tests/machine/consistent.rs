@@ -17,7 +17,10 @@ pub(crate) fn check(tree: &TreeState) {
         if tree.ended_at(state.number).is_none() {
             check_alive(tree, state, on_list.contains(&state.number));
         } else {
-            assert!(!on_list.contains(&state.number), "{id} has ended and is on the work list");
+            assert!(
+                !on_list.contains(&state.number),
+                "{id} has ended and is on the work list"
+            );
         }
     }
     check_used(tree);
@@ -28,9 +31,18 @@ fn check_runs(state: &ExecutionState) {
     let kept: BTreeSet<u64> = state.snapshots.keys().collect();
     let needed: BTreeSet<u64> = state.runs.values().map(|run| run.snapshot).collect();
     assert_eq!(kept, needed, "snapshots of {id}");
-    assert!(state.runs.iter().all(|(number, run)| number == run.number && number < state.next_run));
+    assert!(
+        state
+            .runs
+            .iter()
+            .all(|(number, run)| number == run.number && number < state.next_run)
+    );
     let values = state.context.fields.iter().flat_map(|(_, history)| history.iter());
-    assert_eq!(state.context_bytes, values.map(Value::size).sum::<u64>(), "size of {id}");
+    assert_eq!(
+        state.context_bytes,
+        values.map(Value::size).sum::<u64>(),
+        "size of {id}"
+    );
 }
 
 /// Of an execution that has not ended, nor one above it.
@@ -54,7 +66,10 @@ fn on_work_list(tree: &TreeState) -> BTreeSet<u64> {
     let deliveries = work.deliveries.iter().filter_map(|delivery| parent_of(delivery.child));
     let others = work.stack.iter().map(|frame| frame.execution);
     let others = others.chain(work.spawns.iter().map(|spawn| spawn.execution));
-    deliveries.chain(others).chain(work.accepted.iter().map(|accepted| accepted.execution)).collect()
+    deliveries
+        .chain(others)
+        .chain(work.accepted.iter().map(|accepted| accepted.execution))
+        .collect()
 }
 
 /// What limits count is the sum of what the executions count.

@@ -11,12 +11,7 @@ const TOOL: &str = "  A: {node_type: tool, event_triggers: [START], tool_name: t
     event_emissions: [{signal_name: START}]}";
 
 fn limit(bench: &Bench) -> &str {
-    bench.state().failure
-        .as_ref()
-        .unwrap()
-        .limit
-        .as_deref()
-        .unwrap()
+    bench.state().failure.as_ref().unwrap().limit.as_deref().unwrap()
 }
 
 #[test]

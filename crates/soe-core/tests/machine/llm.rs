@@ -56,10 +56,7 @@ fn an_output_is_written_emitted_and_counted() {
         (json!([{"x": [1]}]), "START DONE")
     );
     assert_eq!((bench.used(), bench.status()), ([1, 0, 0, 13], Status::Rested));
-    assert_eq!(
-        bench.state().context.operational.node_tokens.get("A"),
-        Some(&13)
-    );
+    assert_eq!(bench.state().context.operational.node_tokens.get("A"), Some(&13));
     let told = [
         "llm_reply",
         "context_warning",
@@ -188,7 +185,11 @@ fn an_exchange_is_kept_where_there_is_an_identity() {
         turn("assistant", r#"{"a":1}"#, "x:1/1"),
     ];
     assert_eq!(bench.turns(), expected.iter().collect::<Vec<_>>());
-    assert_eq!(bench.commits.last().unwrap().turns.len(), 2, "in the commit of its output");
+    assert_eq!(
+        bench.commits.last().unwrap().turns.len(),
+        2,
+        "in the commit of its output"
+    );
 
     for identity in [
         "",

@@ -35,16 +35,28 @@ fn what_nobody_waits_for_is_discarded() {
 #[test]
 fn the_limit_on_requests_is_exact() {
     let mut bench = llm(", retries: 5").limits(limited(2)).run();
-    assert_eq!((bench.asked(), bench.used()), (vec!["ask 1.1 llm".to_owned()], [1, 0, 0, 0]));
+    assert_eq!(
+        (bench.asked(), bench.used()),
+        (vec!["ask 1.1 llm".to_owned()], [1, 0, 0, 0])
+    );
     bench.replied(1, 1, invalid("no JSON"));
-    assert_eq!((bench.asked(), bench.used()), (vec!["ask 1.2 llm".to_owned()], [2, 0, 1, 0]));
+    assert_eq!(
+        (bench.asked(), bench.used()),
+        (vec!["ask 1.2 llm".to_owned()], [2, 0, 1, 0])
+    );
     bench.replied(1, 2, invalid("no JSON"));
     let message = "node 'A': limit llm_calls exceeded: all 2 requests to LLMs were made";
     assert_eq!((bench.status(), bench.failure().as_str()), (Status::Failed, message));
-    assert_eq!(bench.state().failure.as_ref().unwrap().limit.as_deref(), Some("llm_calls"));
+    assert_eq!(
+        bench.state().failure.as_ref().unwrap().limit.as_deref(),
+        Some("llm_calls")
+    );
     assert_eq!((bench.dialogue(1).awaits, bench.dialogue(1).calls), (Awaits::Grant, 2));
     bench.try_resume(Some(limited(3))).unwrap();
-    assert_eq!((bench.asked(), bench.used()), (vec!["ask 1.3 llm".to_owned()], [3, 0, 2, 0]));
+    assert_eq!(
+        (bench.asked(), bench.used()),
+        (vec!["ask 1.3 llm".to_owned()], [3, 0, 2, 0])
+    );
     bench.replied(1, 3, output(json!(1)));
     assert_eq!(bench.status(), Status::Rested);
 }
@@ -108,14 +120,24 @@ fn a_denial_goes_on_with_the_cascade() {
 fn recovery_asks_the_same_again() {
     let mut bench = llm("").limits(limited(4)).run();
     bench.recover();
-    assert_eq!((bench.asked(), bench.used()), (vec!["ask 1.1 llm".to_owned()], [2, 0, 0, 0]));
+    assert_eq!(
+        (bench.asked(), bench.used()),
+        (vec!["ask 1.1 llm".to_owned()], [2, 0, 0, 0])
+    );
     bench.replied(1, 1, invalid("no JSON"));
     bench.recover();
-    assert_eq!((bench.asked(), bench.used()), (vec!["ask 1.2 llm".to_owned()], [4, 0, 1, 0]));
+    assert_eq!(
+        (bench.asked(), bench.used()),
+        (vec!["ask 1.2 llm".to_owned()], [4, 0, 1, 0])
+    );
     assert_eq!(&*bench.request().prompt, "n is 1");
     assert_eq!(*bench.request().run, *bench.run_of(1));
     bench.recover();
-    assert_eq!(bench.status(), Status::Failed, "what may have reached the endpoint counts");
+    assert_eq!(
+        bench.status(),
+        Status::Failed,
+        "what may have reached the endpoint counts"
+    );
     bench.try_resume(Some(limited(5))).unwrap();
     bench.replied(1, 2, output(json!(2)));
     assert_eq!(bench.status(), Status::Rested);
@@ -158,13 +180,19 @@ fn depth_first_waits_for_each_reply() {
 
 #[test]
 fn what_a_custom_node_asks_is_limited() {
-    let mut bench = flow("  A: {node_type: worker, event_triggers: [START]}").limits(limited(1)).run();
+    let mut bench = flow("  A: {node_type: worker, event_triggers: [START]}")
+        .limits(limited(1))
+        .run();
     bench.input(asked(1));
     let refused = bench.try_input(asked(2)).unwrap_err();
     let message = "limit llm_calls exceeded: all 1 requests to LLMs were made";
     assert!(matches!(&refused, MachineError::Denied(denial) if denial.limit == "llm_calls"));
     assert_eq!((refused.to_string().as_str(), bench.used()), (message, [1, 0, 0, 0]));
-    assert_eq!(bench.status(), Status::Running, "the node is told, and does what it likes");
+    assert_eq!(
+        bench.status(),
+        Status::Running,
+        "the node is told, and does what it likes"
+    );
 }
 
 /// The custom node of run 1 asks an LLM.

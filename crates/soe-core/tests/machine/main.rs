@@ -222,12 +222,6 @@ impl Bench {
         }
     }
 
-    /// Goes on as the driver does, until the work list is empty.
-
-    fn goes_on(&self) -> bool {
-        self.effects.iter().any(|effect| matches!(effect, Effect::Continue))
-    }
-
     /// The first attempt of a tool node's run returned `value`.
     fn returned(&mut self, run: u64, value: Json) {
         self.input(self.completed(run, 1, Outcome::Tool(Ok(value.into()))));

@@ -103,7 +103,10 @@ fn a_paused_loop_can_be_cancelled() {
         "it waits for the cascade in progress"
     );
     bench.cancel();
-    assert_eq!((bench.status(), bench.asked()), (Status::Cancelled, vec!["abort 0".to_owned()]));
+    assert_eq!(
+        (bench.status(), bench.asked()),
+        (Status::Cancelled, vec!["abort 0".to_owned()])
+    );
     assert!(bench.machine.state().work.is_empty());
     let commits = bench.commits.len();
     bench.input(Input::Continue);
