@@ -137,8 +137,9 @@ fn totals(tree: &TreeState, state: &ExecutionState) -> Result<()> {
     for delivery in waiting.filter(|delivery| is_for(delivery.child)) {
         sum = sum.since(delivery.used);
     }
-    // What was on its way to a cancelled execution is dropped.
-    let cancelled = tree.status(state.number) == Some(Status::Cancelled);
+    // What was on its way to a cancelled execution, or to one below it, is dropped.
+    let ended = tree.ended_at(state.number);
+    let cancelled = ended.is_some_and(|ended| ended.status == Status::Cancelled);
     let known = operational.tree;
     ensure!(
         known == sum || cancelled,

@@ -236,8 +236,10 @@ fn specs(flows: &BTreeMap<Name, Flow>) -> Result<Specs> {
     })
 }
 
+/// A tool that always fails. Nodes share it only if it emits the same signal for them.
 fn bad_tool(node: &Node) -> Name {
-    format!("bad_{}", node.name).into()
+    let signal = node.emits.first().map_or("", |(signal, _)| signal);
+    format!("bad_{signal}").into()
 }
 
 impl Node {

@@ -172,11 +172,15 @@ impl Transaction<'_> {
         stopped
     }
 
-    /// Keeps a delivery for an execution that has failed, until it is resumed.
+    /// Keeps a delivery for an execution that has failed, until it is resumed. Nothing below a cancelled one ever is.
     pub(super) fn keep_for_later(&mut self, delivery: &Arc<Delivery>) -> Applied {
-        let holder = self.machine.state.ended_at(self.here).map(|holder| holder.number);
-        let here = self.here;
-        self.here = holder.unwrap_or(here);
+        let Some(holder) = self.machine.state.ended_at(self.here) else {
+            return Ok(());
+        };
+        if holder.status == Status::Cancelled {
+            return Ok(());
+        }
+        let here = std::mem::replace(&mut self.here, holder.number);
         let mut stopped = self.state().stopped.as_deref().cloned().unwrap_or_default();
         stopped.deliveries.push(delivery.clone());
         self.change(ExecutionChange::Stopped(Some(Arc::new(stopped))))?;
