@@ -6,7 +6,10 @@ use soe_tests::trees::{Plan, simulate};
 
 fn plan(seed: u64) -> Plan {
     Plan {
-        schedule: Schedule::Concurrent,
+        schedule: match seed % 4 {
+            3 => Schedule::DepthFirst,
+            _ => Schedule::Concurrent,
+        },
         shape: Shape {
             levels: [1, 2, 2, 3, 4, 0, 1, 3][(seed / 50 % 8) as usize],
             fails: 0,
@@ -24,15 +27,14 @@ fn plan(seed: u64) -> Plan {
 
 #[test]
 fn joins_fire_once_and_nothing_is_lost_or_doubled() {
-    simulate(2_500, plan);
+    simulate(4_000, plan);
 }
 
 #[test]
-fn one_node_at_a_time_gives_the_order_of_a_recursion() {
+fn an_event_that_is_cut_into_many_commits_is_one_event_still() {
     simulate(2_000, |seed| {
         let mut plan = plan(seed);
-        (plan.schedule, plan.pings) = (Schedule::DepthFirst, 0);
-        plan.shape.levels = (seed / 50 % 2) as usize;
+        plan.pace = Some((1 + (seed % 5) as usize, 1 + (seed % 2) as usize));
         plan
     });
 }
@@ -56,11 +58,34 @@ fn a_failure_with_a_signal_stays_where_it_is() {
 }
 
 #[test]
+fn what_has_failed_and_is_resumed_ends_as_if_nothing_had_happened() {
+    simulate(1_500, |seed| {
+        let mut plan = plan(seed);
+        (plan.shape.fails, plan.shape.handled) = (1 + (seed % 3) as u32, seed.is_multiple_of(3));
+        plan.resumes = true;
+        plan
+    });
+}
+
+#[test]
 fn a_cancellation_ends_all_that_is_below() {
     simulate(1_500, |seed| {
         let mut plan = plan(seed);
         plan.cancels = 1 + (seed % 3) as u32;
-        plan.shape.levels = (seed / 50 % 3) as usize;
+        plan.shape.fails = u32::from(seed % 4 == 1);
+        plan.resumes = seed.is_multiple_of(8);
+        plan
+    });
+}
+
+#[test]
+fn whatever_ends_in_the_middle_of_an_event_ends_consistently() {
+    simulate(1_500, |seed| {
+        let mut plan = plan(seed);
+        plan.pace = Some((1 + (seed % 4) as usize, 1));
+        plan.cancels = (seed % 3) as u32;
+        plan.shape.fails = (seed % 4) as u32;
+        plan.resumes = seed % 3 > 0;
         plan
     });
 }

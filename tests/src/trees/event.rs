@@ -132,6 +132,9 @@ impl<'g> Model<'g> {
                 self.go_on_starting(exec, run);
                 continue;
             }
+            if self.depth_first() {
+                self.rest();
+            }
             let Some((exec, batch)) = self.accepted.pop_front() else {
                 break;
             };
@@ -303,7 +306,7 @@ impl<'g> Model<'g> {
             let active = |child: usize| self.execs[child].own == Status::Running;
             let idle = self.execs[exec].runs.is_empty() && !self.children(exec).into_iter().any(active);
             let waits = self.accepted.iter().any(|(other, _)| *other == exec);
-            if !idle || waits || !self.is_running(exec) {
+            if !idle || waits || self.within.contains(&exec) || !self.is_running(exec) {
                 continue;
             }
             let state = &mut self.execs[exec];

@@ -30,6 +30,8 @@ pub struct Model<'g> {
     pub(super) accepted: VecDeque<(usize, Vec<Name>)>,
     pub(super) later: BTreeMap<u64, Vec<(String, Vec<Name>)>>,
     pub(super) answers: u64,
+    /// The executions that something of the recursion is about: they don't rest.
+    pub(super) within: Vec<usize>,
     /// In a depth-first tree: whether what has failed is resumed at once.
     pub(super) resumes: bool,
 }
@@ -151,6 +153,7 @@ impl<'g> Model<'g> {
             accepted: VecDeque::new(),
             later: BTreeMap::new(),
             answers: 0,
+            within: Vec::new(),
             resumes: false,
         };
         let root = model.exec("x".into(), "x".into(), None, ROOT);
@@ -238,11 +241,13 @@ impl<'g> Model<'g> {
         if !self.depth_first() {
             self.send(exec, &passed);
         }
+        self.within.push(exec);
         for node in &flow.nodes {
             if node.listens(batch) && self.is_running(exec) {
                 self.visit(exec, node);
             }
         }
+        self.within.pop();
         if self.depth_first() && self.is_running(exec) {
             self.send(exec, &passed);
         }

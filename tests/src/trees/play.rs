@@ -2,9 +2,9 @@
 
 use anyhow::{Result, bail, ensure};
 use soe_backends::{Request, Status};
-use soe_core::machine::Input;
+use soe_core::machine::{Effect, Input};
 
-use super::world::{Taken, World};
+use super::world::{Pending, Taken, World};
 use super::{Plan, check};
 
 /// The most moves: more are a tree that doesn't come to an end.
@@ -82,7 +82,13 @@ impl World<'_> {
             let again = self.rng.usize(..self.late.len());
             let late = self.late[again].clone();
             if self.machine.can_take(&late.input) {
-                self.input(late.input)?;
+                // What was performed again since answers first: this one comes later then.
+                let is_same = |task: &Pending| (task.execution, task.task) == (late.execution, late.task);
+                let input = match self.tasks.iter().position(is_same) {
+                    Some(same) => self.tasks.swap_remove(same).input,
+                    None => late.input,
+                };
+                self.input(input)?;
             }
         } else if self.more && (self.tasks.is_empty() || chance < 70) {
             self.input(Input::Continue)?;
@@ -160,7 +166,7 @@ impl World<'_> {
             .machine
             .step(soe_backends::Timestamp::from_micros(1), Input::Message(posted))?;
         ensure!(
-            step.commit.is_none() && step.effects.is_empty(),
+            step.commit.is_none() && step.effects.iter().all(|effect| matches!(effect, Effect::Continue)),
             "a message was taken twice"
         );
         Ok(())

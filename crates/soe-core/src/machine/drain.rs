@@ -27,6 +27,8 @@ impl Transaction<'_> {
         }
         match input {
             Input::Signal { execution, signals } => self.signal(execution, signals)?,
+            // It was taken before: nothing follows from it.
+            Input::Message(posted) if posted.seq <= self.machine.state.inbox => return Ok(()),
             Input::Message(posted) => self.message(posted)?,
             Input::Completed {
                 execution,
@@ -110,9 +112,6 @@ impl Transaction<'_> {
     /// Takes a message of the inbox. What it asks for may be refused: that is an event, and nothing else then.
     fn message(&mut self, posted: Posted) -> Result<(), MachineError> {
         let Posted { seq, message } = posted;
-        if seq <= self.machine.state.inbox {
-            return Ok(());
-        }
         let execution = self.machine.state.number_of(&message.execution);
         let taken = match (execution, message.request) {
             (None, _) => Err(MachineError::NoSuchExecution),

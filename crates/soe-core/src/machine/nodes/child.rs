@@ -182,6 +182,7 @@ impl Transaction<'_> {
         let Some(Progress::Child(Spawning { total, due: Some(_) })) = in_flight.map(|run| run.progress.clone()) else {
             return Ok(());
         };
+        self.machine.awaited.remove(&(self.here, run));
         self.change(ExecutionChange::Progressed {
             run,
             progress: Progress::Child(Spawning { total, due: None }),
@@ -224,9 +225,17 @@ impl Transaction<'_> {
             run,
             progress: Progress::Child(spawning),
         })?;
-        let execution = self.here;
-        self.effects.push(Effect::Wait { execution, run, due });
+        self.wait(run, due);
         Ok(())
+    }
+
+    /// A depth-first tree does nothing else in the meantime.
+    fn wait(&mut self, run: u64, due: Timestamp) {
+        let execution = self.here;
+        if self.depth_first() {
+            self.machine.awaited.insert((execution, run));
+        }
+        self.effects.push(Effect::Wait { execution, run, due });
     }
 
     fn count_created(&self, brood: &Brood) -> u64 {
@@ -361,10 +370,9 @@ impl Transaction<'_> {
         let Some(Progress::Child(spawning)) = self.state().runs.get(run).map(|run| run.progress.clone()) else {
             return Ok(());
         };
-        let execution = self.here;
         match spawning.due {
             Some(due) => {
-                self.effects.push(Effect::Wait { execution, run, due });
+                self.wait(run, due);
                 Ok(())
             }
             None if self.has_spawn(run) => Ok(()),
