@@ -172,6 +172,12 @@ impl TreeState {
             .last()
     }
 
+    /// Whether an execution, or one above it, was cancelled: nothing in it ever goes on, whatever is resumed.
+    pub fn is_cancelled(&self, number: u64) -> bool {
+        let mut upwards = self.get(number).into_iter().chain(self.above(number));
+        upwards.any(|state| state.status == Status::Cancelled)
+    }
+
     /// Whether `number` is `ancestor` or below it.
     pub fn is_within(&self, number: u64, ancestor: u64) -> bool {
         number == ancestor || self.above(number).any(|state| state.number == ancestor)

@@ -41,7 +41,9 @@ impl Transaction<'_> {
             }
             Input::Due { execution, run } => {
                 self.enter_named(execution)?;
-                self.due(run)?;
+                if !self.due(run)? {
+                    return Ok(());
+                }
             }
             Input::Asked { execution, run, call } => {
                 self.enter_named(execution)?;

@@ -174,12 +174,10 @@ impl Transaction<'_> {
 
     /// Keeps a delivery for an execution that has failed, until it is resumed. Nothing below a cancelled one ever is.
     pub(super) fn keep_for_later(&mut self, delivery: &Arc<Delivery>) -> Applied {
-        let Some(holder) = self.machine.state.ended_at(self.here) else {
+        let tree = &self.machine.state;
+        let Some(holder) = tree.ended_at(self.here).filter(|_| !tree.is_cancelled(self.here)) else {
             return Ok(());
         };
-        if holder.status == Status::Cancelled {
-            return Ok(());
-        }
         let here = std::mem::replace(&mut self.here, holder.number);
         let mut stopped = self.state().stopped.as_deref().cloned().unwrap_or_default();
         stopped.deliveries.push(delivery.clone());

@@ -176,33 +176,27 @@ impl Transaction<'_> {
         self.work.spawns_changed = true;
     }
 
-    /// The next child of a run is due.
-    pub(in super::super) fn due(&mut self, run: u64) -> Applied {
+    /// The next child of a run is due. False if none is.
+    pub(in super::super) fn due(&mut self, run: u64) -> Result<bool, ApplyError> {
         let in_flight = self.state().runs.get(run).filter(|_| self.is_running());
         let Some(Progress::Child(Spawning { total, due: Some(_) })) = in_flight.map(|run| run.progress.clone()) else {
-            return Ok(());
+            return Ok(false);
         };
         self.machine.awaited.remove(&(self.here, run));
         self.change(ExecutionChange::Progressed {
             run,
             progress: Progress::Child(Spawning { total, due: None }),
         })?;
-        let Some(brood) = self.brood(Spawn {
+        let Some(mut brood) = self.brood(Spawn {
             execution: self.here,
             run,
         })?
         else {
-            return Ok(());
+            return Ok(true);
         };
-        if self.depth_first() {
-            self.spawn_later(run)?;
-        }
-        let mut brood = brood;
-        if !self.depth_first() {
-            self.work.spawns.push_back(brood.spawn);
-            self.work.spawns_changed = true;
-        }
-        self.create_child(&mut brood)
+        self.spawn_later(run)?;
+        self.create_child(&mut brood)?;
+        Ok(true)
     }
 
     /// Whether the next child comes only after a time. The first comes at once.
